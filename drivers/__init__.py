@@ -1,0 +1,15 @@
+"""A MIFARE Classic card on any reader. Knows no loyalty, no SQLite, no HTTP."""
+
+from drivers.base import ClassicConnection, Reader, ReaderInfo, ReaderState
+from drivers.mifare_classic import KeyType
+from drivers.registry import list_readers, open_reader
+
+__all__ = [
+    "ClassicConnection",
+    "KeyType",
+    "Reader",
+    "ReaderInfo",
+    "ReaderState",
+    "list_readers",
+    "open_reader",
+]

@@ -1,0 +1,190 @@
+"""MIFARE Classic 1K as the data sheet describes it: geometry, keys, access bits, sector trailers. No I/O.
+
+Source: NXP MF1S50yyX/V1 data sheet rev 3.2, sections 8.6 (memory), 8.7 (access conditions, tables 6 to 8).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+BLOCK_SIZE = 16
+BLOCK_COUNT = 64
+SECTOR_COUNT = 16
+BLOCKS_PER_SECTOR = 4
+CARD_SIZE = BLOCK_SIZE * BLOCK_COUNT
+KEY_SIZE = 6
+
+TRANSPORT_KEY = b"\xff" * KEY_SIZE
+
+
+class KeyType(StrEnum):
+    A = "A"
+    B = "B"
+
+
+def sector_of(block: int) -> int:
+    """The sector (0..15) that holds ``block`` (0..63)."""
+    if not 0 <= block < BLOCK_COUNT:
+        raise ValueError(f"block {block} is not on a 1K card (0..{BLOCK_COUNT - 1})")
+    return block // BLOCKS_PER_SECTOR
+
+
+def trailer_of(sector: int) -> int:
+    """The block number of a sector's trailer."""
+    return sector * BLOCKS_PER_SECTOR + BLOCKS_PER_SECTOR - 1
+
+
+def is_trailer(block: int) -> bool:
+    """Whether ``block`` holds keys and access bits."""
+    return block % BLOCKS_PER_SECTOR == BLOCKS_PER_SECTOR - 1
+
+
+def data_blocks(sector: int) -> list[int]:
+    """Block numbers of a sector that may hold data; block 0 is the manufacturer's."""
+    first = sector * BLOCKS_PER_SECTOR
+    return [b for b in range(first, first + BLOCKS_PER_SECTOR - 1) if b != 0]
+
+
+A, B, AB, NEVER = frozenset("A"), frozenset("B"), frozenset("AB"), frozenset[str]()
+
+
+@dataclass(frozen=True)
+class DataRights:
+    """Which keys may do what to a data block (data sheet table 8). ``decrement`` covers transfer and restore too."""
+
+    read: frozenset[str]
+    write: frozenset[str]
+    increment: frozenset[str]
+    decrement: frozenset[str]
+
+
+@dataclass(frozen=True)
+class TrailerRights:
+    """Which keys may do what to a trailer (data sheet table 7). Key A can never be read."""
+
+    write_key_a: frozenset[str]
+    read_access_bits: frozenset[str]
+    write_access_bits: frozenset[str]
+    read_key_b: frozenset[str]
+    write_key_b: frozenset[str]
+
+
+# Indexed by the three bits C1 C2 C3 read as a number.
+DATA_RIGHTS = {
+    0b000: DataRights(AB, AB, AB, AB),
+    0b010: DataRights(AB, NEVER, NEVER, NEVER),
+    0b100: DataRights(AB, B, NEVER, NEVER),
+    0b110: DataRights(AB, B, B, AB),
+    0b001: DataRights(AB, NEVER, NEVER, AB),
+    0b011: DataRights(B, B, NEVER, NEVER),
+    0b101: DataRights(B, NEVER, NEVER, NEVER),
+    0b111: DataRights(NEVER, NEVER, NEVER, NEVER),
+}
+TRAILER_RIGHTS = {
+    0b000: TrailerRights(A, A, NEVER, A, A),
+    0b010: TrailerRights(NEVER, A, NEVER, A, NEVER),
+    0b100: TrailerRights(B, AB, NEVER, NEVER, B),
+    0b110: TrailerRights(NEVER, AB, NEVER, NEVER, NEVER),
+    0b001: TrailerRights(A, A, A, A, A),
+    0b011: TrailerRights(B, AB, B, NEVER, B),
+    0b101: TrailerRights(NEVER, AB, B, NEVER, NEVER),
+    0b111: TrailerRights(NEVER, AB, NEVER, NEVER, NEVER),
+}
+
+
+@dataclass(frozen=True)
+class AccessBits:
+    """The access conditions of one sector: ``conditions[i]`` is C1 C2 C3 of block i (3 is the trailer)."""
+
+    conditions: tuple[int, int, int, int]
+
+    @classmethod
+    def parse(cls, raw: bytes) -> AccessBits:
+        """From bytes 6..8 of a trailer. Raises ValueError when the inverse copies disagree (a blocked sector)."""
+        if len(raw) != 3:
+            raise ValueError(f"access bits are 3 bytes, not {len(raw)}")
+        c1, c2, c3 = raw[1] >> 4, raw[2] & 0xF, raw[2] >> 4
+        if (raw[0] & 0xF, raw[0] >> 4, raw[1] & 0xF) != (c1 ^ 0xF, c2 ^ 0xF, c3 ^ 0xF):
+            raise ValueError(f"access bits {raw.hex()} contradict themselves; the card would block the sector")
+        parts = [(c1 >> i & 1) << 2 | (c2 >> i & 1) << 1 | (c3 >> i & 1) for i in range(4)]
+        return cls((parts[0], parts[1], parts[2], parts[3]))
+
+    def encode(self) -> bytes:
+        """Bytes 6..8 of a trailer."""
+        c1, c2, c3 = (
+            sum((condition >> shift & 1) << i for i, condition in enumerate(self.conditions)) for shift in (2, 1, 0)
+        )
+        return bytes([(c2 ^ 0xF) << 4 | c1 ^ 0xF, c1 << 4 | c3 ^ 0xF, c3 << 4 | c2])
+
+    def data(self, index: int) -> DataRights:
+        """Rights on data block ``index`` (0..2) of the sector; key B grants none where it is readable."""
+        rights = DATA_RIGHTS[self.conditions[index]]
+        if not self.key_b_is_readable:
+            return rights
+        return DataRights(rights.read - B, rights.write - B, rights.increment - B, rights.decrement - B)
+
+    @property
+    def trailer(self) -> TrailerRights:
+        return TRAILER_RIGHTS[self.conditions[3]]
+
+    @property
+    def key_b_is_readable(self) -> bool:
+        """Where key B can be read it is data, and cannot open anything (footnote to table 8)."""
+        return bool(self.trailer.read_key_b)
+
+
+TRANSPORT_ACCESS = AccessBits((0b000, 0b000, 0b000, 0b001))
+TRANSPORT_GENERAL_PURPOSE_BYTE = 0x69
+
+
+@dataclass(frozen=True)
+class SectorTrailer:
+    """Key A (6) | access bits (3) | general purpose byte (1) | key B (6). Its repr shows no key."""
+
+    key_a: bytes = field(repr=False)
+    access: AccessBits
+    key_b: bytes = field(repr=False)
+    general_purpose_byte: int = TRANSPORT_GENERAL_PURPOSE_BYTE
+
+    @classmethod
+    def parse(cls, raw: bytes) -> SectorTrailer:
+        """From the 16 bytes of a trailer block. Raises ValueError for a wrong length or blocked access bits."""
+        if len(raw) != BLOCK_SIZE:
+            raise ValueError(f"a trailer is {BLOCK_SIZE} bytes, not {len(raw)}")
+        return cls(raw[:6], AccessBits.parse(raw[6:9]), raw[10:], raw[9])
+
+    def encode(self) -> bytes:
+        """The 16 bytes to write."""
+        if len(self.key_a) != KEY_SIZE or len(self.key_b) != KEY_SIZE:
+            raise ValueError("a sector key is 6 bytes")
+        return self.key_a + self.access.encode() + bytes([self.general_purpose_byte]) + self.key_b
+
+
+TRANSPORT_TRAILER = SectorTrailer(TRANSPORT_KEY, TRANSPORT_ACCESS, TRANSPORT_KEY)
+
+
+def uid_of_manufacturer_block(block: bytes) -> bytes:
+    """The UID in block 0: 4 bytes where the check byte (XOR) fits, else 7 (data sheet section 8.6.1)."""
+    four = block[:4]
+    return four if four[0] ^ four[1] ^ four[2] ^ four[3] == block[4] else block[:7]
+
+
+def manufacturer_block(uid: bytes, maker_data: bytes = b"") -> bytes:
+    """Block 0 of a 1K card with this UID (4 or 7 bytes): UID, check byte, SAK 08, ATQA, maker's data."""
+    if len(uid) not in (4, 7):
+        raise ValueError(f"a UID is 4 or 7 bytes, not {len(uid)}")
+    check = bytes([uid[0] ^ uid[1] ^ uid[2] ^ uid[3]]) if len(uid) == 4 else b""
+    atqa = b"\x04\x00" if len(uid) == 4 else b"\x44\x00"
+    head = uid + check + b"\x08" + atqa
+    return head + maker_data[: BLOCK_SIZE - len(head)].ljust(BLOCK_SIZE - len(head), b"\0")
+
+
+def blank_card(uid: bytes) -> bytearray:
+    """1024 bytes of a card in the transport state (data sheet section 8.6.3), as the maker delivers it."""
+    image = bytearray(CARD_SIZE)
+    image[:BLOCK_SIZE] = manufacturer_block(uid)
+    for sector in range(SECTOR_COUNT):
+        start = trailer_of(sector) * BLOCK_SIZE
+        image[start : start + BLOCK_SIZE] = TRANSPORT_TRAILER.encode()
+    return image

@@ -1,0 +1,96 @@
+"""What one purchase earns and may redeem: a pure function of policy, account and purchase."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from terminal_agent.club.policy import Policy
+
+
+class Refusal(StrEnum):
+    """Why a redemption is not granted."""
+
+    INSUFFICIENT_POINTS = "insufficient_points"
+    BELOW_MINIMUM = "below_minimum"
+    ABOVE_SHARE = "above_share"
+    OFFLINE_CARD_LIMIT = "offline_card_limit"
+    OFFLINE_TERMINAL_LIMIT = "offline_terminal_limit"
+
+
+class RedemptionRefused(Exception):
+    """The redemption is not granted. ``limit`` is the most points that would be."""
+
+    def __init__(self, refusal: Refusal, limit: int) -> None:
+        super().__init__(refusal.value)
+        self.refusal = refusal
+        self.limit = limit
+
+
+@dataclass(frozen=True)
+class Account:
+    """What is known of the card's account at the tap. Points; ``redeemed_offline`` since the card was last online."""
+
+    balance: int
+    redeemed_offline: int = 0
+    terminal_redeemed_offline_today: int = 0
+    online: bool = False
+
+
+@dataclass(frozen=True)
+class Reason:
+    """One rule that moved points, for the screen and the receipt."""
+
+    rule: str
+    points: int
+    detail: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Points earned and redeemed (both >= 0), and why; the reasons' points add up to earned - redeemed."""
+
+    earned: int
+    redeemed: int
+    reasons: tuple[Reason, ...]
+
+    @property
+    def delta(self) -> int:
+        return self.earned - self.redeemed
+
+
+def evaluate(policy: Policy, account: Account, amount: int, redeem: int = 0) -> Outcome:
+    """What a purchase of ``amount`` (smallest unit of the currency) does to the points.
+
+    Raises :class:`RedemptionRefused`.
+    """
+    if redeem:
+        _check_redemption(policy, account, amount, redeem)
+    worth = redeem * policy.redeem.amount_per_point
+    counted = amount if policy.earn.basis == "gross" else max(0, amount - worth)
+    earned = counted // policy.earn.per_amount * policy.earn.points
+    reasons = [
+        Reason("earn", earned, f"{policy.earn.points} per {policy.earn.per_amount} of {counted} ({policy.earn.basis})")
+    ]
+    if redeem:
+        reasons.append(Reason("redeem", -redeem, f"{redeem} points pay {worth} {policy.currency}"))
+    return Outcome(earned, redeem, tuple(reasons))
+
+
+def _check_redemption(policy: Policy, account: Account, amount: int, redeem: int) -> None:
+    rule = policy.redeem
+    if redeem > account.balance:
+        raise RedemptionRefused(Refusal.INSUFFICIENT_POINTS, max(0, account.balance))
+    if redeem < rule.minimum_points:
+        raise RedemptionRefused(Refusal.BELOW_MINIMUM, rule.minimum_points)
+    payable = amount * rule.maximum_share_percent // 100 // rule.amount_per_point
+    if redeem > payable:
+        raise RedemptionRefused(Refusal.ABOVE_SHARE, payable)
+    if account.online:
+        return
+    card_left = max(0, policy.offline.points_per_card - account.redeemed_offline)
+    if redeem > card_left:
+        raise RedemptionRefused(Refusal.OFFLINE_CARD_LIMIT, card_left)
+    terminal_left = max(0, policy.offline.points_per_terminal_day - account.terminal_redeemed_offline_today)
+    if redeem > terminal_left:
+        raise RedemptionRefused(Refusal.OFFLINE_TERMINAL_LIMIT, terminal_left)

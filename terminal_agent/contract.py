@@ -1,0 +1,89 @@
+"""What a terminal and a CRM agree on: names on the wire, limits, canonical bytes and signatures.
+
+Both sides import this file and nothing of each other. The prose is docs/crm-api.md.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from enum import StrEnum
+from typing import Any
+
+MAX_BATCH_EVENTS = 500
+MAX_BATCH_BYTES = 1024 * 1024
+BATCH_MEDIA_TYPE = "application/cloudevents-batch+json"
+REQUEST_ID_HEADER = "Request-Id"
+SIGNATURE_HEADER = "Terminal-Signature"
+
+
+class EventType(StrEnum):
+    """Facts a terminal reports."""
+
+    MEMBER_ENROLLED = "member.enrolled"
+    CARD_ISSUED = "card.issued"
+    PURCHASE_RECORDED = "purchase.recorded"
+    PURCHASE_REVERSED = "purchase.reversed"
+    POINTS_ADJUSTED = "points.adjusted"
+    CARD_REPLACED = "card.replaced"
+    CARD_ANOMALY = "card.anomaly"
+    INTENT_RESOLVED = "intent.resolved"
+    CONSENT_CHANGED = "consent.changed"
+    ACTIVITY_RECORDED = "activity.recorded"
+
+
+class Verdict(StrEnum):
+    """What a CRM says of one event. The first three count as acknowledged."""
+
+    ACCEPTED = "accepted"
+    DUPLICATE = "duplicate"
+    FORK = "fork"
+    REJECTED = "rejected"
+    RETRY = "retry"
+
+
+ACKNOWLEDGED = frozenset({Verdict.ACCEPTED, Verdict.DUPLICATE, Verdict.FORK})
+
+
+class FeedKind(StrEnum):
+    """What a CRM tells its terminals."""
+
+    POLICY = "policy"
+    OFFER = "offer"
+    MEMBER = "member"
+    ADJUSTMENT = "adjustment"
+    HOTLIST = "hotlist"
+    RESOLUTION = "resolution"
+    ERASURE = "erasure"
+    SETTINGS = "settings"
+
+
+def canonical_json(document: Any) -> bytes:
+    """The one way we write JSON that is hashed or signed: sorted keys, no spaces, UTF-8."""
+    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def fingerprint(body: bytes) -> str:
+    """SHA-256 of an event's bytes, hex: tells a resent event from another one under the same id."""
+    return hashlib.sha256(body).hexdigest()
+
+
+def sign(secret: bytes, request_id: str, body: bytes) -> str:
+    """The value of ``Terminal-Signature`` for an answer ``body`` (before any content encoding)."""
+    return "v1=" + hmac.new(secret, request_id.encode() + b"." + body, hashlib.sha256).hexdigest()
+
+
+def signature_is_valid(secret: bytes, request_id: str, body: bytes, signature: str | None) -> bool:
+    """Whether an answer comes from who knows our secret; constant-time."""
+    return signature is not None and hmac.compare_digest(sign(secret, request_id, body).encode(), signature.encode())
+
+
+def subject_of(card_no: str) -> str:
+    """The ``subject`` attribute of a card's events."""
+    return f"cards/{card_no}"
+
+
+def source_of(terminal_id: str, install_epoch: str) -> str:
+    """The ``source`` attribute: one gapless sequence belongs to each."""
+    return f"/terminals/{terminal_id}/{install_epoch}"
