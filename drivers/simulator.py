@@ -1,7 +1,7 @@
 """A MIFARE Classic 1K card and its reader in this process, with faults on request.
 
 ``SimulatedChip`` obeys the data sheet (keys, access bits, read-only manufacturer block, silence after a refused key).
-Its memory is a ``CardImage``: a file that outlives the process, or bytes. ``Fault`` pulls the card away at a chosen call.
+Its memory is a ``CardImage``: a file that outlives the process, or bytes. ``Fault`` pulls the card away at one call.
 """
 
 from __future__ import annotations
