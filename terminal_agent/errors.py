@@ -107,8 +107,8 @@ class AgentError(Exception):
 
     @property
     def exit_code(self) -> ExitCode:
-        if self.details.get("state") == "closed":
-            return ExitCode.NEEDS_ATTENTION
+        if self.details.get("state") == "in_doubt":
+            return ExitCode.CARD_PROBLEM
         return EXIT_CODES[self.code]
 
     @property

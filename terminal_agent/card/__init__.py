@@ -1,0 +1,1 @@
+"""What our bytes on a card mean: layout, keys, sealed blocks, the session on an open card and the tap transaction."""

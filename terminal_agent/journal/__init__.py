@@ -1,0 +1,5 @@
+"""The terminal's durable memory: events, intents, checkouts, what the CRM said. One SQLite file, one connection."""
+
+from terminal_agent.journal.journal import Journal
+
+__all__ = ["Journal"]

@@ -1,0 +1,103 @@
+"""Master keys and what is derived from them for one card: AN10922 diversification, one label per purpose.
+
+Source: NXP AN10922 rev 2.2 section 2.2 (AES-128), whose vectors the tests repeat.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.cmac import CMAC
+
+from drivers.mifare_classic import KEY_SIZE, KeyType
+
+AES_BLOCK = 16
+AES_KEY = 16
+MAX_DIVERSIFICATION_INPUT = 31
+SYSTEM_LABEL = b"LOYALTY1"
+
+
+def aes_encrypt_block(key: bytes, block: bytes) -> bytes:
+    """One AES-128 block (FIPS 197)."""
+    encryptor = Cipher(algorithms.AES(key), modes.ECB()).encryptor()  # noqa: S305 - one block, no mode
+    return encryptor.update(block) + encryptor.finalize()
+
+
+def aes_decrypt_block(key: bytes, block: bytes) -> bytes:
+    """The inverse of :func:`aes_encrypt_block`."""
+    decryptor = Cipher(algorithms.AES(key), modes.ECB()).decryptor()  # noqa: S305 - one block, no mode
+    return decryptor.update(block) + decryptor.finalize()
+
+
+def _double(value: bytes) -> bytes:
+    """Multiply by x in GF(2^128), as CMAC makes its subkeys (NIST SP 800-38B section 6.1)."""
+    number = int.from_bytes(value, "big") << 1
+    return ((number ^ (0x87 if number >> 128 else 0)) & (1 << 128) - 1).to_bytes(AES_BLOCK, "big")
+
+
+def diversify_aes128(master_key: bytes, diversification_input: bytes) -> bytes:
+    """A 16-byte key from a 16-byte master key and 1..31 bytes of input (AN10922 section 2.2).
+
+    Not plain CMAC: the input is always padded to two blocks, also where one would do.
+    """
+    if not 1 <= len(diversification_input) <= MAX_DIVERSIFICATION_INPUT:
+        raise ValueError("the diversification input is 1 to 31 bytes")
+    k1 = _double(aes_encrypt_block(master_key, bytes(AES_BLOCK)))
+    message = b"\x01" + diversification_input
+    padded = message if len(message) == 2 * AES_BLOCK else (message + b"\x80").ljust(2 * AES_BLOCK, b"\0")
+    subkey = k1 if len(message) == 2 * AES_BLOCK else _double(k1)
+    last = bytes(a ^ b for a, b in zip(padded[AES_BLOCK:], subkey, strict=True))
+    first = aes_encrypt_block(master_key, padded[:AES_BLOCK])
+    return aes_encrypt_block(master_key, bytes(a ^ b for a, b in zip(first, last, strict=True)))
+
+
+def check_value(master_key: bytes) -> str:
+    """Six hex digits to compare keys by without showing them: the first 3 bytes of CMAC over 16 zero bytes."""
+    cmac = CMAC(algorithms.AES(master_key))
+    cmac.update(bytes(AES_BLOCK))
+    return cmac.finalize()[:3].hex().upper()
+
+
+@dataclass(frozen=True)
+class CardKeys:
+    """Every key of one card under one key-set version. Its repr shows no key."""
+
+    version: int
+    uid: bytes
+    _master_key: bytes = field(repr=False)
+
+    def _diversify(self, label: bytes) -> bytes:
+        return diversify_aes128(self._master_key, bytes([len(self.uid)]) + self.uid + SYSTEM_LABEL + label)
+
+    def sector_key(self, sector: int, key_type: KeyType) -> bytes:
+        """The 6-byte Crypto1 key of a sector: the first 6 of the 16 bytes derived for it."""
+        return self._diversify(b"SK" + key_type.value.encode() + bytes([sector]))[:KEY_SIZE]
+
+    @property
+    def identity_key(self) -> bytes:
+        """The AES-128 key that seals block 4."""
+        return self._diversify(b"IDENTITY")
+
+    @property
+    def state_key(self) -> bytes:
+        """The AES-128 key that seals the two state slots."""
+        return self._diversify(b"STATE")
+
+    @property
+    def history_key(self) -> bytes:
+        """The AES-128 key that seals the history ring."""
+        return self._diversify(b"HISTORY")
+
+
+class KeyProvider(Protocol):
+    """Where master keys live: files now, a SAM or PKCS#11 later. Cards ask for diversified keys only."""
+
+    def versions(self) -> list[int]:
+        """Versions to try on a card, the active one first."""
+        ...
+
+    def card_keys(self, version: int, uid: bytes) -> CardKeys:
+        """The keys of a card under ``version``."""
+        ...

@@ -1,0 +1,230 @@
+"""Card format 1, byte for byte; docs/card-format.md is the same map with worked vectors.
+
+A sealed block is one AES block that holds its own redundancy: a fixed tag that the right key alone brings back
+(encode-then-encipher, Bellare and Rogaway, ASIACRYPT 2000). All numbers are big-endian.
+
+| block        | content                                                                                       |
+|--------------|-----------------------------------------------------------------------------------------------|
+| 0            | manufacturer                                                                                  |
+| 1, 2         | free (the MIFARE application directory, where wanted)                                         |
+| 4            | identity, sealed                                                                              |
+| 5, 6         | state slots, sealed: even sequences in 5, odd ones in 6                                       |
+| sectors 2..6 | history ring, 15 sealed entries: sequence s at ring place s mod 15                            |
+| sectors 7..15| free                                                                                          |
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from enum import IntEnum, IntFlag
+from hashlib import sha256
+
+from drivers.mifare_classic import BLOCK_SIZE, AccessBits, data_blocks
+from terminal_agent.card.keys import aes_decrypt_block, aes_encrypt_block
+
+FORMAT = 1
+LIVE_SECTOR = 1
+IDENTITY_BLOCK = 4
+STATE_BLOCKS = (5, 6)
+HISTORY_SECTORS = range(2, 7)
+HISTORY_BLOCKS = tuple(block for sector in HISTORY_SECTORS for block in data_blocks(sector))
+
+ISSUED_ACCESS = AccessBits((0b100, 0b100, 0b100, 0b011))
+"""Data: read with key A or B, write with B. Trailer: keys and access bits written with B alone."""
+
+IDENTITY_TAG = b"LID1"
+STATE_TAG = b"LST1"
+HISTORY_TAG = b"L1"
+HISTORY_EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
+
+MAX_SEQUENCE = 2**24 - 1
+MAX_BALANCE = 2**31 - 1
+MIN_BALANCE = -(2**31)
+MAX_ADJUSTMENT = 2**16 - 1
+MAX_REDEEMED_OFFLINE = 2**16 - 1
+
+
+class SealBroken(Exception):
+    """A block that our key did not seal, or that holds what cannot be: edited, torn, or never written."""
+
+
+class CardFlags(IntFlag):
+    """Low nibble of the state's last byte; the high nibble is the tier."""
+
+    NONE = 0
+    BLOCKED = 1
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who the card is: key-set version 0..255, programme code 0..65535 (0 = not joined yet), 16-digit number."""
+
+    key_set_version: int
+    programme: int
+    card_no: str
+
+
+@dataclass(frozen=True)
+class CardState:
+    """What a tap changes. Points are integers; ``adjustments_through`` is the number of the last one applied."""
+
+    sequence: int
+    balance: int
+    adjustments_through: int = 0
+    redeemed_offline: int = 0
+    tier: int = 0
+    flags: CardFlags = CardFlags.NONE
+
+    def __post_init__(self) -> None:
+        limits = (
+            (self.sequence, 0, MAX_SEQUENCE, "sequence"),
+            (self.balance, MIN_BALANCE, MAX_BALANCE, "balance"),
+            (self.adjustments_through, 0, MAX_ADJUSTMENT, "adjustments_through"),
+            (self.redeemed_offline, 0, MAX_REDEEMED_OFFLINE, "redeemed_offline"),
+            (self.tier, 0, 15, "tier"),
+        )
+        for value, low, high, name in limits:
+            if not low <= value <= high:
+                raise ValueError(f"{name} {value} does not fit on the card ({low}..{high})")
+
+    @property
+    def block(self) -> int:
+        """The slot this state belongs in; a tap so always overwrites the older one."""
+        return STATE_BLOCKS[self.sequence % 2]
+
+    def to_json(self) -> dict[str, int]:
+        """Plain numbers, for the journal."""
+        return {name: int(value) for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, document: dict[str, int]) -> CardState:
+        """The inverse of :meth:`to_json`."""
+        return cls(**{**document, "flags": CardFlags(document["flags"])})  # type: ignore[arg-type]
+
+
+class HistoryKind(IntEnum):
+    """What a history entry tells of."""
+
+    ISSUE = 0
+    PURCHASE = 1
+    REVERSAL = 2
+    ADJUSTMENT = 3
+
+
+@dataclass(frozen=True)
+class HistoryEntry:
+    """One line of the card's own history. ``amount`` in the currency's smallest unit, ``time`` to the
+    minute; ``terminal`` is :func:`short_code` of the terminal's id."""
+
+    kind: HistoryKind
+    sequence: int
+    time: datetime
+    amount: int
+    points: int
+    terminal: int
+
+    @property
+    def block(self) -> int:
+        """Where the ring keeps it."""
+        return history_block(self.sequence)
+
+
+def history_block(sequence: int) -> int:
+    """The block of the history ring that belongs to ``sequence``."""
+    return HISTORY_BLOCKS[sequence % len(HISTORY_BLOCKS)]
+
+
+def short_code(name: str) -> int:
+    """16 bits that stand for a programme or terminal id on the card: the head of its SHA-256, never 0."""
+    return int.from_bytes(sha256(name.encode()).digest()[:2], "big") or 1
+
+
+def _seal(key: bytes, tag: bytes, body: bytes) -> bytes:
+    return aes_encrypt_block(key, body + tag)
+
+
+def _open(key: bytes, tag: bytes, block: bytes) -> bytes:
+    if len(block) != BLOCK_SIZE:
+        raise SealBroken(f"a block is {BLOCK_SIZE} bytes, not {len(block)}")
+    plain = aes_decrypt_block(key, block)
+    if plain[-len(tag) :] != tag:
+        raise SealBroken("the seal does not open with this card's key")
+    return plain[: -len(tag)]
+
+
+def encode_identity(key: bytes, identity: Identity) -> bytes:
+    """Block 4: format(1) key-set version(1) programme(2) card number(8) tag(4), sealed."""
+    body = bytes([FORMAT, identity.key_set_version]) + identity.programme.to_bytes(2, "big")
+    return _seal(key, IDENTITY_TAG, body + int(identity.card_no).to_bytes(8, "big"))
+
+
+def decode_identity(key: bytes, block: bytes) -> Identity:
+    """The inverse of :func:`encode_identity`. Raises :class:`SealBroken`, also for a format of the future."""
+    body = _open(key, IDENTITY_TAG, block)
+    if body[0] != FORMAT:
+        raise SealBroken(f"card format {body[0]} is not known here")
+    return Identity(body[1], int.from_bytes(body[2:4], "big"), f"{int.from_bytes(body[4:], 'big'):016d}")
+
+
+def encode_state(key: bytes, state: CardState) -> bytes:
+    """A slot: sequence(3) balance(4, signed) adjustments(2) redeemed offline(2) tier<<4|flags(1) tag(4), sealed."""
+    body = (
+        state.sequence.to_bytes(3, "big")
+        + state.balance.to_bytes(4, "big", signed=True)
+        + state.adjustments_through.to_bytes(2, "big")
+        + state.redeemed_offline.to_bytes(2, "big")
+        + bytes([state.tier << 4 | state.flags])
+    )
+    return _seal(key, STATE_TAG, body)
+
+
+def decode_state(key: bytes, block: bytes, block_number: int) -> CardState:
+    """The inverse of :func:`encode_state`; a state out of its slot is refused. Raises :class:`SealBroken`."""
+    body = _open(key, STATE_TAG, block)
+    state = CardState(
+        sequence=int.from_bytes(body[:3], "big"),
+        balance=int.from_bytes(body[3:7], "big", signed=True),
+        adjustments_through=int.from_bytes(body[7:9], "big"),
+        redeemed_offline=int.from_bytes(body[9:11], "big"),
+        tier=body[11] >> 4,
+        flags=CardFlags(body[11] & 0xF),
+    )
+    if state.block != block_number:
+        raise SealBroken(f"the state in block {block_number} belongs in block {state.block}")
+    return state
+
+
+def encode_history(key: bytes, entry: HistoryEntry) -> bytes:
+    """A ring entry: sequence's low byte(1) minutes since 2026(3) kind<<36|amount(5) points(3, signed) terminal(2)
+    tag(2), sealed. Amounts and points beyond the field are clipped: history informs, it never decides."""
+    minutes = int((entry.time - HISTORY_EPOCH).total_seconds() // 60)
+    body = (
+        bytes([entry.sequence & 0xFF])
+        + _clip(minutes, 0, 2**24 - 1).to_bytes(3, "big")
+        + (entry.kind << 36 | _clip(entry.amount, 0, 2**36 - 1)).to_bytes(5, "big")
+        + _clip(entry.points, -(2**23), 2**23 - 1).to_bytes(3, "big", signed=True)
+        + entry.terminal.to_bytes(2, "big")
+    )
+    return _seal(key, HISTORY_TAG, body)
+
+
+def decode_history(key: bytes, block: bytes, block_number: int, newest_sequence: int) -> HistoryEntry | None:
+    """The entry in a ring block, or None where an older lap or nothing stands. Raises :class:`SealBroken`."""
+    body = _open(key, HISTORY_TAG, block)
+    sequence = newest_sequence - (newest_sequence - body[0]) % 256
+    if sequence < 0 or newest_sequence - sequence >= len(HISTORY_BLOCKS) or history_block(sequence) != block_number:
+        return None
+    packed = int.from_bytes(body[4:9], "big")
+    return HistoryEntry(
+        kind=HistoryKind(packed >> 36 & 0b11),
+        sequence=sequence,
+        time=HISTORY_EPOCH + timedelta(minutes=int.from_bytes(body[1:4], "big")),
+        amount=packed & (1 << 36) - 1,
+        points=int.from_bytes(body[9:12], "big", signed=True),
+        terminal=int.from_bytes(body[12:14], "big"),
+    )
+
+
+def _clip(value: int, low: int, high: int) -> int:
+    return max(low, min(high, value))

@@ -1,0 +1,83 @@
+"""Problems with the card in hand or its reader, each in one sentence a cashier understands and one next action."""
+
+from __future__ import annotations
+
+from drivers import errors as driver
+from terminal_agent.errors import AgentError, ErrorCode
+
+# Looked up in this order: the first class an error is an instance of gives its code.
+_CODES: tuple[tuple[type[driver.DriverError], ErrorCode], ...] = (
+    (driver.NoReader, ErrorCode.READER_MISSING),
+    (driver.ReaderLost, ErrorCode.READER_LOST),
+    (driver.ReaderError, ErrorCode.SERVICE_UNAVAILABLE),
+    (driver.CardRemoved, ErrorCode.CARD_REMOVED_EARLY),
+    (driver.MultipleCards, ErrorCode.MULTIPLE_CARDS),
+    (driver.UnsupportedCard, ErrorCode.UNSUPPORTED_CARD),
+    (driver.AuthenticationFailed, ErrorCode.KEY_REJECTED),
+    (driver.CardError, ErrorCode.DATA_CORRUPT),
+)
+
+
+def from_driver(error: driver.DriverError) -> AgentError:
+    """A driver's error as a person is told it."""
+    code = next((code for kind, code in _CODES if isinstance(error, kind)), ErrorCode.INTERNAL)
+    return AgentError(code, str(error), hint=error.hint or "Try again; if it stays so: terminal-agent status")
+
+
+def blank_card() -> AgentError:
+    """The card is in the maker's transport state."""
+    return AgentError(
+        ErrorCode.BLANK_CARD, "this card is blank: it has not been issued", hint="Issue it: terminal-agent card issue"
+    )
+
+
+def not_our_card() -> AgentError:
+    """None of our keys opens the card, or it says it belongs to another club."""
+    return AgentError(
+        ErrorCode.NOT_OUR_CARD,
+        "this card belongs to another shop or club",
+        hint="Ask for this club's own card; if it is one, check the keys: terminal-agent keys list",
+    )
+
+
+def key_rejected() -> AgentError:
+    """A card we know by its UID that refuses its keys."""
+    return AgentError(
+        ErrorCode.KEY_REJECTED,
+        "this card was issued here, but it refuses its keys now",
+        hint="Hold it flat and try once more; if it stays so, replace the card",
+    )
+
+
+def data_corrupt(detail: str) -> AgentError:
+    """Our card by its keys, with content we did not write."""
+    return AgentError(
+        ErrorCode.DATA_CORRUPT,
+        f"what is on this card is damaged or was edited: {detail}",
+        hint="Do not use it; replace the card, the points are safe at the CRM",
+    )
+
+
+def card_blocked(reason: str) -> AgentError:
+    """The card is on the hotlist."""
+    return AgentError(
+        ErrorCode.CARD_BLOCKED, f"this card is blocked: {reason}", hint="Keep the sale without the card; ask head office"
+    )
+
+
+def card_rolled_back(seen: int, now: int) -> AgentError:
+    """The card holds an older state than this shop has seen."""
+    return AgentError(
+        ErrorCode.CARD_ROLLED_BACK,
+        f"this card holds an older state (tap {now}) than this shop has seen (tap {seen})",
+        hint="Do not use it; it was copied or tampered with. Ask head office",
+    )
+
+
+def no_card(wait_s: float) -> AgentError:
+    """Nobody put a card on the reader in time."""
+    return AgentError(
+        ErrorCode.NO_CARD_TIMEOUT,
+        f"no card was put on the reader within {wait_s:g} seconds",
+        hint="Put the card on the reader, then run the command again",
+    )

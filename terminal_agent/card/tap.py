@@ -1,0 +1,73 @@
+"""The tap transaction: intent on disk, then the card, then done on disk. Pure where it judges, ports where it acts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Protocol
+
+from drivers.errors import CardError, DriverError
+from terminal_agent.card.layout import CardState, HistoryEntry
+from terminal_agent.card.session import WriteNotVerified
+
+
+class Settlement(StrEnum):
+    """What a card now says of a write that was in doubt."""
+
+    LANDED = "landed"
+    NOT_LANDED = "not_landed"
+    MOVED_ON = "moved_on"
+    ROLLED_BACK = "rolled_back"
+
+
+def judge(before: CardState, after: CardState, current: CardState) -> Settlement:
+    """What ``current`` tells of a write from ``before`` to ``after``.
+
+    ``MOVED_ON``: the card was written elsewhere since; only the CRM, which sees the whole chain, can tell.
+    """
+    if current == after:
+        return Settlement.LANDED
+    if current == before:
+        return Settlement.NOT_LANDED
+    if current.sequence >= after.sequence:
+        return Settlement.MOVED_ON
+    return Settlement.ROLLED_BACK
+
+
+class InDoubt(Exception):
+    """The card write was begun and its outcome is unknown. The intent stays open in the journal."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+
+
+class WritableCard(Protocol):
+    """What the transaction needs of a card session."""
+
+    def write_state(self, state: CardState) -> None: ...
+    def write_history(self, entry: HistoryEntry) -> None: ...
+
+
+def commit(card: WritableCard, after: CardState, begin: Callable[[], None] | None, done: Callable[[], None]) -> None:
+    """The order that loses nothing: ``begin`` puts the intent on disk, the card is written and read back, ``done``
+    puts the outcome and its event on disk in one commit.
+
+    ``begin`` is None when the intent stands already and the same bytes are written again. Raises :class:`InDoubt`.
+    """
+    if begin is not None:
+        begin()
+    try:
+        card.write_state(after)
+    except (DriverError, WriteNotVerified) as error:
+        raise InDoubt(error) from error
+    done()
+
+
+def write_history(card: WritableCard, entry: HistoryEntry) -> bool:
+    """After the commit, best effort: a card pulled away now has lost nothing that counts."""
+    try:
+        card.write_history(entry)
+    except CardError:
+        return False
+    return True

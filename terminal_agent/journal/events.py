@@ -1,0 +1,219 @@
+"""Events and the outbox: facts minted once, chained by hash, kept until an authenticated CRM has them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from terminal_agent.contract import EventType, canonical_json, fingerprint, source_of
+from terminal_agent.journal.database import Database
+from terminal_agent.ports import Clock, rfc3339
+
+FIRST_HASH = "0" * 64
+
+
+class OutboxState(StrEnum):
+    PENDING = "pending"
+    QUARANTINED = "quarantined"
+    ACKNOWLEDGED = "acknowledged"
+
+
+@dataclass(frozen=True)
+class NewEvent:
+    """A fact to record. ``data`` is the CloudEvent's data without ``previous_hash``, which the journal adds."""
+
+    event_id: str
+    type: EventType
+    subject: str
+    card_no: str | None
+    time: str
+    data: dict[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "event_id": self.event_id,
+            "type": self.type.value,
+            "subject": self.subject,
+            "card_no": self.card_no,
+            "time": self.time,
+            "data": self.data,
+        }
+
+    @classmethod
+    def from_json(cls, document: dict[str, Any]) -> NewEvent:
+        return cls(**{**document, "type": EventType(document["type"])})
+
+
+@dataclass(frozen=True)
+class OutboxEntry:
+    """One event and where it stands. ``body`` is its bytes on the wire as text."""
+
+    event_id: str
+    type: str
+    card_no: str | None
+    sequence: int
+    state: OutboxState
+    attempts: int
+    reason: str | None
+    created_at: str
+    body: str
+
+    def to_json(self) -> dict[str, Any]:
+        """The row ``queue list`` shows."""
+        return {
+            "id": self.event_id,
+            "type": self.type,
+            "card_no": self.card_no,
+            "sequence": self.sequence,
+            "state": self.state.value,
+            "attempts": self.attempts,
+            "reason": self.reason,
+        }
+
+
+class Events:
+    """Appends events and walks them to the CRM. ``terminal_id`` and ``install_epoch`` name their source."""
+
+    def __init__(self, database: Database, clock: Clock, terminal_id: str, install_epoch: str) -> None:
+        self._database = database
+        self._clock = clock
+        self.source = source_of(terminal_id, install_epoch)
+        self._epoch = install_epoch
+
+    def append(self, event: NewEvent) -> int:
+        """Record ``event`` and put it into the outbox, inside the caller's transaction; gives its sequence."""
+        last = self._database.one(
+            "SELECT sequence, fingerprint FROM events WHERE install_epoch = ? ORDER BY sequence DESC LIMIT 1",
+            self._epoch,
+        )
+        sequence = last["sequence"] + 1 if last else 1
+        previous_hash = last["fingerprint"] if last else FIRST_HASH
+        body = canonical_json(self._envelope(event, sequence, previous_hash))
+        self._database.execute(
+            "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            self._epoch,
+            sequence,
+            event.event_id,
+            event.type.value,
+            event.card_no,
+            event.time,
+            body.decode(),
+            fingerprint(body),
+            previous_hash,
+        )
+        points = event.data.get("points") or {}
+        self._database.execute(
+            "INSERT INTO outbox (event_id, position, state, card_no, redeems, created_at) "
+            "SELECT ?, coalesce(max(position), 0) + 1, 'pending', ?, ?, ? FROM outbox",
+            event.event_id,
+            event.card_no,
+            int(points.get("redeemed", 0) > 0),
+            rfc3339(self._clock.now()),
+        )
+        return int(sequence)
+
+    def _envelope(self, event: NewEvent, sequence: int, previous_hash: str) -> dict[str, Any]:
+        return {
+            "specversion": "1.0",
+            "id": event.event_id,
+            "source": self.source,
+            "type": event.type.value,
+            "subject": event.subject,
+            "time": event.time,
+            "sequence": str(sequence),
+            "datacontenttype": "application/json",
+            "data": {**event.data, "previous_hash": previous_hash},
+        }
+
+    def next_batch(self, max_events: int, max_bytes: int) -> list[OutboxEntry]:
+        """The oldest pending events that fit one request; later events of a card wait behind its refused redemption."""
+        rows = self._database.query(
+            f"{_ENTRY} WHERE o.state = 'pending' AND NOT EXISTS (SELECT 1 FROM outbox q WHERE q.state = 'quarantined' "
+            "AND q.redeems = 1 AND q.card_no = o.card_no AND q.position < o.position) ORDER BY o.position LIMIT ?",
+            max_events,
+        )
+        batch: list[OutboxEntry] = []
+        size = 2
+        for entry in map(_entry, rows):
+            size += len(entry.body.encode()) + 1
+            if batch and size > max_bytes:
+                break
+            batch.append(entry)
+        return batch
+
+    def entries(self, state: OutboxState | None, limit: int) -> list[OutboxEntry]:
+        """What waits and what is quarantined (or one state), oldest first."""
+        if state is None:
+            return [
+                _entry(r)
+                for r in self._database.query(
+                    f"{_ENTRY} WHERE o.state <> 'acknowledged' ORDER BY o.position LIMIT ?", limit
+                )
+            ]
+        return [
+            _entry(r)
+            for r in self._database.query(f"{_ENTRY} WHERE o.state = ? ORDER BY o.position LIMIT ?", state.value, limit)
+        ]
+
+    def count(self, state: OutboxState) -> int:
+        row = self._database.one("SELECT count(*) AS n FROM outbox WHERE state = ?", state.value)
+        return int(row["n"]) if row else 0
+
+    def oldest_pending_age_s(self) -> float | None:
+        """How long the oldest unacknowledged event has waited, in seconds; None when nothing waits."""
+        row = self._database.one(
+            "SELECT created_at FROM outbox WHERE state <> 'acknowledged' ORDER BY position LIMIT 1"
+        )
+        if row is None:
+            return None
+        return max(0.0, (self._clock.now() - datetime.fromisoformat(row["created_at"])).total_seconds())
+
+    def attempted(self, event_ids: list[str]) -> None:
+        """Count one more try of each."""
+        for event_id in event_ids:
+            self._database.execute("UPDATE outbox SET attempts = attempts + 1 WHERE event_id = ?", event_id)
+
+    def settle(self, event_id: str, state: OutboxState, reason: str | None) -> None:
+        """The CRM's verdict, inside the caller's transaction."""
+        self._database.execute(
+            "UPDATE outbox SET state = ?, reason = ?, settled_at = ? WHERE event_id = ? AND state <> 'acknowledged'",
+            state.value,
+            reason,
+            rfc3339(self._clock.now()),
+            event_id,
+        )
+
+    def retry(self, event_id: str) -> bool:
+        """Take a quarantined event back into the queue; whether there was one."""
+        return (
+            self._database.execute(
+                "UPDATE outbox SET state = 'pending', reason = NULL WHERE event_id = ? AND state = 'quarantined'",
+                event_id,
+            )
+            == 1
+        )
+
+    def broken_link(self) -> int | None:
+        """The first sequence whose hash chain does not hold, or None: edited rows are found before they are sent."""
+        previous = FIRST_HASH
+        for row in self._database.query("SELECT * FROM events WHERE install_epoch = ? ORDER BY sequence", self._epoch):
+            body = row["body"].encode()
+            if row["previous_hash"] != previous or json.loads(body)["data"]["previous_hash"] != previous:
+                return int(row["sequence"])
+            if fingerprint(body) != row["fingerprint"]:
+                return int(row["sequence"])
+            previous = row["fingerprint"]
+        return None
+
+
+_ENTRY = (
+    "SELECT o.event_id, e.type, e.card_no, e.sequence, o.state, o.attempts, o.reason, o.created_at, e.body "
+    "FROM outbox o JOIN events e USING (event_id)"
+)
+
+
+def _entry(row: Any) -> OutboxEntry:
+    return OutboxEntry(**{**dict(row), "state": OutboxState(row["state"])})

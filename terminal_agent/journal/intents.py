@@ -1,0 +1,195 @@
+"""Intents and checkouts: what was decided before a card was written, and how each sale ended."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from terminal_agent.journal.database import Database
+from terminal_agent.journal.events import NewEvent
+from terminal_agent.ports import Clock, rfc3339
+
+
+class IntentState(StrEnum):
+    """``open``: the write may or may not have landed. ``closed``: the CRM will find out."""
+
+    OPEN = "open"
+    LANDED = "landed"
+    NOT_LANDED = "not_landed"
+    CLOSED = "closed"
+
+
+class CheckoutState(StrEnum):
+    IN_DOUBT = "in_doubt"
+    DONE = "done"
+    CLOSED = "closed"
+
+
+@dataclass(frozen=True)
+class Intent:
+    """One decided card write. ``before`` and ``after`` are card states as the card package gives them; ``events`` are
+    recorded when the write is known to have landed; ``history`` is what the card's ring then gets."""
+
+    intent_id: str
+    kind: str
+    card_no: str
+    uid: str
+    before: dict[str, Any] | None
+    after: dict[str, Any]
+    events: tuple[NewEvent, ...]
+    checkout_id: str | None = None
+    history: dict[str, Any] = field(default_factory=dict)
+    created_at: str = ""
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """One sale by its receipt. ``result`` is the answer the cashier got, or gets again."""
+
+    checkout_id: str
+    kind: str
+    receipt_no: str
+    amount: int
+    currency: str
+    state: CheckoutState
+    card_no: str
+    redeemed_offline: int
+    result: dict[str, Any]
+    created_at: str
+
+
+class Intents:
+    """Rows that are on disk before a card changes, and settled when its state is known."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+
+    def begin(self, intent: Intent) -> None:
+        """Record an open intent, inside the caller's transaction."""
+        document = {"events": [event.to_json() for event in intent.events], "history": intent.history}
+        self._database.execute(
+            "INSERT INTO intents VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'open', NULL)",
+            intent.intent_id,
+            intent.checkout_id,
+            intent.kind,
+            intent.card_no,
+            intent.uid,
+            None if intent.before is None else json.dumps(intent.before),
+            json.dumps(intent.after),
+            json.dumps(document),
+            rfc3339(self._clock.now()),
+        )
+
+    def settle(self, intent_id: str, state: IntentState) -> None:
+        """Record how an intent ended, inside the caller's transaction."""
+        self._database.execute(
+            "UPDATE intents SET state = ?, settled_at = ? WHERE intent_id = ?",
+            state.value,
+            rfc3339(self._clock.now()),
+            intent_id,
+        )
+
+    def of_card(self, card_no: str, state: IntentState = IntentState.OPEN) -> list[Intent]:
+        """A card's intents in one state, oldest first."""
+        return [
+            _intent(r)
+            for r in self._database.query(
+                "SELECT * FROM intents WHERE card_no = ? AND state = ? ORDER BY rowid", card_no, state.value
+            )
+        ]
+
+    def of_uid(self, uid: str, kind: str) -> list[Intent]:
+        """Open intents of one kind for a card that may not carry its number yet."""
+        return [
+            _intent(r)
+            for r in self._database.query(
+                "SELECT * FROM intents WHERE uid = ? AND kind = ? AND state = 'open' ORDER BY rowid", uid, kind
+            )
+        ]
+
+    def of_checkout(self, checkout_id: str) -> Intent | None:
+        row = self._database.one("SELECT * FROM intents WHERE checkout_id = ? AND state = 'open'", checkout_id)
+        return _intent(row) if row else None
+
+    def count_open(self) -> int:
+        row = self._database.one("SELECT count(*) AS n FROM intents WHERE state = 'open' AND checkout_id IS NOT NULL")
+        return int(row["n"]) if row else 0
+
+    def open_checkouts_before(self, created_before: str) -> list[str]:
+        """Checkouts in doubt whose intent is older than ``created_before`` (RFC 3339)."""
+        rows = self._database.query(
+            "SELECT checkout_id FROM intents WHERE state = 'open' AND checkout_id IS NOT NULL AND created_at < ?",
+            created_before,
+        )
+        return [row["checkout_id"] for row in rows]
+
+
+class Checkouts:
+    """Sales by receipt number, the natural key of a checkout on a terminal."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+
+    def begin(self, checkout: Checkout) -> None:
+        """Record a checkout whose card write is about to happen, inside the caller's transaction."""
+        values = {**asdict(checkout), "state": checkout.state.value, "result": json.dumps(checkout.result)}
+        columns = ", ".join(values)
+        self._database.execute(
+            f"INSERT INTO checkouts ({columns}) VALUES ({', '.join('?' * len(values))})", *values.values()
+        )
+
+    def finish(self, checkout_id: str, state: CheckoutState, result: dict[str, Any]) -> None:
+        """Record how a checkout ended, inside the caller's transaction."""
+        self._database.execute(
+            "UPDATE checkouts SET state = ?, result = ?, finished_at = ? WHERE checkout_id = ?",
+            state.value,
+            json.dumps(result),
+            rfc3339(self._clock.now()),
+            checkout_id,
+        )
+
+    def by_receipt(self, kind: str, receipt_no: str) -> Checkout | None:
+        row = self._database.one("SELECT * FROM checkouts WHERE kind = ? AND receipt_no = ?", kind, receipt_no)
+        return _checkout(row) if row else None
+
+    def by_id(self, checkout_id: str) -> Checkout | None:
+        row = self._database.one("SELECT * FROM checkouts WHERE checkout_id = ?", checkout_id)
+        return _checkout(row) if row else None
+
+    def in_doubt(self) -> list[Checkout]:
+        return [
+            _checkout(r)
+            for r in self._database.query("SELECT * FROM checkouts WHERE state = 'in_doubt' ORDER BY rowid")
+        ]
+
+    def redeemed_offline_since(self, moment: str) -> int:
+        """Points redeemed offline on this terminal since ``moment`` (RFC 3339), sales in doubt included."""
+        row = self._database.one(
+            "SELECT coalesce(sum(redeemed_offline), 0) AS n FROM checkouts WHERE created_at >= ?", moment
+        )
+        return int(row["n"]) if row else 0
+
+
+def _intent(row: Any) -> Intent:
+    document = json.loads(row["document"])
+    return Intent(
+        intent_id=row["intent_id"],
+        kind=row["kind"],
+        card_no=row["card_no"],
+        uid=row["uid"],
+        before=json.loads(row["before"]) if row["before"] else None,
+        after=json.loads(row["after"]),
+        events=tuple(NewEvent.from_json(event) for event in document["events"]),
+        checkout_id=row["checkout_id"],
+        history=document["history"],
+        created_at=row["created_at"],
+    )
+
+
+def _checkout(row: Any) -> Checkout:
+    fields = {name: row[name] for name in row.keys() if name != "finished_at"}  # noqa: SIM118 - a Row is no dict
+    return Checkout(**{**fields, "state": CheckoutState(row["state"]), "result": json.loads(row["result"])})

@@ -1,0 +1,168 @@
+"""What this terminal knows of cards, members and the club: its own sightings and what the CRM's feed brought."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from terminal_agent.club.policy import Policy, default_policy, parse_policy
+from terminal_agent.journal.database import Database
+from terminal_agent.ports import Clock, rfc3339
+
+
+@dataclass(frozen=True)
+class KnownCard:
+    """The newest state of a card seen here. ``state`` is the card package's state as a dict; ``status`` one of
+    active, wiped, retired."""
+
+    card_no: str
+    uid: str
+    member_id: str | None
+    key_set_version: int
+    state: dict[str, Any]
+    status: str
+
+
+@dataclass(frozen=True)
+class Member:
+    """A member of the club. ``phone`` in its normal form."""
+
+    member_id: str
+    phone: str | None
+    name: str | None
+    tier: str | None
+
+
+@dataclass(frozen=True)
+class Adjustment:
+    """Points the CRM moves on a card; numbers are gapless per card."""
+
+    card_no: str
+    number: int
+    points: int
+    reason: str | None
+
+
+class Knowledge:
+    """Reads and remembers; every writer runs inside the caller's transaction."""
+
+    def __init__(self, database: Database, clock: Clock, currency: str) -> None:
+        self._database = database
+        self._clock = clock
+        self._currency = currency
+
+    def card(self, card_no: str) -> KnownCard | None:
+        row = self._database.one("SELECT * FROM cards WHERE card_no = ?", card_no)
+        return _card(row) if row else None
+
+    def card_by_uid(self, uid: str) -> KnownCard | None:
+        row = self._database.one("SELECT * FROM cards WHERE uid = ? ORDER BY seen_at DESC LIMIT 1", uid)
+        return _card(row) if row else None
+
+    def saw_card(self, card: KnownCard) -> None:
+        self._database.execute(
+            "INSERT INTO cards VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (card_no) DO UPDATE SET uid = excluded.uid, "
+            "member_id = coalesce(excluded.member_id, member_id), key_set_version = excluded.key_set_version, "
+            "state = excluded.state, status = excluded.status, seen_at = excluded.seen_at",
+            card.card_no,
+            card.uid,
+            card.member_id,
+            card.key_set_version,
+            json.dumps(card.state),
+            card.status,
+            rfc3339(self._clock.now()),
+        )
+
+    def member(self, member_id: str | None) -> Member | None:
+        row = self._database.one("SELECT * FROM members WHERE member_id = ?", member_id)
+        return _member(row) if row else None
+
+    def member_by_phone(self, phone: str) -> Member | None:
+        row = self._database.one("SELECT * FROM members WHERE phone = ?", phone)
+        return _member(row) if row else None
+
+    def remember_member(self, member: Member) -> None:
+        """Insert or update. A phone moves to who had it last."""
+        if member.phone:
+            self._database.execute(
+                "UPDATE members SET phone = NULL WHERE phone = ? AND member_id <> ?", member.phone, member.member_id
+            )
+        self._database.execute(
+            "INSERT INTO members VALUES (?, ?, ?, ?, ?) ON CONFLICT (member_id) DO UPDATE SET phone = excluded.phone, "
+            "name = excluded.name, tier = excluded.tier, updated_at = excluded.updated_at",
+            member.member_id,
+            member.phone,
+            member.name,
+            member.tier,
+            rfc3339(self._clock.now()),
+        )
+
+    def block_reason(self, card_no: str) -> str | None:
+        """Why a card is on the hotlist, or None when it is not."""
+        row = self._database.one("SELECT reason FROM hotlist WHERE card_no = ? AND blocked = 1", card_no)
+        return None if row is None else row["reason"] or "blocked by head office"
+
+    def set_hotlist(self, card_no: str, blocked: bool, reason: str | None) -> None:
+        self._database.execute(
+            "INSERT INTO hotlist VALUES (?, ?, ?) ON CONFLICT (card_no) "
+            "DO UPDATE SET blocked = excluded.blocked, reason = excluded.reason",
+            card_no,
+            int(blocked),
+            reason,
+        )
+
+    def adjustments_after(self, card_no: str, number: int) -> list[Adjustment]:
+        """The adjustments a card still misses, without a gap: after a missing number nothing may be applied."""
+        rows = self._database.query(
+            "SELECT * FROM adjustments WHERE card_no = ? AND number > ? ORDER BY number", card_no, number
+        )
+        gapless: list[Adjustment] = []
+        for row in rows:
+            if row["number"] != number + len(gapless) + 1:
+                break
+            gapless.append(Adjustment(**dict(row)))
+        return gapless
+
+    def remember_adjustment(self, adjustment: Adjustment) -> None:
+        """Keep it; the same number again changes nothing."""
+        self._database.execute(
+            "INSERT INTO adjustments VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
+            adjustment.card_no,
+            adjustment.number,
+            adjustment.points,
+            adjustment.reason,
+        )
+
+    def policy(self) -> Policy:
+        """The newest policy that is in force now; the default one until a CRM has published any."""
+        now = self._clock.now()
+        policies = [
+            parse_policy(json.loads(r["document"]))
+            for r in self._database.query("SELECT document FROM policies ORDER BY rowid")
+        ]
+        in_force = [policy for policy in policies if policy.valid_from <= now]
+        return max(in_force, key=lambda policy: policy.valid_from, default=None) or parse_policy(
+            default_policy(self._currency)
+        )
+
+    def remember_policy(self, version: str, document: dict[str, Any]) -> None:
+        """Keep a policy. Raises PolicyInvalid for a document that cannot be used."""
+        policy = parse_policy(document)
+        self._database.execute(
+            "INSERT INTO policies VALUES (?, ?, ?) ON CONFLICT (version) "
+            "DO UPDATE SET valid_from = excluded.valid_from, document = excluded.document",
+            version,
+            rfc3339(policy.valid_from),
+            json.dumps(document),
+        )
+
+
+def _card(row: Any) -> KnownCard:
+    return KnownCard(
+        row["card_no"], row["uid"], row["member_id"], row["key_set_version"], json.loads(row["state"]), row["status"]
+    )
+
+
+def _member(row: Any) -> Member:
+    return Member(row["member_id"], row["phone"], row["name"], row["tier"])

@@ -1,0 +1,56 @@
+"""The journal's schema, forward only. A released migration is never edited; a change is a new function."""
+
+from __future__ import annotations
+
+from sqlite_utils import Database, Migrations
+
+migrations = Migrations("terminal_agent.journal")
+
+
+@migrations()
+def m001_first_tap(db: Database) -> None:
+    for statement in _FIRST_TAP:
+        db.execute(statement)
+
+
+_FIRST_TAP = (
+    "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT",
+    # What happened, for ever: rows are added, never changed. body holds the very bytes that go to the CRM.
+    """CREATE TABLE events (
+        install_epoch TEXT NOT NULL, sequence INTEGER NOT NULL, event_id TEXT NOT NULL UNIQUE, type TEXT NOT NULL,
+        card_no TEXT, time TEXT NOT NULL, body TEXT NOT NULL, fingerprint TEXT NOT NULL, previous_hash TEXT NOT NULL,
+        PRIMARY KEY (install_epoch, sequence)) STRICT""",
+    # Where each event stands on its way to the CRM. redeems marks events that later ones of the card wait behind.
+    """CREATE TABLE outbox (
+        event_id TEXT PRIMARY KEY REFERENCES events (event_id), position INTEGER NOT NULL UNIQUE,
+        state TEXT NOT NULL CHECK (state IN ('pending', 'quarantined', 'acknowledged')),
+        card_no TEXT, redeems INTEGER NOT NULL, created_at TEXT NOT NULL,
+        attempts INTEGER NOT NULL DEFAULT 0, reason TEXT, settled_at TEXT) STRICT""",
+    "CREATE INDEX outbox_waiting ON outbox (position) WHERE state <> 'acknowledged'",
+    # A card write that was decided and is not known to have landed: the row is on disk before the card changes.
+    """CREATE TABLE intents (
+        intent_id TEXT PRIMARY KEY, checkout_id TEXT, kind TEXT NOT NULL, card_no TEXT NOT NULL, uid TEXT NOT NULL,
+        before TEXT, after TEXT NOT NULL, document TEXT NOT NULL, created_at TEXT NOT NULL,
+        state TEXT NOT NULL CHECK (state IN ('open', 'landed', 'not_landed', 'closed')), settled_at TEXT) STRICT""",
+    "CREATE INDEX intents_open ON intents (card_no) WHERE state = 'open'",
+    "CREATE INDEX intents_closed ON intents (card_no) WHERE state = 'closed'",
+    """CREATE TABLE checkouts (
+        checkout_id TEXT PRIMARY KEY, kind TEXT NOT NULL, receipt_no TEXT NOT NULL, amount INTEGER NOT NULL,
+        currency TEXT NOT NULL, state TEXT NOT NULL CHECK (state IN ('in_doubt', 'done', 'closed')),
+        card_no TEXT NOT NULL, redeemed_offline INTEGER NOT NULL, result TEXT NOT NULL, created_at TEXT NOT NULL,
+        finished_at TEXT, UNIQUE (kind, receipt_no)) STRICT""",
+    """CREATE TABLE cards (
+        card_no TEXT PRIMARY KEY, uid TEXT NOT NULL, member_id TEXT, key_set_version INTEGER NOT NULL,
+        state TEXT NOT NULL, status TEXT NOT NULL, seen_at TEXT NOT NULL) STRICT""",
+    "CREATE INDEX cards_uid ON cards (uid)",
+    """CREATE TABLE members (
+        member_id TEXT PRIMARY KEY, phone TEXT UNIQUE, name TEXT, tier TEXT, updated_at TEXT NOT NULL) STRICT""",
+    "CREATE TABLE hotlist (card_no TEXT PRIMARY KEY, blocked INTEGER NOT NULL, reason TEXT) STRICT",
+    """CREATE TABLE adjustments (
+        card_no TEXT NOT NULL, number INTEGER NOT NULL, points INTEGER NOT NULL, reason TEXT,
+        PRIMARY KEY (card_no, number)) STRICT""",
+    "CREATE TABLE policies (version TEXT PRIMARY KEY, valid_from TEXT NOT NULL, document TEXT NOT NULL) STRICT",
+    """CREATE TABLE audit (
+        entry INTEGER PRIMARY KEY AUTOINCREMENT, time TEXT NOT NULL, action TEXT NOT NULL,
+        detail TEXT NOT NULL) STRICT""",
+)

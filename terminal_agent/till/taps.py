@@ -1,0 +1,249 @@
+"""What every tap has in common: whose card it is, whether it may be used, and settling what was left in doubt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from drivers.base import ClassicConnection
+from terminal_agent.card import tap
+from terminal_agent.card.keys import KeyProvider
+from terminal_agent.card.layout import CardState, HistoryEntry, HistoryKind, Identity, short_code
+from terminal_agent.card.problems import card_blocked, card_rolled_back, data_corrupt, not_our_card
+from terminal_agent.card.session import CardSession
+from terminal_agent.contract import EventType, subject_of
+from terminal_agent.errors import AgentError
+from terminal_agent.journal import Journal
+from terminal_agent.journal.events import NewEvent
+from terminal_agent.journal.intents import CheckoutState, Intent, IntentState
+from terminal_agent.journal.knowledge import KnownCard
+from terminal_agent.ports import Clock, Ids, rfc3339
+
+ISSUE = "issue"
+PURCHASE = "purchase"
+
+
+@dataclass(frozen=True)
+class Terminal:
+    """Everything a tap needs of this terminal. ``programme_id`` is None until it has joined a CRM."""
+
+    journal: Journal
+    keys: KeyProvider
+    clock: Clock
+    ids: Ids
+    terminal_id: str
+    currency: str
+    programme_id: str | None = None
+
+    @property
+    def programme_code(self) -> int:
+        return short_code(self.programme_id) if self.programme_id else 0
+
+
+@dataclass(frozen=True)
+class PresentedCard:
+    """A card of ours in the field, read and settled: ``state`` is what it holds now."""
+
+    session: CardSession
+    identity: Identity
+    state: CardState
+    known: KnownCard | None
+    torn: bool
+
+    @property
+    def card_no(self) -> str:
+        return self.identity.card_no
+
+
+def present(terminal: Terminal, connection: ClassicConnection) -> PresentedCard:
+    """Read the card and say whose it is. Raises AgentError for every card that is not ours to use."""
+    knowledge = terminal.journal.knowledge
+    known_uid = knowledge.card_by_uid(connection.uid.hex())
+    session = CardSession.open(connection, terminal.keys, known=known_uid is not None and known_uid.status == "active")
+    live = session.read_live()
+    if terminal.programme_code and live.identity.programme not in (0, terminal.programme_code):
+        raise not_our_card()
+    if live.newest is None:
+        raise data_corrupt("neither of its two states can be read")
+    known = knowledge.card(live.identity.card_no)
+    return PresentedCard(session, live.identity, live.newest, known, live.torn)
+
+
+def refuse_unusable(terminal: Terminal, card: PresentedCard) -> None:
+    """Raises AgentError for a card on the hotlist or one that holds less than this shop has seen."""
+    reason = terminal.journal.knowledge.block_reason(card.card_no)
+    if reason is not None:
+        raise card_blocked(reason)
+    seen = [intent.before["sequence"] for intent in terminal.journal.intents.of_card(card.card_no) if intent.before]
+    if card.known is not None:
+        seen.append(card.known.state["sequence"])
+    if seen and max(seen) > card.state.sequence:
+        _report_rollback(terminal, card, max(seen))
+        raise card_rolled_back(max(seen), card.state.sequence)
+
+
+def _report_rollback(terminal: Terminal, card: PresentedCard, seen: int) -> None:
+    """One anomaly event for each state a card was rolled back to, however often it is tapped."""
+    journal = terminal.journal
+    key = f"rolled_back:{card.card_no}:{card.state.sequence}:{seen}"
+    if journal.meta(key) is not None:
+        return
+    detail = {"sequence_seen": seen, "sequence_on_card": card.state.sequence}
+    data = {"card_no": card.card_no, "kind": "rolled_back", "detail": detail}
+    with journal.transaction():
+        journal.set_meta(key, rfc3339(terminal.clock.now()))
+        journal.audit("card.rolled_back", card_no=card.card_no, **detail)
+        journal.events.append(new_event(terminal, EventType.CARD_ANOMALY, card.card_no, data))
+
+
+def new_event(
+    terminal: Terminal, kind: EventType, card_no: str, data: dict[str, Any], subject: str | None = None
+) -> NewEvent:
+    """An event of this moment, with an id that it keeps for ever."""
+    now = rfc3339(terminal.clock.now())
+    return NewEvent(terminal.ids.uuid(), kind, subject or subject_of(card_no), card_no, now, data)
+
+
+def card_data(card_no: str, before: CardState | None, after: CardState) -> dict[str, Any]:
+    """``data.card`` of an event: the card's chain as the CRM replays it."""
+    return {
+        "card_no": card_no,
+        "sequence": after.sequence,
+        "balance_before": before.balance if before else 0,
+        "balance_after": after.balance,
+        "adjustments_through": after.adjustments_through,
+    }
+
+
+def settle(terminal: Terminal, card: PresentedCard) -> PresentedCard:
+    """Bring every open intent of this card to its end, then say what the card holds now."""
+    for intent in terminal.journal.intents.of_card(card.card_no):
+        card = _settle_one(terminal, card, intent)
+    for intent in terminal.journal.intents.of_card(card.card_no, IntentState.CLOSED):
+        _report_closed(terminal, card, intent)
+    return card
+
+
+def _settle_one(terminal: Terminal, card: PresentedCard, intent: Intent) -> PresentedCard:
+    after = CardState.from_json(intent.after)
+    if intent.before is None:  # an issue: the card opens with our keys, so its last write landed
+        finish(terminal, card, intent)
+        return card
+    verdict = tap.judge(CardState.from_json(intent.before), after, card.state)
+    if verdict is tap.Settlement.ROLLED_BACK:
+        return card  # refuse_unusable names it
+    if verdict is tap.Settlement.MOVED_ON:
+        if intent.checkout_id:
+            close(terminal, intent.checkout_id)
+        return card
+    if verdict is tap.Settlement.LANDED:
+        finish(terminal, card, intent)
+    else:
+        tap.commit(card.session, after, None, lambda: finish(terminal, card, intent))
+    tap.write_history(card.session, history_entry(terminal, intent))
+    return replace(card, state=after)
+
+
+def finish(terminal: Terminal, card: PresentedCard, intent: Intent) -> None:
+    """The write landed: outcome, events and the newest state seen, in one commit."""
+    journal = terminal.journal
+    with journal.transaction():
+        journal.intents.settle(intent.intent_id, IntentState.LANDED)
+        for event in intent.events:
+            journal.events.append(event)
+        remember_state(terminal, card, CardState.from_json(intent.after))
+        checkout = journal.checkouts.by_id(intent.checkout_id) if intent.checkout_id else None
+        if checkout is not None:
+            result = {**checkout.result, "state": CheckoutState.DONE.value}
+            journal.checkouts.finish(checkout.checkout_id, CheckoutState.DONE, result)
+
+
+def remember_state(terminal: Terminal, card: PresentedCard, state: CardState) -> None:
+    """Keep the newest state seen of a card, inside the caller's transaction."""
+    terminal.journal.knowledge.saw_card(
+        KnownCard(
+            card_no=card.card_no,
+            uid=card.session.uid.hex(),
+            member_id=card.known.member_id if card.known else None,
+            key_set_version=card.session.keys.version,
+            state=state.to_json(),
+            status="active",
+        )
+    )
+
+
+def _report_closed(terminal: Terminal, card: PresentedCard, intent: Intent) -> None:
+    """A sale closed without its card: now that the card is back, tell the CRM whether the write had landed."""
+    if intent.before is None:
+        return
+    verdict = tap.judge(CardState.from_json(intent.before), CardState.from_json(intent.after), card.state)
+    if verdict not in (tap.Settlement.LANDED, tap.Settlement.NOT_LANDED):
+        return
+    landed = verdict is tap.Settlement.LANDED
+    journal = terminal.journal
+    data = {"intent_id": intent.intent_id, "card_no": card.card_no, "landed": landed, "card": None}
+    with journal.transaction():
+        journal.intents.settle(intent.intent_id, IntentState.LANDED if landed else IntentState.NOT_LANDED)
+        journal.events.append(new_event(terminal, EventType.INTENT_RESOLVED, card.card_no, data))
+        if landed:
+            remember_state(terminal, card, card.state)
+
+
+def close(terminal: Terminal, checkout_id: str) -> dict[str, Any] | None:
+    """End a sale in doubt without its card: the sale stands and earns, nothing unverified is redeemed.
+
+    Gives the checkout's answer, or None when it is not in doubt. The CRM books the points and brings the difference
+    to the card as an adjustment.
+    """
+    journal = terminal.journal
+    checkout, intent = journal.checkouts.by_id(checkout_id), journal.intents.of_checkout(checkout_id)
+    if checkout is None or intent is None or checkout.state is not CheckoutState.IN_DOUBT:
+        return None
+    before, after = intent.before or {}, intent.after
+    tried = {
+        "intent_id": intent.intent_id,
+        "card_no": intent.card_no,
+        "sequence_before": before.get("sequence"),
+        "sequence_after": after["sequence"],
+        "balance_before": before.get("balance"),
+        "balance_after": after["balance"],
+        "adjustments_through": after["adjustments_through"],
+    }
+    earned = checkout.result["points_earned"]
+    result = {
+        **checkout.result,
+        "state": CheckoutState.CLOSED.value,
+        "points_redeemed": 0,
+        "points_after": checkout.result["points_before"] + checkout.result["points_adjusted"] + earned,
+    }
+    with journal.transaction():
+        journal.intents.settle(intent.intent_id, IntentState.CLOSED)
+        for event in intent.events:
+            points = {**event.data["points"], "redeemed": 0}
+            data = {**event.data, "card": None, "intent": tried, "points": points}
+            journal.events.append(replace(event, data=data))
+        journal.checkouts.finish(checkout_id, CheckoutState.CLOSED, result)
+        journal.audit("checkout.closed", checkout_id=checkout_id, card_no=intent.card_no)
+    return result
+
+
+def history_entry(terminal: Terminal, intent: Intent) -> HistoryEntry:
+    """What the card's own ring gets of an intent."""
+    return HistoryEntry(
+        kind=HistoryKind(intent.history["kind"]),
+        sequence=intent.after["sequence"],
+        time=terminal.clock.now(),
+        amount=intent.history["amount"],
+        points=intent.history["points"],
+        terminal=short_code(terminal.terminal_id),
+    )
+
+
+ConfirmChain = Callable[[str, CardState], bool]
+"""Asks the CRM whether it has seen exactly this card's chain; False when it has not, or cannot be asked."""
+
+
+def in_doubt_error(problem: AgentError, result: dict[str, Any]) -> AgentError:
+    """The answer while a checkout is in doubt: its state beside the error."""
+    return AgentError(problem.code, problem.message, hint=problem.hint, details={**result, "state": "in_doubt"})
