@@ -1,0 +1,244 @@
+"""Issuing: a blank card becomes a member's card, sector by sector, the live sector last.
+
+Until the live sector's trailer is written the card counts as blank, so an interrupted issue is simply run again: the
+journal's intent brings the same card number back, sectors already done are checked and kept.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from drivers.base import ClassicConnection
+from drivers.errors import AuthenticationFailed, CardRemoved, DriverError
+from drivers.mifare_classic import (
+    BLOCK_SIZE,
+    SECTOR_COUNT,
+    TRANSPORT_KEY,
+    KeyType,
+    SectorTrailer,
+    data_blocks,
+    trailer_of,
+)
+from terminal_agent.card.card_number import card_number
+from terminal_agent.card.keys import CardKeys
+from terminal_agent.card.layout import (
+    IDENTITY_BLOCK,
+    ISSUED_ACCESS,
+    LIVE_SECTOR,
+    CardState,
+    HistoryEntry,
+    HistoryKind,
+    Identity,
+    encode_history,
+    encode_identity,
+    encode_state,
+    short_code,
+)
+from terminal_agent.card.problems import data_corrupt
+from terminal_agent.club.phone import PhoneInvalid, normalise_phone
+from terminal_agent.contract import EventType
+from terminal_agent.errors import AgentError, ErrorCode
+from terminal_agent.journal.intents import Intent, IntentState
+from terminal_agent.journal.knowledge import KnownCard, Member
+from terminal_agent import taps
+from terminal_agent.taps import Terminal
+
+FIRST_STATES = (CardState(sequence=0, balance=0), CardState(sequence=1, balance=0))
+ISSUE_ORDER = [*(s for s in range(SECTOR_COUNT) if s != LIVE_SECTOR), LIVE_SECTOR]
+
+
+@dataclass(frozen=True)
+class IssueRequest:
+    """Who the card is for; all may be unknown. ``phone`` in any spelling, ``card_no`` where cards are pre-printed."""
+
+    phone: str | None = None
+    name: str | None = None
+    tier: str | None = None
+
+    def __post_init__(self) -> None:
+        for value, what in ((self.name, "name"), (self.tier, "tier")):
+            if value is not None and not 0 < len(value.strip()) <= 100:
+                raise AgentError(ErrorCode.INVALID_INPUT, f"a {what} has 1 to 100 characters", hint="Shorten it")
+        if self.phone is not None:
+            try:
+                normalise_phone(self.phone)
+            except PhoneInvalid as error:
+                hint = "As in 09125554433 or +989125554433"
+                raise AgentError(ErrorCode.INVALID_INPUT, str(error), hint=hint) from error
+
+
+def issue(terminal: Terminal, connection: ClassicConnection, request: IssueRequest) -> dict[str, Any]:
+    """Encode the blank card in the field, verified block by block; enrol its member; queue both events.
+
+    Raises AgentError: ``already_issued``, ``not_our_card``, ``data_corrupt`` for a sector that will not take its keys.
+    """
+    intent = _intent_for(terminal, connection, request)
+    version = intent.history["key_set_version"]
+    keys = terminal.keys.card_keys(version, connection.uid)
+    _encode(connection, keys, contents(keys, intent, terminal))
+    _finish(terminal, intent, version)
+    return {
+        "uid": intent.uid,
+        "card_no": intent.card_no,
+        "member_id": intent.history["member"]["member_id"],
+        "points": 0,
+        "sequence": FIRST_STATES[-1].sequence,
+        "key_set_version": version,
+    }
+
+
+def _intent_for(terminal: Terminal, connection: ClassicConnection, request: IssueRequest) -> Intent:
+    """The open issue of this card, or a new one for a card that really is blank."""
+    uid = connection.uid.hex()
+    for intent in terminal.journal.intents.of_uid(uid, taps.ISSUE):
+        return intent
+    _require_blank(terminal, connection)
+    intent = _new_intent(terminal, uid, request)
+    with terminal.journal.transaction():
+        terminal.journal.intents.begin(intent)
+    return intent
+
+
+def _require_blank(terminal: Terminal, connection: ClassicConnection) -> None:
+    """Raises AgentError unless the live sector opens with the maker's key."""
+    try:
+        connection.authenticate(IDENTITY_BLOCK, KeyType.A, TRANSPORT_KEY)
+    except AuthenticationFailed:
+        card = taps.present(terminal, connection)
+        raise AgentError(
+            ErrorCode.ALREADY_ISSUED,
+            f"this card is already issued: number {card.card_no}, {card.state.balance} points",
+            hint="Take a blank card, or return this one to blank: terminal-agent card wipe --force",
+            details={"card_no": card.card_no},
+        ) from None
+
+
+def _new_intent(terminal: Terminal, uid: str, request: IssueRequest) -> Intent:
+    member, known = _member(terminal, request)
+    card_no = card_number(terminal.ids.card_digits())
+    version = terminal.keys.versions()[0]
+    policy_version = terminal.journal.knowledge.policy().version
+    events = []
+    if not known:
+        data = {"member": _member_data(member), "policy_version": policy_version}
+        subject = f"members/{member.member_id}"
+        events.append(
+            replace(taps.new_event(terminal, EventType.MEMBER_ENROLLED, card_no, data, subject), card_no=None)
+        )
+    data = {
+        "card": taps.card_data(card_no, None, FIRST_STATES[-1]),
+        "uid": uid,
+        "member_id": member.member_id,
+        "key_set_version": version,
+    }
+    events.append(taps.new_event(terminal, EventType.CARD_ISSUED, card_no, issued))
+    return Intent(
+        intent_id=terminal.ids.uuid(),
+        kind=taps.ISSUE,
+        card_no=card_no,
+        uid=uid,
+        before=None,
+        after=FIRST_STATES[-1].to_json(),
+        events=tuple(events),
+        history={"kind": HistoryKind.ISSUE.value, "key_set_version": version, "member": _member_data(member)},
+    )
+
+
+def _member(terminal: Terminal, request: IssueRequest) -> tuple[Member, bool]:
+    """The member this card is for, and whether we know them already by their phone."""
+    phone = normalise_phone(request.phone) if request.phone else None
+    known = terminal.journal.knowledge.member_by_phone(phone) if phone else None
+    if known is not None:
+        return known, True
+    return Member(terminal.ids.uuid(), phone, request.name, request.tier), False
+
+
+def _member_data(member: Member) -> dict[str, Any]:
+    return {"member_id": member.member_id, "phone": member.phone, "name": member.name, "tier": member.tier}
+
+
+def _finish(terminal: Terminal, intent: Intent, version: int) -> None:
+    journal = terminal.journal
+    member = Member(**intent.history["member"])
+    with journal.transaction():
+        journal.intents.settle(intent.intent_id, IntentState.LANDED)
+        for event in intent.events:
+            journal.events.append(event)
+        if journal.knowledge.member(member.member_id) is None:
+            journal.knowledge.remember_member(member)
+        card = KnownCard(intent.card_no, intent.uid, member.member_id, version, intent.after, "active")
+        journal.knowledge.saw_card(card)
+        journal.audit("card.issued", card_no=intent.card_no, uid=intent.uid, key_set_version=version)
+
+
+def contents(keys: CardKeys, intent: Intent, terminal: Terminal) -> dict[int, bytes]:
+    """Every data block of a freshly issued card by number; free blocks are zeros."""
+    blocks = {block: bytes(BLOCK_SIZE) for sector in range(SECTOR_COUNT) for block in data_blocks(sector)}
+    identity = Identity(keys.version, terminal.programme_code, intent.card_no)
+    blocks[IDENTITY_BLOCK] = encode_identity(keys.identity_key, identity)
+    for state in FIRST_STATES:
+        blocks[state.block] = encode_state(keys.state_key, state)
+    entry = HistoryEntry(
+        HistoryKind.ISSUE, FIRST_STATES[-1].sequence, terminal.clock.now(), 0, 0, short_code(terminal.terminal_id)
+    )
+    blocks[entry.block] = encode_history(keys.history_key, entry)
+    return blocks
+
+
+def issued_trailer(keys: CardKeys, sector: int) -> SectorTrailer:
+    """The trailer of an issued card's sector."""
+    key_a, key_b = (keys.sector_key(sector, key_type) for key_type in (KeyType.A, KeyType.B))
+    return SectorTrailer(key_a, ISSUED_ACCESS, key_b)
+
+
+def _encode(connection: ClassicConnection, keys: CardKeys, blocks: dict[int, bytes]) -> None:
+    for sector in ISSUE_ORDER:
+        trailer = issued_trailer(keys, sector)
+        try:
+            _encode_sector(connection, sector, trailer, blocks)
+        except CardRemoved:
+            raise
+        except DriverError as error:
+            raise data_corrupt(f"sector {sector} does not take its keys ({error})") from error
+
+
+def _encode_sector(
+    connection: ClassicConnection, sector: int, trailer: SectorTrailer, blocks: dict[int, bytes]
+) -> None:
+    """Data under the key that opens the sector now, then the trailer, then proof that both new keys open it."""
+    opened_by_us = _open_for_writing(connection, sector, trailer)
+    for block in data_blocks(sector):
+        if connection.read_block(block) != blocks[block]:
+            write_verified(connection, block, blocks[block])
+    if not opened_by_us:
+        connection.write_block(trailer_of(sector), trailer.encode())
+    verify_trailer(connection, sector, trailer)
+
+
+def _open_for_writing(connection: ClassicConnection, sector: int, trailer: SectorTrailer) -> bool:
+    """Open a sector with the maker's key, or with ours where an earlier run already wrote it (then True)."""
+    block = trailer_of(sector)
+    try:
+        connection.authenticate(block, KeyType.A, TRANSPORT_KEY)
+    except AuthenticationFailed:
+        connection.authenticate(block, KeyType.B, trailer.key_b)
+        return True
+    return False
+
+
+def write_verified(connection: ClassicConnection, block: int, data: bytes) -> None:
+    """Write a block and read it back. Raises AgentError when the card says yes and keeps something else."""
+    connection.write_block(block, data)
+    if connection.read_block(block) != data:
+        raise data_corrupt(f"block {block} does not keep what is written to it")
+
+
+def verify_trailer(connection: ClassicConnection, sector: int, trailer: SectorTrailer) -> None:
+    """Both keys open the sector and the access bits are as written; keys cannot be read back."""
+    block = trailer_of(sector)
+    connection.authenticate(block, KeyType.A, trailer.key_a)
+    if connection.read_block(block)[6:9] != trailer.access.encode():
+        raise data_corrupt(f"the access bits of sector {sector} are not what was written")
+    if not trailer.access.key_b_is_readable:
+        connection.authenticate(block, KeyType.B, trailer.key_b)
