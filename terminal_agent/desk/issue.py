@@ -20,6 +20,7 @@ from drivers.mifare_classic import (
     data_blocks,
     trailer_of,
 )
+from terminal_agent import taps
 from terminal_agent.card.card_number import card_number
 from terminal_agent.card.keys import CardKeys
 from terminal_agent.card.layout import (
@@ -41,7 +42,6 @@ from terminal_agent.contract import EventType
 from terminal_agent.errors import AgentError, ErrorCode
 from terminal_agent.journal.intents import Intent, IntentState
 from terminal_agent.journal.knowledge import KnownCard, Member
-from terminal_agent import taps
 from terminal_agent.taps import Terminal
 
 FIRST_STATES = (CardState(sequence=0, balance=0), CardState(sequence=1, balance=0))
@@ -121,12 +121,11 @@ def _new_intent(terminal: Terminal, uid: str, request: IssueRequest) -> Intent:
     policy_version = terminal.journal.knowledge.policy().version
     events = []
     if not known:
-        data = {"member": _member_data(member), "policy_version": policy_version}
+        enrolled = {"member": _member_data(member), "policy_version": policy_version}
         subject = f"members/{member.member_id}"
-        events.append(
-            replace(taps.new_event(terminal, EventType.MEMBER_ENROLLED, card_no, data, subject), card_no=None)
-        )
-    data = {
+        event = taps.new_event(terminal, EventType.MEMBER_ENROLLED, card_no, enrolled, subject)
+        events.append(replace(event, card_no=None))
+    issued = {
         "card": taps.card_data(card_no, None, FIRST_STATES[-1]),
         "uid": uid,
         "member_id": member.member_id,

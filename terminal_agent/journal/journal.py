@@ -16,6 +16,8 @@ from terminal_agent.ports import Clock, Ids, rfc3339
 
 JOURNAL_FILE = "journal.sqlite3"
 INSTALL_EPOCH = "install_epoch"
+CLOCK_SKEW = "clock_skew_s"
+"""How far this machine's clock was from the CRM's at the last exchange, in whole seconds."""
 
 
 class Journal:

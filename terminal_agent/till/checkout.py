@@ -8,6 +8,7 @@ from typing import Any
 
 from drivers.base import ClassicConnection
 from drivers.errors import DriverError
+from terminal_agent import taps
 from terminal_agent.card import tap
 from terminal_agent.card.layout import CardState, HistoryKind
 from terminal_agent.card.problems import data_corrupt, from_driver
@@ -17,14 +18,13 @@ from terminal_agent.contract import EventType
 from terminal_agent.errors import AgentError, ErrorCode
 from terminal_agent.journal.events import NewEvent
 from terminal_agent.journal.intents import Checkout, CheckoutState, Intent
+from terminal_agent.journal.journal import CLOCK_SKEW
 from terminal_agent.ports import rfc3339
-from terminal_agent import taps
 from terminal_agent.taps import ConfirmChain, PresentedCard, Terminal
 
 MAX_AMOUNT = 10**15
 MAX_LINES = 500
 SKEW_TOLERATED_S = 120
-CLOCK_SKEW = "clock_skew_s"
 EARLIEST_SANE_YEAR = 2026
 
 

@@ -1,0 +1,271 @@
+"""HTTP to the CRM: one request at a time, every answer authenticated before it is believed.
+
+tenacity repeats one call a few times at once; waiting longer is the sync worker's persisted schedule.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import gzip
+import json
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import requests
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+
+from terminal_agent import __version__
+from terminal_agent.contract import BATCH_MEDIA_TYPE, REQUEST_ID_HEADER, SIGNATURE_HEADER, signature_is_valid
+from terminal_agent.errors import AgentError, ErrorCode
+from terminal_agent.ports import Ids
+
+CONNECT_TIMEOUT_S = 5.0
+READ_TIMEOUT_S = 30.0
+TRIES_PER_CALL = 3
+MAX_ANSWER_BYTES = 16 * 1024 * 1024
+GZIP_FROM_BYTES = 4096
+PROBLEM_MEDIA_TYPE = "application/problem+json"
+BATCH_REFUSALS = frozenset({400, 413, 422})
+REFUSALS = BATCH_REFUSALS | {404}
+"""Statuses that say no for good, and only as a problem document: a proxy's or a portal's page is no answer."""
+
+
+class CrmError(Exception):
+    """What the CRM, or the way to it, answered."""
+
+
+class CrmUnreachable(CrmError):
+    """No answer that counts: nothing can be said of what the CRM did. ``retry_after_s`` if it asked for a pause."""
+
+    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class CrmUnauthorized(CrmError):
+    """The CRM does not accept this terminal's token (401, 403)."""
+
+
+class CrmRefused(CrmError):
+    """The CRM understood and said no (4xx). ``code`` is the problem's code."""
+
+    def __init__(self, status: int, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.code = code
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """What enrolment gave. Its repr shows no secret."""
+
+    crm_url: str
+    terminal_id: str
+    programme_id: str
+    token: str = field(repr=False)
+    secret: bytes = field(repr=False)
+
+
+def checked_url(url: str) -> str:
+    """``url`` without a trailing slash. Raises AgentError unless it is https, or http on loopback."""
+    parts = urlsplit(url)
+    try:
+        loopback = parts.hostname == "localhost" or ip_address(parts.hostname or "").is_loopback
+    except ValueError:
+        loopback = False
+    if parts.scheme == "https" and parts.hostname or parts.scheme == "http" and loopback:
+        return url.rstrip("/")
+    raise AgentError(
+        ErrorCode.CONFIG_INVALID,
+        f"{url!r} cannot be used as the CRM's address",
+        hint="Use https://HOST, or http://127.0.0.1:PORT for a CRM on this machine",
+    )
+
+
+def enroll(url: str, code: str, terminal_id: str, ids: Ids) -> tuple[Credentials, str]:
+    """Join a CRM with a one-time code; gives credentials and the server's time. Raises :class:`CrmError`."""
+    request_id = ids.uuid()
+    body = {"code": code, "terminal_id": terminal_id}
+    response = _send(
+        requests.Session(), "POST", f"{url}/v1/terminals/enroll", {REQUEST_ID_HEADER: request_id}, json_body=body
+    )
+    raw = _read(response)
+    _raise_for_status(response, raw)
+    answer = _json(raw)
+    try:
+        secret = base64.b64decode(answer["secret"], validate=True)
+        credentials = Credentials(url, answer["terminal_id"], str(answer["programme_id"]), answer["token"], secret)
+    except (KeyError, TypeError, ValueError, binascii.Error) as error:
+        raise CrmUnreachable("the answer to the enrolment is not one of a CRM") from error
+    if not signature_is_valid(secret, request_id, raw, response.headers.get(SIGNATURE_HEADER)):
+        raise CrmUnreachable("the answer to the enrolment is not signed with the secret it brings")
+    return credentials, str(answer.get("server_time", ""))
+
+
+class CrmClient:
+    """The calls of an enrolled terminal. One thread at a time."""
+
+    def __init__(self, credentials: Credentials, ids: Ids) -> None:
+        self._credentials = credentials
+        self._ids = ids
+        self._session = requests.Session()
+
+    @property
+    def url(self) -> str:
+        return self._credentials.crm_url
+
+    def post_events(self, bodies: list[str]) -> dict[str, Any]:
+        """Send a batch, the stored bytes as they are; gives ``{results, acked_through, server_time}``."""
+        payload = ("[" + ",".join(bodies) + "]").encode()
+        headers = {"Content-Type": BATCH_MEDIA_TYPE}
+        if len(payload) >= GZIP_FROM_BYTES:
+            payload = gzip.compress(payload, mtime=0)
+            headers["Content-Encoding"] = "gzip"
+        return self._call("POST", "/v1/events", headers=headers, payload=payload)
+
+    def get_feed(self, cursor: str | None, limit: int) -> dict[str, Any]:
+        """The next page of the CRM's decisions: ``{items, next_cursor, has_more}``."""
+        parameters = f"limit={limit}" + (f"&cursor={quote(cursor, safe='')}" if cursor else "")
+        return self._call("GET", f"/v1/feed?{parameters}")
+
+    def get_card(self, card_no: str, timeout_s: float) -> dict[str, Any]:
+        """What the CRM knows of a card, asked once and not for long: a customer waits."""
+        return self._call("GET", f"/v1/cards/{quote(card_no, safe='')}", tries=1, timeout_s=timeout_s)
+
+    def close(self) -> None:
+        self._session.close()
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        *,
+        headers: dict[str, str] | None = None,
+        payload: bytes | None = None,
+        tries: int = TRIES_PER_CALL,
+        timeout_s: float = READ_TIMEOUT_S,
+    ) -> dict[str, Any]:
+        for attempt in Retrying(
+            retry=retry_if_exception_type(_PassingFault),
+            stop=stop_after_attempt(tries),
+            wait=wait_random_exponential(multiplier=0.2, max=2),
+            reraise=True,
+        ):
+            with attempt:
+                return self._call_once(method, path, headers or {}, payload, timeout_s)
+        raise AssertionError("tenacity re-raises the last fault")
+
+    def _call_once(
+        self, method: str, path: str, headers: dict[str, str], payload: bytes | None, timeout_s: float
+    ) -> dict[str, Any]:
+        request_id = self._ids.uuid()
+        credentials = self._credentials
+        headers = {
+            **headers,
+            "Authorization": f"Bearer {credentials.token}",
+            REQUEST_ID_HEADER: request_id,
+        }
+        url = credentials.crm_url + path
+        response = _send(self._session, method, url, headers, payload=payload, read_timeout_s=timeout_s)
+        raw = _read(response)
+        _raise_for_status(response, raw)
+        if not signature_is_valid(credentials.secret, request_id, raw, response.headers.get(SIGNATURE_HEADER)):
+            raise CrmUnreachable("the answer is not signed by the CRM: something between answered in its place")
+        return _json(raw)
+
+
+class _PassingFault(CrmUnreachable):
+    """Worth another try at once: the connection broke. A CRM that asks for a pause gets one instead."""
+
+
+def _send(
+    session: requests.Session,
+    method: str,
+    url: str,
+    headers: dict[str, str],
+    *,
+    payload: bytes | None = None,
+    json_body: dict[str, Any] | None = None,
+    read_timeout_s: float = READ_TIMEOUT_S,
+) -> requests.Response:
+    try:
+        return session.request(
+            method,
+            url,
+            headers={"Accept": "application/json", "User-Agent": f"terminal-agent/{__version__}", **headers},
+            data=payload,
+            json=json_body,
+            timeout=(min(CONNECT_TIMEOUT_S, read_timeout_s), read_timeout_s),
+            allow_redirects=False,
+            stream=True,
+        )
+    except requests.ConnectionError as error:
+        raise _PassingFault(f"no connection to {urlsplit(url).netloc}: {_cause(error)}") from error
+    except requests.RequestException as error:
+        raise CrmUnreachable(f"no answer from {urlsplit(url).netloc}: {type(error).__name__}") from error
+
+
+def _cause(error: BaseException) -> str:
+    """The innermost reason of a connection error, in the system's words."""
+    while error.__cause__ or error.__context__:
+        error = error.__cause__ or error.__context__ or error
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+def _read(response: requests.Response) -> bytes:
+    """The body, after any content encoding, up to a limit."""
+    chunks, size = [], 0
+    try:
+        for chunk in response.iter_content(64 * 1024):
+            size += len(chunk)
+            if size > MAX_ANSWER_BYTES:
+                raise CrmUnreachable("the answer is longer than any answer of a CRM")
+            chunks.append(chunk)
+    except requests.RequestException as error:
+        raise _PassingFault(f"the answer broke off: {type(error).__name__}") from error
+    finally:
+        response.close()
+    return b"".join(chunks)
+
+
+def _raise_for_status(response: requests.Response, raw: bytes) -> None:
+    status = response.status_code
+    if 200 <= status < 300:
+        return
+    code, detail = _problem(raw)
+    if status in (401, 403):
+        raise CrmUnauthorized(detail or f"the CRM answered {status}")
+    is_problem = response.headers.get("Content-Type", "").startswith(PROBLEM_MEDIA_TYPE)
+    if status in REFUSALS and is_problem:
+        raise CrmRefused(status, code, detail or f"the CRM answered {status}")
+    raise CrmUnreachable(f"the CRM answered {status}" + (f": {detail}" if detail else ""), _retry_after(response))
+
+
+def _problem(raw: bytes) -> tuple[str, str]:
+    """``code`` and ``detail`` of an RFC 9457 problem; empty where the body is something else."""
+    try:
+        problem = json.loads(raw)
+    except ValueError:
+        return "", ""
+    if not isinstance(problem, dict):
+        return "", ""
+    return str(problem.get("code", "")), str(problem.get("detail") or problem.get("title") or "")[:300]
+
+
+def _retry_after(response: requests.Response) -> float | None:
+    """Seconds from ``Retry-After``; only delta-seconds, because a date needs a clock that is right."""
+    value = response.headers.get("Retry-After", "")
+    return float(value) if value.isascii() and value.isdigit() and len(value) < 9 else None
+
+
+def _json(raw: bytes) -> dict[str, Any]:
+    try:
+        answer = json.loads(raw)
+    except ValueError as error:
+        raise CrmUnreachable("the answer is no JSON") from error
+    if not isinstance(answer, dict):
+        raise CrmUnreachable("the answer is no JSON object")
+    return answer

@@ -1,0 +1,203 @@
+"""One exchange with the CRM: everything waiting goes up, then the feed is read to its end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+from terminal_agent.club.policy import PolicyInvalid
+from terminal_agent.contract import ACKNOWLEDGED, MAX_BATCH_BYTES, MAX_BATCH_EVENTS, FeedKind, Verdict
+from terminal_agent.journal import Journal
+from terminal_agent.journal.events import OutboxEntry, OutboxState
+from terminal_agent.journal.journal import CLOCK_SKEW
+from terminal_agent.journal.knowledge import Adjustment, Member
+from terminal_agent.ports import Clock
+from terminal_agent.sync.client import BATCH_REFUSALS, CrmRefused, CrmUnreachable
+
+FEED_CURSOR = "feed_cursor"
+FEED_PAGE = 200
+BATCH_EVENTS = 200
+
+
+class Crm(Protocol):
+    """What an exchange needs of a CRM."""
+
+    def post_events(self, bodies: list[str]) -> dict[str, Any]: ...
+    def get_feed(self, cursor: str | None, limit: int) -> dict[str, Any]: ...
+
+
+@dataclass
+class SyncReport:
+    """What one exchange did. ``pending`` is what still waits after it."""
+
+    sent: int = 0
+    accepted: int = 0
+    duplicate: int = 0
+    rejected: int = 0
+    forked: int = 0
+    retry: int = 0
+    pending: int = 0
+    quarantined: int = 0
+    feed_items: int = 0
+
+    def to_json(self) -> dict[str, int]:
+        return asdict(self)
+
+
+_COUNTER = {
+    Verdict.ACCEPTED: "accepted",
+    Verdict.DUPLICATE: "duplicate",
+    Verdict.FORK: "forked",
+    Verdict.REJECTED: "rejected",
+    Verdict.RETRY: "retry",
+}
+
+
+def exchange(
+    journal: Journal, crm: Crm, clock: Clock, progress: Callable[[SyncReport], None] = lambda _report: None
+) -> SyncReport:
+    """Raises :class:`~terminal_agent.sync.client.CrmError`; whatever the CRM acknowledged before stays acknowledged."""
+    report = SyncReport()
+    while _send_batch(journal, crm, clock, report):
+        progress(report)
+    _read_feed(journal, crm, report)
+    report.pending = journal.events.count(OutboxState.PENDING)
+    report.quarantined = journal.events.count(OutboxState.QUARANTINED)
+    return report
+
+
+def _send_batch(journal: Journal, crm: Crm, clock: Clock, report: SyncReport) -> bool:
+    """Send the oldest batch; whether another one is worth sending now."""
+    batch = journal.events.next_batch(min(BATCH_EVENTS, MAX_BATCH_EVENTS), MAX_BATCH_BYTES)
+    if not batch:
+        return False
+    with journal.transaction():
+        journal.events.attempted([entry.event_id for entry in batch])
+    before = report.retry
+    _post(journal, crm, clock, batch, report)
+    return report.retry == before
+
+
+def _post(journal: Journal, crm: Crm, clock: Clock, batch: list[OutboxEntry], report: SyncReport) -> None:
+    """Send, and where the CRM refuses the whole batch halve it until the one event it cannot take stands alone."""
+    try:
+        answer = crm.post_events([entry.body for entry in batch])
+    except CrmRefused as refused:
+        if refused.status not in BATCH_REFUSALS:
+            raise CrmUnreachable(f"this address takes no events: {refused}") from refused
+        if len(batch) > 1:
+            middle = len(batch) // 2
+            _post(journal, crm, clock, batch[:middle], report)
+            _post(journal, crm, clock, batch[middle:], report)
+            return
+        reason: str | None = f"{refused.code or refused.status}: {refused}"
+        verdicts = {batch[0].event_id: (Verdict.REJECTED, reason)}
+    else:
+        verdicts = _verdicts(answer)
+        _note_clock(journal, clock, answer.get("server_time"))
+    _settle(journal, batch, verdicts, report)
+
+
+def _verdicts(answer: dict[str, Any]) -> dict[str, tuple[Verdict, str | None]]:
+    """Verdict and reason by event id. Raises :class:`CrmUnreachable` for an answer that is none."""
+    verdicts: dict[str, tuple[Verdict, str | None]] = {}
+    try:
+        for result in answer["results"]:
+            reason = ": ".join(str(result[key]) for key in ("code", "detail") if result.get(key)) or None
+            verdicts[result["id"]] = (Verdict(result["status"]), reason)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CrmUnreachable("the CRM's verdicts cannot be read") from error
+    return verdicts
+
+
+def _settle(
+    journal: Journal, batch: list[OutboxEntry], verdicts: dict[str, tuple[Verdict, str | None]], report: SyncReport
+) -> None:
+    """Book every verdict in one commit; an event without one keeps waiting."""
+    with journal.transaction():
+        for entry in batch:
+            verdict, reason = verdicts.get(entry.event_id, (Verdict.RETRY, "no verdict"))
+            report.sent += 1
+            setattr(report, _COUNTER[verdict], getattr(report, _COUNTER[verdict]) + 1)
+            if verdict in ACKNOWLEDGED:
+                journal.events.settle(entry.event_id, OutboxState.ACKNOWLEDGED, reason)
+            elif verdict is Verdict.REJECTED:
+                journal.events.settle(entry.event_id, OutboxState.QUARANTINED, reason)
+
+
+def _note_clock(journal: Journal, clock: Clock, server_time: Any) -> None:
+    """Keep how far this machine's clock is from the CRM's, in seconds."""
+    try:
+        skew = (clock.now() - datetime.fromisoformat(server_time)).total_seconds()
+    except (TypeError, ValueError):
+        return
+    with journal.transaction():
+        journal.set_meta(CLOCK_SKEW, str(round(skew)))
+
+
+def _read_feed(journal: Journal, crm: Crm, report: SyncReport) -> None:
+    more = True
+    while more:
+        cursor = journal.meta(FEED_CURSOR)
+        page = crm.get_feed(cursor, FEED_PAGE)
+        items, next_cursor = page.get("items"), page.get("next_cursor")
+        if not isinstance(items, list) or not (next_cursor is None or isinstance(next_cursor, str)):
+            raise CrmUnreachable("the CRM's feed cannot be read")
+        with journal.transaction():
+            for item in items:
+                _apply(journal, item)
+            if next_cursor is not None:
+                journal.set_meta(FEED_CURSOR, next_cursor)
+        report.feed_items += len(items)
+        more = page.get("has_more") is True and next_cursor not in (None, cursor)
+
+
+def _apply(journal: Journal, item: Any) -> None:
+    """Take one decision of the CRM; what cannot be read is noted and skipped, so that it never stops the rest."""
+    try:
+        kind = FeedKind(item["kind"])
+        _APPLY.get(kind, _ignore)(journal, item)
+    except (KeyError, TypeError, ValueError, AttributeError, PolicyInvalid) as error:
+        journal.audit("feed.unreadable", problem=f"{type(error).__name__}: {error}"[:300])
+
+
+def _apply_policy(journal: Journal, item: dict[str, Any]) -> None:
+    journal.knowledge.remember_policy(str(item["version"]), dict(item["document"]))
+    journal.audit("policy.received", version=str(item["version"]))
+
+
+def _apply_adjustment(journal: Journal, item: dict[str, Any]) -> None:
+    number, points = item["number"], item["points"]
+    if not (isinstance(number, int) and isinstance(points, int) and number > 0):
+        raise ValueError("an adjustment has a number from 1 and whole points")
+    journal.knowledge.remember_adjustment(Adjustment(str(item["card_no"]), number, points, _text(item, "reason")))
+
+
+def _apply_hotlist(journal: Journal, item: dict[str, Any]) -> None:
+    if not isinstance(item["blocked"], bool):
+        raise ValueError("blocked is true or false")
+    journal.knowledge.set_hotlist(str(item["card_no"]), item["blocked"], _text(item, "reason"))
+
+
+def _apply_member(journal: Journal, item: dict[str, Any]) -> None:
+    member = Member(str(item["member_id"]), _text(item, "phone"), _text(item, "name"), _text(item, "tier"))
+    journal.knowledge.remember_member(member)
+
+
+def _text(item: dict[str, Any], key: str) -> str | None:
+    value = item.get(key)
+    return None if value is None else str(value)
+
+
+def _ignore(journal: Journal, item: dict[str, Any]) -> None:
+    journal.audit("feed.not_used", kind=str(item["kind"]))
+
+
+_APPLY: dict[FeedKind, Callable[[Journal, dict[str, Any]], None]] = {
+    FeedKind.POLICY: _apply_policy,
+    FeedKind.ADJUSTMENT: _apply_adjustment,
+    FeedKind.HOTLIST: _apply_hotlist,
+    FeedKind.MEMBER: _apply_member,
+}
