@@ -1,0 +1,120 @@
+"""``terminal-agent crm``: the reference CRM and its administration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from terminal_agent.cli.output import AgentCommand, AgentGroup, emit
+from terminal_agent.errors import AgentError, ErrorCode
+
+_data_dir = click.option(
+    "--data-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    required=True,
+    help="where the CRM keeps its database",
+)
+_reason = click.option("--reason", required=True, help="why, for the record and the terminals")
+
+
+@click.group(cls=AgentGroup)
+def crm() -> None:
+    """The reference CRM, and its administration."""
+
+
+@crm.command(cls=AgentCommand)
+@_data_dir
+@click.option("--listen", default="127.0.0.1:7412", show_default=True, help="HOST:PORT; port 0 is any free one")
+def serve(data_dir: Path, listen: str) -> None:
+    """Serve the CRM until SIGTERM."""
+    from terminal_agent.crm import server
+
+    host, port = _parse_listen(listen)
+    server.serve(data_dir, host, port)
+
+
+@crm.command(cls=AgentCommand)
+@_data_dir
+@click.option("--expires-in-s", type=int, default=24 * 3600, show_default=True, help="how long the code is good")
+def code(data_dir: Path, expires_in_s: int) -> None:
+    """Make a one-time code that lets one terminal join."""
+    from terminal_agent.crm import admin
+
+    answer = admin.make_code(data_dir, expires_in_s)
+    emit(answer, answer["code"])
+
+
+@crm.command(cls=AgentCommand)
+@click.argument("card_no")
+@_data_dir
+def card(card_no: str, data_dir: Path) -> None:
+    """Show a card: balance, status, and every event about it."""
+    from terminal_agent.crm import admin
+
+    answer = admin.show_card(data_dir, card_no)
+    lines = [f"{card_no}  {answer['status']}  {answer['balance']} points  counter {answer['sequence']}"]
+    lines += [
+        f"  {event['time']}  {event['type']}  +{event['earned']} -{event['redeemed']}  {event['terminal_id']}"
+        for event in answer["events"]
+    ]
+    emit(answer, "\n".join(lines))
+
+
+@crm.command(cls=AgentCommand)
+@_data_dir
+def ledger(data_dir: Path) -> None:
+    """Show every account; together they hold 0 points."""
+    from terminal_agent.crm import admin
+
+    answer = admin.show_ledger(data_dir)
+    lines = [f"{row['account']}  {row['balance']}" for row in answer["accounts"]]
+    emit(answer, "\n".join([*lines, f"sum  {answer['sum']}"]))
+
+
+@crm.command(cls=AgentCommand, context_settings={"ignore_unknown_options": True})
+@click.argument("card_no")
+@click.argument("points", type=int)
+@_reason
+@_data_dir
+def adjust(card_no: str, points: int, reason: str, data_dir: Path) -> None:
+    """Give a card points, or take some with a negative number; they reach it at its next tap."""
+    from terminal_agent.crm import admin
+
+    answer = admin.adjust_card(data_dir, card_no, points, reason)
+    emit(answer, f"Adjustment {answer['number']} of {points} points; the balance is {answer['balance']}.")
+
+
+@crm.command(cls=AgentCommand)
+@click.argument("card_no")
+@_reason
+@_data_dir
+def block(card_no: str, reason: str, data_dir: Path) -> None:
+    """Put a card on the hotlist of every terminal."""
+    from terminal_agent.crm import admin
+
+    answer = admin.block_card(data_dir, card_no, reason)
+    emit(answer, f"Card {card_no} is blocked{'' if answer['changed'] else ' already'}.")
+
+
+@crm.command(cls=AgentCommand)
+@click.argument("card_no")
+@click.option("--reason", default="unblocked", show_default=True, help="why, for the record and the terminals")
+@_data_dir
+def unblock(card_no: str, reason: str, data_dir: Path) -> None:
+    """Take a card off the hotlist."""
+    from terminal_agent.crm import admin
+
+    answer = admin.unblock_card(data_dir, card_no, reason)
+    emit(answer, f"Card {card_no} is {'free again' if answer['changed'] else 'not blocked'}.")
+
+
+def _parse_listen(text: str) -> tuple[str, int]:
+    host, colon, port = text.rpartition(":")
+    if not colon or not host or not port.isdecimal() or int(port) > 65535:
+        raise AgentError(
+            ErrorCode.INVALID_INPUT,
+            f"{text} is not HOST:PORT.",
+            hint="Give --listen an address like 127.0.0.1:7412.",
+        )
+    return host.strip("[]"), int(port)

@@ -1,0 +1,106 @@
+"""What the people who run the CRM do to it. Each call opens the database itself, whether or not it is served."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection
+
+from terminal_agent.crm import cards, enrolment, ledger, lookups
+from terminal_agent.crm.store import Store, open_store
+from terminal_agent.errors import AgentError, ErrorCode
+from terminal_agent.ports import Clock, SystemClock, SystemIds, rfc3339
+
+MAX_ADJUSTMENT = 10**12
+_CLOCK: Clock = SystemClock()
+
+
+@contextmanager
+def _store(data_dir: Path, *, create: bool = False) -> Iterator[Store]:
+    store = open_store(data_dir, _CLOCK, SystemIds(), create=create)
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def make_code(data_dir: Path, expires_in_s: int = enrolment.DEFAULT_CODE_LIFE_S) -> dict[str, Any]:
+    """A one-time enrolment code: ``{code, expires_in_s}``. Makes the CRM if there is none."""
+    if expires_in_s <= 0:
+        raise _bad_input("A code must live for at least one second.", "Give --expires-in-s a positive number.")
+    with _store(data_dir, create=True) as store, store.writing() as connection:
+        code = enrolment.new_code(connection, _CLOCK.now(), expires_in_s)
+    return {"code": code, "expires_in_s": expires_in_s}
+
+
+def show_card(data_dir: Path, card_no: str) -> dict[str, Any]:
+    """What ``GET /v1/cards`` answers, and ``events``. AgentError: NOT_FOUND."""
+    with _store(data_dir) as store, store.reading() as connection:
+        answer = lookups.card_answer(connection, card_no)
+        if answer is None:
+            raise _no_card(card_no)
+        return {**answer.model_dump(mode="json"), "events": lookups.card_events(connection, card_no)}
+
+
+def show_ledger(data_dir: Path) -> dict[str, Any]:
+    """``{sum, accounts:[{account, balance}]}``; a sum other than 0 means that points were made or lost."""
+    with _store(data_dir) as store, store.reading() as connection:
+        accounts = [{"account": row.account, "balance": row.balance} for row in ledger.balances(connection)]
+        return {"sum": ledger.total(connection), "accounts": accounts}
+
+
+def adjust_card(data_dir: Path, card_no: str, points: int, reason: str) -> dict[str, Any]:
+    """Gives (or with negative ``points`` takes) points: ``{card_no, number, points, reason, balance}``."""
+    if points == 0 or abs(points) > MAX_ADJUSTMENT:
+        raise _bad_input("An adjustment moves between 1 and 10^12 points.", "Give another number of points.")
+    with _store(data_dir) as store, store.writing() as connection:
+        _require_card(connection, card_no)
+        now = rfc3339(_CLOCK.now())
+        number = cards.adjust(connection, card_no, points, reason, now)
+        ledger.transfer(
+            connection,
+            source=ledger.ADJUSTED,
+            target=ledger.card_account(card_no),
+            points=points,
+            kind="adjustment",
+            reference=f"{card_no}/{number}",
+            now=now,
+        )
+        balance = _require_card(connection, card_no)
+    return {"card_no": card_no, "number": number, "points": points, "reason": reason, "balance": balance}
+
+
+def block_card(data_dir: Path, card_no: str, reason: str) -> dict[str, Any]:
+    """Puts a card on the hotlist; doing it again changes nothing. ``{card_no, blocked, changed}``."""
+    with _store(data_dir) as store, store.writing() as connection:
+        _require_card(connection, card_no)
+        changed = cards.block(connection, card_no, reason, rfc3339(_CLOCK.now()))
+    return {"card_no": card_no, "blocked": True, "changed": changed}
+
+
+def unblock_card(data_dir: Path, card_no: str, reason: str) -> dict[str, Any]:
+    """Takes a card off the hotlist. ``{card_no, blocked, changed}``."""
+    with _store(data_dir) as store, store.writing() as connection:
+        _require_card(connection, card_no)
+        changed = cards.unblock(connection, card_no, reason, rfc3339(_CLOCK.now()))
+    return {"card_no": card_no, "blocked": False, "changed": changed}
+
+
+def _require_card(connection: Connection, card_no: str) -> int:
+    """The card's balance."""
+    row = cards.find(connection, card_no)
+    if row is None:
+        raise _no_card(card_no)
+    return int(row["balance"])
+
+
+def _no_card(card_no: str) -> AgentError:
+    hint = "Check the number; a card is known once the first event about it has arrived."
+    return AgentError(ErrorCode.NOT_FOUND, f"This CRM knows no card {card_no}.", hint=hint)
+
+
+def _bad_input(message: str, hint: str) -> AgentError:
+    return AgentError(ErrorCode.INVALID_INPUT, message, hint=hint)

@@ -1,0 +1,95 @@
+"""Booking one well-formed event: its points in the ledger, its facts about members and cards.
+
+Nothing here refuses: what a customer walked out with is a fact, even when a balance turns negative.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection
+
+from terminal_agent.contract import EventType
+from terminal_agent.crm import cards, intents, ledger, members
+from terminal_agent.crm.events import (
+    CardAnomaly,
+    CardIssued,
+    CardState,
+    Event,
+    IntentResolved,
+    MemberEnrolled,
+)
+
+REASON_FORKED = "card_counter_reused"
+REASON_ROLLED_BACK = "card_rolled_back"
+_ROLLED_BACK = "rolled_back"
+
+# Where the points of an event come from; types not named move none.
+_SOURCES = {
+    EventType.CARD_ISSUED: ledger.ISSUED,
+    EventType.PURCHASE_RECORDED: ledger.ISSUED,
+    EventType.PURCHASE_REVERSED: ledger.ISSUED,
+    EventType.ACTIVITY_RECORDED: ledger.ISSUED,
+    EventType.POINTS_ADJUSTED: ledger.ADJUSTED,
+}
+
+
+def book(connection: Connection, event: Event, now: str) -> bool:
+    """Books the event. True: another event had the same card counter, so the card is now blocked."""
+    if event.card_no is not None:
+        cards.ensure(connection, event.card_no, now)
+        _book_points(connection, event, event.card_no, now)
+    _book_facts(connection, event, now)
+    if event.card_no is None:
+        return False
+    forked = _book_card_state(connection, event, now)
+    if forked:
+        cards.block(connection, event.card_no, REASON_FORKED, now)
+    return forked
+
+
+def moved_points(event: Event) -> tuple[int, int]:
+    """Points the ledger books for an event: (earned, redeemed)."""
+    return (event.data.points.earned, event.data.points.redeemed) if event.type in _SOURCES else (0, 0)
+
+
+def _book_points(connection: Connection, event: Event, card_no: str, now: str) -> None:
+    earned, redeemed = moved_points(event)
+    card = ledger.card_account(card_no)
+    source = _SOURCES.get(event.type, ledger.ISSUED)
+    for origin, target, points in ((source, card, earned), (card, ledger.REDEEMED, redeemed)):
+        ledger.transfer(
+            connection, source=origin, target=target, points=points, kind=event.type, reference=event.id, now=now
+        )
+
+
+def _book_facts(connection: Connection, event: Event, now: str) -> None:
+    data = event.data
+    if isinstance(data, MemberEnrolled):
+        who = data.member
+        members.enrol(connection, who.member_id, phone=who.phone, name=who.name, tier=who.tier, now=now)
+    elif isinstance(data, CardIssued):
+        cards.set_owner(connection, data.card.card_no, data.uid, data.member_id)
+    elif isinstance(data, CardAnomaly) and data.kind == _ROLLED_BACK:
+        cards.block(connection, data.card_no, REASON_ROLLED_BACK, now)
+
+
+def _book_card_state(connection: Connection, event: Event, now: str) -> bool:
+    """Adds what was written to the card to its chain, then settles the writes in doubt that this tells about."""
+    data = event.data
+    state, intent_id = _written(event)
+    forked = cards.add_state(connection, event, state, intent_id) if state else False
+    if isinstance(data, IntentResolved):
+        intents.told(connection, data.card_no, data.intent_id, data.landed, now)
+    elif data.intent and data.card is None:
+        earned, redeemed = moved_points(event)
+        intents.tried(connection, data.intent, earned - redeemed, now)
+    if state:
+        intents.settle(connection, state.card_no, {state.sequence, state.sequence - 1}, now)
+    return forked
+
+
+def _written(event: Event) -> tuple[CardState | None, str | None]:
+    """The state this event left on the card, and the write in doubt it came from, if any."""
+    data = event.data
+    if isinstance(data, IntentResolved):
+        return (data.card if data.landed else None), data.intent_id
+    return data.card, data.intent.intent_id if data.intent else None

@@ -1,0 +1,80 @@
+"""Cards: what the CRM knows of each, the chain of their states, their numbered adjustments and the hotlist."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, RowMapping, delete, insert, select, update
+
+from terminal_agent.contract import FeedKind
+from terminal_agent.crm import feed
+from terminal_agent.crm.events import CardState, Event
+from terminal_agent.crm.schema import adjustments, card_chain, cards, hotlist
+
+ACTIVE = "active"
+BLOCKED = "blocked"
+
+
+def find(connection: Connection, card_no: str) -> RowMapping | None:
+    """The card's row, if the CRM has heard of it."""
+    return connection.execute(select(cards).where(cards.c.card_no == card_no)).mappings().first()
+
+
+def ensure(connection: Connection, card_no: str, now: str) -> None:
+    """Makes room for a card; its events may arrive before it was heard to be issued."""
+    if find(connection, card_no) is None:
+        fresh = {"status": ACTIVE, "balance": 0, "sequence": 0, "adjustments_through": 0}
+        connection.execute(insert(cards).values(card_no=card_no, created_at=now, **fresh))
+
+
+def set_owner(connection: Connection, card_no: str, uid: str | None, member_id: str | None) -> None:
+    """Fills in what was not known; what is known stays."""
+    for column, value in ((cards.c.uid, uid), (cards.c.member_id, member_id)):
+        if value is not None:
+            unknown = (cards.c.card_no == card_no) & column.is_(None)
+            connection.execute(update(cards).where(unknown).values({column: value}))
+
+
+def add_state(connection: Connection, event: Event, state: CardState, intent_id: str | None) -> bool:
+    """Adds one link to the card's chain. True when another event had this counter: a clone or a rolled-back card."""
+    same_counter = (card_chain.c.card_no == state.card_no) & (card_chain.c.sequence == state.sequence)
+    others = connection.execute(select(card_chain.c.intent_id).where(same_counter)).scalars().all()
+    connection.execute(
+        insert(card_chain).values(fingerprint=event.fingerprint, event_id=event.id, intent_id=intent_id, **dict(state))
+    )
+    behind = (cards.c.card_no == state.card_no) & (cards.c.sequence < state.sequence)
+    connection.execute(update(cards).where(behind).values(sequence=state.sequence))
+    return any(intent_id is None or other != intent_id for other in others)
+
+
+def adjust(connection: Connection, card_no: str, points: int, reason: str, now: str) -> int:
+    """Gives the card its next numbered adjustment and tells the terminals; moves no ledger account. The number."""
+    query = select(cards.c.adjustments_through).where(cards.c.card_no == card_no).with_for_update()
+    number = connection.execute(query).scalar_one() + 1
+    facts = {"card_no": card_no, "number": number, "points": points, "reason": reason}
+    connection.execute(insert(adjustments).values(created_at=now, **facts))
+    connection.execute(update(cards).where(cards.c.card_no == card_no).values(adjustments_through=number))
+    feed.publish(connection, FeedKind.ADJUSTMENT, facts, now)
+    return int(number)
+
+
+def block(connection: Connection, card_no: str, reason: str, now: str) -> bool:
+    """Puts the card on the hotlist and tells the terminals. False: it was there already."""
+    if connection.execute(select(hotlist).where(hotlist.c.card_no == card_no)).first() is not None:
+        return False
+    connection.execute(insert(hotlist).values(card_no=card_no, reason=reason, blocked_at=now))
+    _publish_hotlist(connection, card_no, True, reason, now)
+    return True
+
+
+def unblock(connection: Connection, card_no: str, reason: str, now: str) -> bool:
+    """Takes the card off the hotlist and tells the terminals. False: it was not on it."""
+    if connection.execute(delete(hotlist).where(hotlist.c.card_no == card_no)).rowcount == 0:
+        return False
+    _publish_hotlist(connection, card_no, False, reason, now)
+    return True
+
+
+def _publish_hotlist(connection: Connection, card_no: str, blocked: bool, reason: str, now: str) -> None:
+    status = BLOCKED if blocked else ACTIVE
+    connection.execute(update(cards).where(cards.c.card_no == card_no).values(status=status))
+    item = {"card_no": card_no, "blocked": blocked, "reason": reason}
+    feed.publish(connection, FeedKind.HOTLIST, item, now)

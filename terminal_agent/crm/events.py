@@ -1,0 +1,300 @@
+"""Reading one event: from parsed JSON of any shape to an :class:`Event`, or a rejection that names the field."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, ValidationError
+
+from terminal_agent.contract import EventType, canonical_json, fingerprint, source_of
+from terminal_agent.crm.members import normalise_phone
+
+MALFORMED = "event_malformed"
+SOURCE_MISMATCH = "source_mismatch"
+
+MAX_NESTING = 32
+_SOURCE = re.compile(r"/terminals/([A-Za-z0-9][A-Za-z0-9._-]{0,63})/([A-Za-z0-9][A-Za-z0-9._-]{0,63})")
+_SEQUENCE = re.compile(r"[1-9][0-9]{0,17}")
+_CARD_SUBJECT = "cards/"
+
+# Bounds keep every sum of points within 64 bits.
+Points = Annotated[int, Field(strict=True, ge=-(10**12), le=10**12)]
+GivenPoints = Annotated[int, Field(strict=True, ge=0, le=10**12)]
+Count = Annotated[int, Field(strict=True, ge=0, le=2**53)]
+Amount = Annotated[int, Field(strict=True, ge=-(2**63), lt=2**63)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,63}$")]
+Words = Annotated[str, Field(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
+
+
+def _check_moment(text: str) -> str:
+    if datetime.fromisoformat(text).tzinfo is None:
+        raise ValueError("no time zone")
+    return text
+
+
+def _check_phone(text: str) -> str:
+    normalise_phone(text)
+    return text
+
+
+Moment = Annotated[
+    str, Field(max_length=40, pattern=r"^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d"), AfterValidator(_check_moment)
+]
+Phone = Annotated[str, Field(max_length=40), AfterValidator(_check_phone)]
+
+
+class _Shape(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+Shape = TypeVar("Shape", bound=_Shape)
+
+
+class CardState(_Shape):
+    """What was written to the card. ``balance_before`` already counts the adjustments applied at this tap."""
+
+    card_no: Name
+    sequence: Count
+    balance_before: Points | None = None
+    balance_after: Points | None = None
+    adjustments_through: Count | None = None
+
+
+class IntentTried(_Shape):
+    """What was tried on a card whose answer never came."""
+
+    intent_id: Name
+    card_no: Name
+    sequence_before: Count
+    sequence_after: Count
+    balance_before: Points
+    balance_after: Points
+
+
+class PointsMoved(_Shape):
+    """Points of one event; negative ones take back what an earlier event gave."""
+
+    earned: Points = 0
+    redeemed: Points = 0
+
+
+class PointsGiven(PointsMoved):
+    """Points of a purchase, where nothing is taken back."""
+
+    earned: GivenPoints = 0
+    redeemed: GivenPoints = 0
+
+
+class PurchaseFacts(_Shape):
+    """The bill; ``amount`` in the smallest unit of the currency."""
+
+    amount: Amount
+
+
+class MemberFacts(_Shape):
+    """Who was enrolled."""
+
+    member_id: Name
+    phone: Phone | None = None
+    name: Words | None = None
+    tier: Name | None = None
+
+
+class EventData(_Shape):
+    """``data`` of any event: what it did to a card, if it did."""
+
+    card: CardState | None = None
+    intent: IntentTried | None = None
+    points: PointsMoved = PointsMoved()
+
+    @property
+    def named_card(self) -> str | None:
+        """The card these data speak of."""
+        return self.card.card_no if self.card else self.intent.card_no if self.intent else None
+
+
+class MemberEnrolled(EventData):
+    member: MemberFacts
+
+
+class CardIssued(EventData):
+    card: CardState
+    uid: Annotated[str, Field(pattern=r"^[0-9A-Fa-f]{8,20}$")] | None = None
+    member_id: Name | None = None
+
+
+class PurchaseRecorded(EventData):
+    purchase: PurchaseFacts
+    points: PointsGiven
+
+
+class PurchaseReversed(EventData):
+    points: PointsMoved
+
+
+class PointsAdjusted(EventData):
+    points: PointsMoved
+
+
+class _AboutCard(EventData):
+    card_no: Name
+
+    @property
+    def named_card(self) -> str | None:
+        return self.card_no
+
+
+class IntentResolved(_AboutCard):
+    intent_id: Name
+    landed: StrictBool
+
+
+class CardAnomaly(_AboutCard):
+    kind: Name
+    detail: Any = None
+
+
+DATA_SHAPES: dict[EventType, type[EventData]] = {
+    EventType.MEMBER_ENROLLED: MemberEnrolled,
+    EventType.CARD_ISSUED: CardIssued,
+    EventType.PURCHASE_RECORDED: PurchaseRecorded,
+    EventType.PURCHASE_REVERSED: PurchaseReversed,
+    EventType.POINTS_ADJUSTED: PointsAdjusted,
+    EventType.INTENT_RESOLVED: IntentResolved,
+    EventType.CARD_ANOMALY: CardAnomaly,
+}
+
+
+class _Envelope(_Shape):
+    specversion: Literal["1.0"]
+    id: Name
+    source: Annotated[str, Field(max_length=200)]
+    type: EventType
+    subject: Annotated[str, Field(max_length=100)] | None = None
+    time: Moment
+    sequence: Annotated[str, Field(pattern=r"^[1-9][0-9]{0,17}$")]
+    data: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where an event stands among those of its terminal."""
+
+    install_epoch: str
+    sequence: int
+
+
+@dataclass(frozen=True)
+class Event:
+    """A well-formed event. ``body`` holds its canonical bytes, ``fingerprint`` their SHA-256."""
+
+    id: str
+    type: EventType
+    time: str
+    position: Position
+    card_no: str | None
+    data: EventData
+    body: bytes
+    fingerprint: str
+
+
+class EventRejected(Exception):
+    """An event that cannot be booked: ``code`` for programs, ``detail`` names the field for people."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.detail = detail[:500]
+
+
+def parse_event(document: Any, terminal_id: str) -> Event:
+    """The event in ``document``, sent by ``terminal_id``. Raises :class:`EventRejected`."""
+    body = canonical_body(document)
+    envelope = _validated(_Envelope, document, "")
+    position = position_of(document, terminal_id)
+    if position is None:
+        raise EventRejected(SOURCE_MISMATCH, f"source: must be {source_of(terminal_id, '<install_epoch>')}")
+    data = _validated(DATA_SHAPES.get(envelope.type, EventData), envelope.data, "data.")
+    return Event(
+        id=envelope.id,
+        type=envelope.type,
+        time=envelope.time,
+        position=position,
+        card_no=_card_of(envelope, data),
+        data=data,
+        body=body,
+        fingerprint=fingerprint(body),
+    )
+
+
+def canonical_body(document: Any) -> bytes:
+    """The canonical bytes of an event; they equal what a terminal sends. Raises :class:`EventRejected`."""
+    if not isinstance(document, dict):
+        raise EventRejected(MALFORMED, "event: must be an object")
+    if _nested_deeper_than(document, MAX_NESTING):
+        raise EventRejected(MALFORMED, f"event: nested deeper than {MAX_NESTING} levels")
+    try:
+        return canonical_json(document)
+    except UnicodeEncodeError as error:
+        raise EventRejected(MALFORMED, "event: text is not Unicode") from error
+
+
+def position_of(document: Any, terminal_id: str) -> Position | None:
+    """Where the event claims to stand, if it is one of this terminal's; works for otherwise malformed events."""
+    if not isinstance(document, dict):
+        return None
+    source, sequence = document.get("source"), document.get("sequence")
+    if not isinstance(source, str) or not isinstance(sequence, str) or not _SEQUENCE.fullmatch(sequence):
+        return None
+    found = _SOURCE.fullmatch(source)
+    if found is None or found[1] != terminal_id:
+        return None
+    return Position(found[2], int(sequence))
+
+
+def claimed_id(document: Any) -> str | None:
+    """The id to answer under, however malformed the rest is."""
+    value = document.get("id") if isinstance(document, dict) else None
+    return value if isinstance(value, str) and len(value) <= 128 and value.isprintable() else None
+
+
+def _validated(shape: type[Shape], document: Any, prefix: str) -> Shape:
+    try:
+        return shape.model_validate(document)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        field = prefix + ".".join(str(part) for part in first["loc"])
+        raise EventRejected(MALFORMED, f"{field}: {first['msg']}") from error
+
+
+def _card_of(envelope: _Envelope, data: EventData) -> str | None:
+    """The one card an event is about."""
+    subject = envelope.subject or ""
+    in_subject = subject.removeprefix(_CARD_SUBJECT) if subject.startswith(_CARD_SUBJECT) else None
+    named = {name for name in (data.named_card, data.card and data.card.card_no, in_subject) if name}
+    if data.intent:
+        named.add(data.intent.card_no)
+    if len(named) > 1:
+        raise EventRejected(MALFORMED, "subject: names another card than data")
+    card_no = next(iter(named), None)
+    if card_no is None and (data.points.earned or data.points.redeemed):
+        raise EventRejected(MALFORMED, "subject: no card is named for the points")
+    return card_no
+
+
+def _nested_deeper_than(document: Any, limit: int) -> bool:
+    level = [document]
+    for _ in range(limit):
+        level = [child for node in level for child in _children(node)]
+        if not level:
+            return False
+    return True
+
+
+def _children(node: Any) -> list[Any]:
+    if isinstance(node, dict):
+        return list(node.values())
+    return node if isinstance(node, list) else []

@@ -1,0 +1,174 @@
+"""Taking in events: each counts exactly once for ever, nothing sent is forgotten, every one gets a verdict."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, RowMapping, and_, insert, or_, select, update
+from sqlalchemy.exc import DataError, IntegrityError
+
+from terminal_agent.contract import Verdict, fingerprint
+from terminal_agent.crm import booking, cards
+from terminal_agent.crm.events import (
+    Event,
+    EventRejected,
+    Position,
+    canonical_body,
+    claimed_id,
+    parse_event,
+    position_of,
+)
+from terminal_agent.crm.schema import events, progress
+from terminal_agent.crm.wire import EventResult
+
+SEQUENCE_REUSED = "sequence_reused"
+ID_REUSED = "id_reused"
+NOT_BOOKED = "not_booked"
+
+
+def receive(connection: Connection, terminal_id: str, documents: list[Any], now: str) -> tuple[list[EventResult], int]:
+    """The verdicts on a batch, in order, and ``acked_through`` of the last install epoch in it."""
+    results = [_receive_one(connection, terminal_id, document, now) for document in documents]
+    positions = [position_of(document, terminal_id) for document in documents]
+    epochs = dict.fromkeys(position.install_epoch for position in reversed(positions) if position)
+    acked = [_advance(connection, terminal_id, epoch) for epoch in epochs]
+    return results, acked[0] if acked else 0
+
+
+def _receive_one(connection: Connection, terminal_id: str, document: Any, now: str) -> EventResult:
+    try:
+        # One event's failure must not undo its neighbours. Other database errors (a full disk) end the whole
+        # transaction, so they must fail the whole request.
+        with connection.begin_nested():
+            return _judge(connection, terminal_id, document, now)
+    except (IntegrityError, DataError) as error:
+        detail = f"not booked: {type(error).__name__}"
+        return EventResult(id=claimed_id(document), status=Verdict.RETRY, code=NOT_BOOKED, detail=detail)
+
+
+def _judge(connection: Connection, terminal_id: str, document: Any, now: str) -> EventResult:
+    try:
+        event = parse_event(document, terminal_id)
+    except EventRejected as problem:
+        _keep_rejected(connection, terminal_id, document, problem, now)
+        return EventResult(id=claimed_id(document), status=Verdict.REJECTED, code=problem.code, detail=problem.detail)
+    stored = _stored(connection, terminal_id, event.position, event.fingerprint)
+    if stored is not None and stored["verdict"] != Verdict.REJECTED:
+        return _result(connection, event, Verdict.DUPLICATE, None)
+    return _accept(connection, terminal_id, event, now)
+
+
+def _accept(connection: Connection, terminal_id: str, event: Event, now: str) -> EventResult:
+    code = _reuse(connection, terminal_id, event)
+    if booking.book(connection, event, now):
+        code = booking.REASON_FORKED
+    verdict = Verdict.FORK if code else Verdict.ACCEPTED
+    earned, redeemed = booking.moved_points(event)
+    facts = {
+        "id": event.id,
+        "type": event.type.value,
+        "time": event.time,
+        "card_no": event.card_no,
+        "card_sequence": event.data.card.sequence if event.data.card else None,
+        "earned": earned,
+        "redeemed": redeemed,
+        "body": event.body.decode(),
+    }
+    _keep(connection, terminal_id, event.position, event.fingerprint, facts, verdict, code, now)
+    return _result(connection, event, verdict, code)
+
+
+def _result(connection: Connection, event: Event, verdict: Verdict, code: str | None) -> EventResult:
+    card = cards.find(connection, event.card_no) if event.card_no else None
+    return EventResult(id=event.id, status=verdict, code=code, balance=card["balance"] if card else None)
+
+
+def _reuse(connection: Connection, terminal_id: str, event: Event) -> str | None:
+    """How a terminal contradicts itself: a restored or copied one numbers other events the same."""
+    same_sequence = and_(
+        events.c.install_epoch == event.position.install_epoch, events.c.sequence == event.position.sequence
+    )
+    query = select(events.c.id).where(
+        events.c.terminal_id == terminal_id,
+        events.c.verdict != Verdict.REJECTED.value,
+        or_(same_sequence, events.c.id == event.id),
+    )
+    ids = connection.execute(query).scalars().all()
+    if not ids:
+        return None
+    return ID_REUSED if event.id in ids else SEQUENCE_REUSED
+
+
+def _keep_rejected(connection: Connection, terminal_id: str, document: Any, problem: EventRejected, now: str) -> None:
+    """A rejected event keeps its sequence, so that the terminal's other events are not held up behind a gap."""
+    position = position_of(document, terminal_id)
+    if position is None:
+        return
+    try:
+        body = canonical_body(document)
+    except EventRejected:
+        body = b"{}"  # cannot be written as JSON: the position is all there is to keep
+    kind, time = document.get("type"), document.get("time")
+    facts = {
+        "id": claimed_id(document) or "",
+        "type": kind if isinstance(kind, str) and len(kind) <= 64 and kind.isprintable() else "",
+        "time": time if isinstance(time, str) and len(time) <= 40 and time.isprintable() else "",
+        "card_no": None,
+        "card_sequence": None,
+        "earned": 0,
+        "redeemed": 0,
+        "body": body.decode(),
+    }
+    _keep(connection, terminal_id, position, fingerprint(body), facts, Verdict.REJECTED, problem.code, now)
+
+
+def _keep(
+    connection: Connection,
+    terminal_id: str,
+    position: Position,
+    mark: str,
+    facts: dict[str, Any],
+    verdict: Verdict,
+    code: str | None,
+    now: str,
+) -> None:
+    values = {**facts, "verdict": verdict.value, "code": code, "booked_at": now}
+    if _stored(connection, terminal_id, position, mark) is not None:
+        connection.execute(update(events).where(_key(terminal_id, position, mark)).values(**values))
+        return
+    place = {"install_epoch": position.install_epoch, "sequence": position.sequence}
+    connection.execute(insert(events).values(terminal_id=terminal_id, fingerprint=mark, **place, **values))
+
+
+def _key(terminal_id: str, position: Position, mark: str) -> ColumnElement[bool]:
+    return and_(
+        events.c.terminal_id == terminal_id,
+        events.c.install_epoch == position.install_epoch,
+        events.c.sequence == position.sequence,
+        events.c.fingerprint == mark,
+    )
+
+
+def _stored(connection: Connection, terminal_id: str, position: Position, mark: str) -> RowMapping | None:
+    query = select(events.c.verdict).where(_key(terminal_id, position, mark))
+    return connection.execute(query).mappings().first()
+
+
+def _advance(connection: Connection, terminal_id: str, epoch: str) -> int:
+    """Moves ``acked_through`` over what has arrived, up to the first gap."""
+    this = (progress.c.terminal_id == terminal_id) & (progress.c.install_epoch == epoch)
+    before = connection.execute(select(progress.c.acked_through).where(this)).scalar()
+    if before is None:
+        connection.execute(insert(progress).values(terminal_id=terminal_id, install_epoch=epoch, acked_through=0))
+    through = start = before or 0
+    later = select(events.c.sequence).where(
+        events.c.terminal_id == terminal_id, events.c.install_epoch == epoch, events.c.sequence > start
+    )
+    with connection.execute(later.distinct().order_by(events.c.sequence)) as rows:
+        for sequence in rows.scalars():
+            if sequence != through + 1:
+                break
+            through = sequence
+    if through != start:
+        connection.execute(update(progress).where(this).values(acked_through=through))
+    return through

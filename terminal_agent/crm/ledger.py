@@ -1,0 +1,61 @@
+"""Double entry: every booking takes points from one account and gives them to another, so all accounts sum to 0."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, func, insert, select, update
+
+from terminal_agent.crm.schema import cards, entries, transfers
+
+ISSUED = "programme:issued"
+REDEEMED = "programme:redeemed"
+ADJUSTED = "programme:adjusted"
+_CARD_PREFIX = "card:"
+
+
+@dataclass(frozen=True)
+class Balance:
+    """The points on one account; programme accounts that give points out are negative."""
+
+    account: str
+    balance: int
+
+
+def card_account(card_no: str) -> str:
+    """The account of a card."""
+    return _CARD_PREFIX + card_no
+
+
+def transfer(
+    connection: Connection, *, source: str, target: str, points: int, kind: str, reference: str, now: str
+) -> None:
+    """Moves ``points`` from ``source`` to ``target`` (the other way when negative); nothing is booked for 0."""
+    if points == 0:
+        return
+    written = connection.execute(insert(transfers).values(kind=kind, reference=reference, booked_at=now))
+    transfer_id = written.inserted_primary_key[0] if written.inserted_primary_key else None
+    moves = {source: -points, target: points}
+    connection.execute(
+        insert(entries),
+        [{"transfer_id": transfer_id, "account": account, "points": moved} for account, moved in moves.items()],
+    )
+    for account, moved in moves.items():
+        if account.startswith(_CARD_PREFIX):
+            _cache_balance(connection, account.removeprefix(_CARD_PREFIX), moved)
+
+
+def _cache_balance(connection: Connection, card_no: str, moved: int) -> None:
+    connection.execute(update(cards).where(cards.c.card_no == card_no).values(balance=cards.c.balance + moved))
+
+
+def balances(connection: Connection) -> list[Balance]:
+    """Every account that ever moved, by name, summed from the entries themselves."""
+    query = select(entries.c.account, func.sum(entries.c.points).label("points")).group_by(entries.c.account)
+    rows = connection.execute(query.order_by(entries.c.account)).all()
+    return [Balance(row.account, int(row.points)) for row in rows]
+
+
+def total(connection: Connection) -> int:
+    """The sum over all entries: 0, or points were made or lost."""
+    return int(connection.execute(select(func.coalesce(func.sum(entries.c.points), 0))).scalar_one())

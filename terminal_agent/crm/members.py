@@ -1,0 +1,96 @@
+"""Members: who they are, under which phone, and which cards are theirs."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, insert, select, update
+
+from terminal_agent.contract import FeedKind
+from terminal_agent.crm import feed
+from terminal_agent.crm.schema import cards, members
+
+DEFAULT_TIER = "basic"
+ACTIVE = "active"
+_DIGITS = str.maketrans("۰۱۲۳۴۵۶۷۸۹٠١٢٣٤٥٦٧٨٩", "01234567890123456789")
+_SEPARATORS = re.compile(r"[\s().\-\u200c\u200e\u200f]+")
+_PHONE = re.compile(r"\+?[0-9]{3,20}")
+
+
+def normalise_phone(text: str) -> str:
+    """One spelling for a phone: Latin digits, no separators, Iran's +98, 0098 and 98 as 0. Raises ValueError."""
+    phone = _SEPARATORS.sub("", text.translate(_DIGITS))
+    if not _PHONE.fullmatch(phone):
+        raise ValueError("not a phone number")
+    for prefix in ("+98", "0098"):
+        if phone.startswith(prefix):
+            return "0" + phone.removeprefix(prefix).removeprefix("0")
+    if phone.startswith("98") and len(phone) == 12:
+        return "0" + phone.removeprefix("98")
+    return phone
+
+
+def enrol(
+    connection: Connection, member_id: str, *, phone: str | None, name: str | None, tier: str | None, now: str
+) -> None:
+    """Books a member and tells the terminals. Who first had a phone keeps it; later ids become aliases."""
+    number = normalise_phone(phone) if phone else None
+    known = find(connection, member_id)
+    owner = _owner_of(connection, number) if number else None
+    if known is not None:
+        given = {"name": name, "tier": tier, "phone": None if owner else number}
+        _change(connection, known["member_id"], {key: value for key, value in given.items() if value is not None})
+    else:
+        facts = {"alias_of": owner, "phone": number, "name": name, "tier": tier or DEFAULT_TIER, "status": ACTIVE}
+        connection.execute(insert(members).values(member_id=member_id, enrolled_at=now, **facts))
+    _announce(connection, member_id, now)
+
+
+def _change(connection: Connection, member_id: str, values: dict[str, str]) -> None:
+    if values:
+        connection.execute(update(members).where(members.c.member_id == member_id).values(**values))
+
+
+def _owner_of(connection: Connection, phone: str) -> str | None:
+    owner = select(members.c.member_id).where(members.c.phone == phone, members.c.alias_of.is_(None))
+    return connection.execute(owner.order_by(members.c.enrolled_at, members.c.member_id).limit(1)).scalar()
+
+
+def find(connection: Connection, member_id: str) -> RowMapping | None:
+    """The member behind an id, which may be an alias of theirs."""
+    query = select(members).where(members.c.member_id == member_id)
+    row = connection.execute(query).mappings().first()
+    if row is None or row["alias_of"] is None:
+        return row
+    return connection.execute(select(members).where(members.c.member_id == row["alias_of"])).mappings().first()
+
+
+def describe(row: RowMapping) -> dict[str, Any]:
+    """A member as the API shows one: member_id, name, phone, tier, status."""
+    return {key: row[key] for key in ("member_id", "name", "phone", "tier", "status")}
+
+
+def find_by_phone(connection: Connection, phone: str) -> dict[str, Any] | None:
+    """The member of a phone (any spelling) with ``cards:[{card_no, status, balance}]``. Raises ValueError: no phone."""
+    owner = _owner_of(connection, normalise_phone(phone))
+    row = find(connection, owner) if owner else None
+    return {**describe(row), "cards": _cards_of(connection, row["member_id"])} if row else None
+
+
+def _cards_of(connection: Connection, member_id: str) -> list[dict[str, Any]]:
+    names = select(members.c.member_id).where((members.c.member_id == member_id) | (members.c.alias_of == member_id))
+    query = select(cards.c.card_no, cards.c.status, cards.c.balance).where(cards.c.member_id.in_(names))
+    return [dict(row) for row in connection.execute(query.order_by(cards.c.created_at, cards.c.card_no)).mappings()]
+
+
+def _announce(connection: Connection, member_id: str, now: str) -> None:
+    row = find(connection, member_id)
+    if row is None:
+        return
+    item = describe(row)
+    if row["name"]:
+        item["first_name"] = row["name"].split()[0] if row["name"].split() else row["name"]
+    if row["member_id"] != member_id:
+        item |= {"member_id": member_id, "alias_of": row["member_id"]}
+    feed.publish(connection, FeedKind.MEMBER, item, now)

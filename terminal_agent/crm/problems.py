@@ -1,0 +1,85 @@
+"""Every error the CRM answers is an RFC 9457 problem with ``code`` and ``retryable``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any, cast
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from sqlalchemy.exc import OperationalError
+from starlette.exceptions import HTTPException
+
+from terminal_agent.contract import canonical_json
+from terminal_agent.crm.wire import Problem
+
+MEDIA_TYPE = "application/problem+json"
+_CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large", 415: "unsupported_media_type"}
+
+
+class ProblemError(Exception):
+    """An answer other than 2xx."""
+
+    def __init__(
+        self, status: int, code: str, detail: str, *, retryable: bool = False, headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.code = code
+        self.detail = detail
+        self.retryable = retryable
+        self.headers = headers or {}
+
+
+def problem_response(problem: ProblemError) -> Response:
+    """The problem as an HTTP answer."""
+    body = Problem(
+        title=HTTPStatus(problem.status).phrase,
+        status=problem.status,
+        detail=problem.detail,
+        code=problem.code,
+        retryable=problem.retryable,
+    )
+    content = canonical_json(body.model_dump())
+    return Response(content, problem.status, dict(problem.headers), media_type=MEDIA_TYPE)
+
+
+def describe_problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The ``responses`` of a route for OpenAPI."""
+    schema = {"schema": {"$ref": "#/components/schemas/Problem"}}
+    return {status: {"description": HTTPStatus(status).phrase, "content": {MEDIA_TYPE: schema}} for status in statuses}
+
+
+def install(app: FastAPI) -> None:
+    """Turns every error of ``app`` into a problem."""
+    app.add_exception_handler(ProblemError, _on_problem)
+    app.add_exception_handler(RequestValidationError, _on_invalid_request)
+    app.add_exception_handler(HTTPException, _on_http_error)
+    app.add_exception_handler(OperationalError, _on_busy_database)
+    app.add_exception_handler(Exception, _on_unexpected)
+
+
+def _on_problem(_request: Request, error: Exception) -> Response:
+    return problem_response(cast(ProblemError, error))  # Starlette types handlers loosely
+
+
+def _on_invalid_request(_request: Request, error: Exception) -> Response:
+    first = cast(RequestValidationError, error).errors()[0]
+    field = ".".join(str(part) for part in first["loc"])
+    return problem_response(ProblemError(400, "request_invalid", f"{field}: {first['msg']}"))
+
+
+def _on_http_error(_request: Request, error: Exception) -> Response:
+    found = cast(HTTPException, error)
+    code = _CODES.get(found.status_code, "request_invalid")
+    return problem_response(ProblemError(found.status_code, code, str(found.detail), headers=found.headers))
+
+
+def _on_busy_database(_request: Request, _error: Exception) -> Response:
+    detail = "The database is busy or cannot be written; nothing of this request was kept."
+    return problem_response(ProblemError(503, "busy", detail, retryable=True, headers={"Retry-After": "2"}))
+
+
+def _on_unexpected(_request: Request, _error: Exception) -> Response:
+    return problem_response(ProblemError(500, "internal", "The CRM failed; its log says why.", retryable=True))

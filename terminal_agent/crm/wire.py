@@ -1,0 +1,109 @@
+"""The shapes of the CRM's requests and answers, as /openapi.json shows them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from terminal_agent.contract import Verdict
+
+TerminalId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+
+
+class EnrolRequest(BaseModel):
+    """A one-time code, and what the terminal wants to be called."""
+
+    code: str = Field(min_length=1, max_length=64)
+    terminal_id: TerminalId | None = None
+    name: str | None = Field(None, max_length=100)
+
+
+class EnrolAnswer(BaseModel):
+    """Credentials, given out once. ``secret`` is base64 of 32 bytes."""
+
+    terminal_id: str
+    token: str
+    secret: str
+    programme_id: str
+    server_time: str
+
+
+class EventResult(BaseModel):
+    """The verdict on one event. ``balance``: the card's points afterwards, when the event is about a card."""
+
+    id: str | None
+    status: Verdict
+    code: str | None = None
+    detail: str | None = None
+    balance: int | None = None
+
+
+class EventsAnswer(BaseModel):
+    """One verdict per event, in order, and the highest sequence up to which nothing is missing."""
+
+    results: list[EventResult]
+    acked_through: int
+    server_time: str
+
+
+class FeedAnswer(BaseModel):
+    """Items of any ``kind``; go on from ``next_cursor``."""
+
+    items: list[dict[str, Any]]
+    next_cursor: str
+    has_more: bool
+
+
+class MemberSummary(BaseModel):
+    """Who a member is; only ``member_id`` is known before the member's own event arrived."""
+
+    member_id: str
+    name: str | None = None
+    phone: str | None = None
+    tier: str | None = None
+    status: str | None = None
+
+
+class CardSummary(BaseModel):
+    """One of a member's cards."""
+
+    card_no: str
+    status: str
+    balance: int
+
+
+class MemberAnswer(MemberSummary):
+    """A member with their cards."""
+
+    cards: list[CardSummary]
+
+
+class CardAnswer(BaseModel):
+    """A card; ``balance`` is the ledger's, ``adjustments_through`` the highest number given out."""
+
+    card_no: str
+    balance: int
+    sequence: int
+    status: str
+    adjustments_through: int
+    member: MemberSummary | None = None
+
+
+class Health(BaseModel):
+    """The server answers and can read its database."""
+
+    status: str
+
+
+class Problem(BaseModel):
+    """An error (RFC 9457). ``code`` is for programs; ``retryable`` says whether the same request may succeed later."""
+
+    model_config = ConfigDict(json_schema_extra={"description": "RFC 9457 problem details"})
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    code: str
+    retryable: bool
