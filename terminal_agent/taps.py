@@ -240,8 +240,8 @@ def history_entry(terminal: Terminal, intent: Intent) -> HistoryEntry:
     )
 
 
-ConfirmChain = Callable[[str, CardState], bool]
-"""Asks the CRM whether it has seen exactly this card's chain; False when it has not, or cannot be asked."""
+ConfirmChain = Callable[[str, CardState], int | None]
+"""Asks the CRM whether it has seen exactly this card's chain: its balance there, None when not, or not to be asked."""
 
 
 def in_doubt_error(problem: AgentError, result: dict[str, Any]) -> AgentError:

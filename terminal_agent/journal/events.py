@@ -80,7 +80,8 @@ class Events:
     def __init__(self, database: Database, clock: Clock, terminal_id: str, install_epoch: str) -> None:
         self._database = database
         self._clock = clock
-        self.source = source_of(terminal_id, install_epoch)
+        self.terminal_id = terminal_id
+        self._source = source_of(terminal_id, install_epoch)
         self._epoch = install_epoch
 
     def append(self, event: NewEvent) -> int:
@@ -119,7 +120,7 @@ class Events:
         return {
             "specversion": "1.0",
             "id": event.event_id,
-            "source": self.source,
+            "source": self._source,
             "type": event.type.value,
             "subject": event.subject,
             "time": event.time,

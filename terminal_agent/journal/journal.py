@@ -26,15 +26,22 @@ class Journal:
     def __init__(self, data_dir: Path, terminal_id: str, currency: str, clock: Clock, ids: Ids) -> None:
         self._database = Database(data_dir / JOURNAL_FILE)
         self._clock = clock
+        self._ids = ids
         epoch = self.meta(INSTALL_EPOCH)
         if epoch is None:
-            epoch = ids.uuid()
-            with self.transaction():
-                self.set_meta(INSTALL_EPOCH, epoch)
-        self.events = Events(self._database, clock, terminal_id, epoch)
+            self.start_epoch(terminal_id)
+        else:
+            self.events = Events(self._database, clock, terminal_id, epoch)
         self.intents = Intents(self._database, clock)
         self.checkouts = Checkouts(self._database, clock)
         self.knowledge = Knowledge(self._database, clock, currency)
+
+    def start_epoch(self, terminal_id: str) -> None:
+        """Begin a new gapless sequence: for a new journal, and for a terminal that got another id."""
+        epoch = self._ids.uuid()
+        with self.transaction():
+            self.set_meta(INSTALL_EPOCH, epoch)
+        self.events = Events(self._database, self._clock, terminal_id, epoch)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:

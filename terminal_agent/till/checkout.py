@@ -99,10 +99,11 @@ def _carry_out(
     terminal: Terminal, card: PresentedCard, request: PurchaseRequest, confirm: ConfirmChain
 ) -> dict[str, Any]:
     policy = terminal.journal.knowledge.policy()
-    online = request.redeem > 0 and confirm(card.card_no, card.state)
+    crm_balance = confirm(card.card_no, card.state) if request.redeem else None
+    online = crm_balance is not None
     adjustments = terminal.journal.knowledge.adjustments_after(card.card_no, card.state.adjustments_through)
     adjusted = sum(adjustment.points for adjustment in adjustments)
-    outcome = _evaluate(terminal, policy, card, request, adjusted, online)
+    outcome = _evaluate(terminal, policy, card, request, adjusted, crm_balance)
     after = _next_state(card.state, outcome, adjusted, len(adjustments), online)
     result = _result(terminal, card, request, outcome, adjusted, after, online)
     intent = Intent(
@@ -157,14 +158,21 @@ def _commit(
 
 
 def _evaluate(
-    terminal: Terminal, policy: Policy, card: PresentedCard, request: PurchaseRequest, adjusted: int, online: bool
+    terminal: Terminal,
+    policy: Policy,
+    card: PresentedCard,
+    request: PurchaseRequest,
+    adjusted: int,
+    crm_balance: int | None,
 ) -> Outcome:
+    """The card's own balance counts; online never more than the CRM's."""
+    balance = card.state.balance + adjusted
     day_ago = rfc3339(terminal.clock.now() - timedelta(days=1))
     account = Account(
-        balance=card.state.balance + adjusted,
+        balance=balance if crm_balance is None else min(balance, crm_balance),
         redeemed_offline=card.state.redeemed_offline,
         terminal_redeemed_offline_today=terminal.journal.checkouts.redeemed_offline_since(day_ago),
-        online=online,
+        online=crm_balance is not None,
     )
     try:
         return evaluate(policy, account, request.amount, request.redeem)

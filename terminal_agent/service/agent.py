@@ -1,0 +1,125 @@
+"""The agent: one data directory opened, its parts wired. Who holds one holds the directory's lock."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from terminal_agent import __version__
+from terminal_agent.card.layout import CardState
+from terminal_agent.errors import AgentError, ErrorCode
+from terminal_agent.journal import Journal
+from terminal_agent.journal.events import OutboxState
+from terminal_agent.ports import Clock, Ids, SystemClock, SystemIds
+from terminal_agent.service.card_lane import CardLane
+from terminal_agent.service.credentials import load_credentials, store_credentials
+from terminal_agent.service.key_store import FileKeyStore
+from terminal_agent.service.lock import DataDirLock
+from terminal_agent.service.settings import Settings, set_crm_url
+from terminal_agent.sync.client import CrmClient, CrmError, Credentials
+from terminal_agent.sync.worker import CrmState, SyncWorker
+from terminal_agent.taps import Terminal
+
+CONFIRM_TIMEOUT_S = 1.5
+KEYS_FOLDER = "keys"
+
+
+class Agent:
+    """Everything a command or the daemon works with."""
+
+    def __init__(self, settings: Settings, config: Path, clock: Clock | None = None, ids: Ids | None = None) -> None:
+        self.settings = settings
+        self.config = config
+        self.clock = clock or SystemClock()
+        self.ids = ids or SystemIds()
+        self.version = __version__
+        self.keys = FileKeyStore(settings.data_dir / KEYS_FOLDER)
+        self._credentials = load_credentials(settings.data_dir, settings.crm.url)
+        self._crm = self._open_crm()
+        self.journal = Journal(settings.data_dir, self.terminal_id, settings.currency, self.clock, self.ids)
+        self.lane = CardLane(self.clock)
+        self.sync = SyncWorker(self.journal, lambda: self._crm, self.clock, self.ids)
+
+    @property
+    def terminal_id(self) -> str:
+        return self._credentials.terminal_id if self._credentials else self.settings.terminal_id
+
+    @property
+    def crm_url(self) -> str | None:
+        return self._credentials.crm_url if self._credentials else self.settings.crm.url
+
+    @property
+    def terminal(self) -> Terminal:
+        """What a tap needs; taken anew for each, because enrolment may have changed it."""
+        if not self.keys.versions():
+            raise AgentError(
+                ErrorCode.CONFIG_INVALID,
+                f"there is no master key set in {self.settings.data_dir / KEYS_FOLDER}",
+                hint="Import the shop's: terminal-agent keys import --file FILE --activate",
+            )
+        return Terminal(
+            journal=self.journal,
+            keys=self.keys,
+            clock=self.clock,
+            ids=self.ids,
+            terminal_id=self.terminal_id,
+            currency=self.settings.currency,
+            programme_id=self._credentials.programme_id if self._credentials else None,
+        )
+
+    def _open_crm(self) -> CrmClient | None:
+        return CrmClient(self._credentials, self.ids) if self._credentials else None
+
+    def join(self, credentials: Credentials) -> None:
+        """Keep what enrolment gave and use it from now on."""
+        store_credentials(self.settings.data_dir, credentials)
+        try:
+            set_crm_url(self.config, credentials.crm_url)
+        except OSError:
+            # A service may not write its config file; the credentials carry the address as well.
+            if self.settings.crm.url not in (None, credentials.crm_url):
+                raise
+        self._credentials = credentials
+        self._crm = self._open_crm()
+        if self.journal.events.terminal_id != credentials.terminal_id:
+            self.journal.start_epoch(credentials.terminal_id)
+
+    def confirm_chain(self, card_no: str, state: CardState) -> int | None:
+        """The card's balance at the CRM if the CRM has seen exactly this card's chain and lets it redeem, else None."""
+        client = self._crm
+        if client is None or self.sync.state in (CrmState.DOWN, CrmState.UNAUTHORIZED):
+            return None
+        try:
+            if self.journal.events.count(OutboxState.PENDING):
+                self.sync.exchange_now()
+            known = client.get_card(card_no, CONFIRM_TIMEOUT_S)
+        except CrmError:
+            return None
+        balance = known.get("balance")
+        confirmed = known.get("sequence") == state.sequence and known.get("status") == "active"
+        return balance if confirmed and isinstance(balance, int) else None
+
+    def close(self) -> None:
+        """Let go of the journal and the connection."""
+        self.journal.close()
+        if self._crm is not None:
+            self._crm.close()
+
+
+def lock_data_dir(settings: Settings) -> DataDirLock:
+    """The lock object of a data directory that exists. Raises AgentError when it does not."""
+    if not settings.data_dir.is_dir():
+        raise AgentError(
+            ErrorCode.CONFIG_INVALID,
+            f"the data directory {settings.data_dir} does not exist",
+            hint=f"Create it: terminal-agent init --data-dir {settings.data_dir}",
+        )
+    return DataDirLock(settings.data_dir)
+
+
+def data_dir_busy(lock: DataDirLock) -> AgentError:
+    """Another process owns the data directory."""
+    return AgentError(
+        ErrorCode.BUSY,
+        f"another terminal-agent (process {lock.owner()}) is using this data directory",
+        hint="Wait for it to end, or stop it: systemctl stop terminal-agent",
+    )

@@ -1,0 +1,96 @@
+"""The one lane to the reader: a job waits here for its card, and for the same card to come back."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+from drivers import ReaderState, open_reader
+from drivers.base import ClassicConnection, Reader
+from drivers.errors import CardRemoved, DriverError
+from terminal_agent.card.problems import from_driver, no_card
+from terminal_agent.errors import AgentError, ErrorCode
+from terminal_agent.ports import Clock
+
+Answer = TypeVar("Answer")
+Talk = Callable[[str], None]
+POLL_S = 1.0
+SETTLE_S = 0.05
+FIRST = "Put the card on the reader."
+AGAIN = "The card was taken away too soon: put the SAME card back and hold it still."
+
+
+class CardLane:
+    """Runs one job at a time with a card in the field."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+
+    def with_card(
+        self, url: str, wait_s: float, job: Callable[[ClassicConnection], Answer], talk: Talk = lambda _text: None
+    ) -> Answer:
+        """Run ``job`` with the card on the reader ``url``, waiting for one up to ``wait_s`` seconds.
+
+        ``job`` is run again when the card was taken away too soon and comes back in time, so it must be safe to
+        repeat. Raises AgentError.
+        """
+        deadline = self._clock.monotonic() + wait_s
+        if not self._lock.acquire(timeout=max(wait_s, SETTLE_S)):
+            raise AgentError(
+                ErrorCode.BUSY, "the reader is busy with another card", hint="Wait for it, then run the command again"
+            )
+        try:
+            with open_reader(url) as reader:
+                return self._attempts(reader, deadline, wait_s, job, talk)
+        except DriverError as error:
+            raise from_driver(error) from error
+        finally:
+            self._lock.release()
+
+    def _attempts(
+        self, reader: Reader, deadline: float, wait_s: float, job: Callable[[ClassicConnection], Answer], talk: Talk
+    ) -> Answer:
+        problem: AgentError | None = None
+        asked = None
+        state = reader.wait_for_change(ReaderState.EMPTY, 0)
+        while True:
+            if state is ReaderState.CARD:
+                try:
+                    with reader.connect() as connection:
+                        return job(connection)
+                except CardRemoved as error:
+                    problem = from_driver(error)
+                except AgentError as error:
+                    if error.code is not ErrorCode.CARD_REMOVED_EARLY:
+                        raise
+                    problem = error
+            remaining = deadline - self._clock.monotonic()
+            if remaining <= 0:
+                raise problem or no_card(wait_s)
+            request = AGAIN if problem else FIRST
+            if request != asked:
+                talk(request)
+                asked = request
+            state = self._next_state(reader, state, remaining)
+
+    def _next_state(self, reader: Reader, state: ReaderState, remaining: float) -> ReaderState:
+        """Wait for a card; after one that was just lost, only as long as the reader needs to notice."""
+        if state is ReaderState.LOST:
+            raise AgentError(
+                ErrorCode.READER_LOST, "the reader is gone", hint="Check its cable, then: terminal-agent reader list"
+            )
+        return reader.wait_for_change(state, SETTLE_S if state is ReaderState.CARD else min(remaining, POLL_S))
+
+    def try_with_card(self, url: str, job: Callable[[ClassicConnection], Answer]) -> Answer | None:
+        """Run ``job`` at once if nobody uses the lane; None when it is busy or the card will not have it."""
+        if not self._lock.acquire(blocking=False):
+            return None
+        try:
+            with open_reader(url) as reader, reader.connect() as connection:
+                return job(connection)
+        except (DriverError, AgentError):
+            return None
+        finally:
+            self._lock.release()

@@ -1,0 +1,137 @@
+"""The config file: TOML, few keys, every typo told with the key that was meant."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from terminal_agent.errors import AgentError, ErrorCode
+from terminal_agent.service.files import write_private
+
+CONFIG_VARIABLE = "TERMINAL_AGENT_CONFIG"
+SYSTEM_CONFIG = Path("/etc/terminal-agent/config.toml")
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class CrmSettings(_Section):
+    """Where the CRM is; set by ``enroll``."""
+
+    url: str | None = None
+
+
+class TillSettings(_Section):
+    """Where the till API listens; port 0 is any free one."""
+
+    listen: str = Field("127.0.0.1:7411", pattern=r"^(\[[0-9a-fA-F:]+\]|[^:\s]+):\d{1,5}$")
+
+
+class Settings(_Section):
+    """The whole config file."""
+
+    data_dir: Path
+    terminal_id: str = Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")
+    currency: str = Field("IRR", pattern=r"^[A-Z]{3}$")
+    reader: str | None = None
+    crm: CrmSettings = CrmSettings()
+    till: TillSettings = TillSettings()
+
+
+_SECTIONS: dict[str, type[BaseModel]] = {"crm": CrmSettings, "till": TillSettings}
+
+
+def user_config() -> Path:
+    return Path.home() / ".config" / "terminal-agent" / "config.toml"
+
+
+def find_config(named: Path | None) -> Path:
+    """The config file to use: named, from the environment, the system's, the user's."""
+    if named is not None:
+        return named
+    variable = os.environ.get(CONFIG_VARIABLE)
+    if variable:
+        return Path(variable)
+    return SYSTEM_CONFIG if SYSTEM_CONFIG.exists() else user_config()
+
+
+def config_to_write(named: Path | None) -> Path:
+    """Where ``init`` writes: like :func:`find_config`, the system's file only when we may write there."""
+    if named is None and not os.environ.get(CONFIG_VARIABLE):
+        return SYSTEM_CONFIG if os.geteuid() == 0 else user_config()
+    return find_config(named)
+
+
+def load_settings(path: Path) -> Settings:
+    """Read the config file. Raises AgentError ``config_invalid`` that names file, key and remedy."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise _invalid(f"there is no config file {path}", "Create it: terminal-agent init --data-dir DIR") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise _invalid(f"the config file {path} cannot be read: {error}", "Check the file and its rights") from error
+    try:
+        return Settings.model_validate(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise _invalid(
+            f"{path}: {error}", "Correct the line; config/terminal-agent.example.toml shows the form"
+        ) from error
+    except ValidationError as error:
+        raise _invalid(f"{path}: {_first_problem(error)}", "Correct that key in the config file") from error
+
+
+def _invalid(message: str, hint: str) -> AgentError:
+    return AgentError(ErrorCode.CONFIG_INVALID, message, hint=hint)
+
+
+def _first_problem(error: ValidationError) -> str:
+    problem = error.errors(include_url=False)[0]
+    key = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] != "extra_forbidden":
+        return f"{key}: {problem['msg']}"
+    section: type[BaseModel] = _SECTIONS.get(str(problem["loc"][0]), Settings) if len(problem["loc"]) > 1 else Settings
+    near = difflib.get_close_matches(str(problem["loc"][-1]), list(section.model_fields), n=1)
+    return f"there is no key {key}" + (f"; did you mean {near[0]}?" if near else "")
+
+
+def render_config(settings: Settings) -> str:
+    """The config file as ``init`` writes it."""
+    lines = ["# Written by: terminal-agent init. All keys: config/terminal-agent.example.toml"]
+    lines += [f"{key} = {_toml(value)}" for key, value in _top_level(settings).items()]
+    if settings.crm.url:
+        lines += ["", "[crm]", f"url = {_toml(settings.crm.url)}"]
+    lines += ["", "[till]", f"listen = {_toml(settings.till.listen)}"]
+    return "\n".join(lines) + "\n"
+
+
+def _top_level(settings: Settings) -> dict[str, Any]:
+    keys = {"data_dir": str(settings.data_dir), "terminal_id": settings.terminal_id, "currency": settings.currency}
+    return {**keys, "reader": settings.reader} if settings.reader else keys
+
+
+def _toml(text: str) -> str:
+    """A TOML basic string; JSON's escapes are TOML's too."""
+    return json.dumps(text, ensure_ascii=False)
+
+
+def set_crm_url(path: Path, url: str) -> None:
+    """Put ``[crm] url`` into the config file and leave every other line as it is. Raises OSError."""
+    text = path.read_text(encoding="utf-8")
+    line = f"url = {_toml(url)}"
+    section = re.search(r"^\[crm\][^\n]*\n((?:(?!\[)[^\n]*\n?)*)", text, re.MULTILINE)
+    if section is None:
+        changed = f"{text.rstrip()}\n\n[crm]\n{line}\n"
+    else:
+        body = section.group(1)
+        kept = re.sub(r"^\s*url\s*=.*\n?", "", body, flags=re.MULTILINE)
+        changed = text[: section.start(1)] + f"{line}\n" + kept + text[section.end(1) :]
+    if tomllib.loads(changed)["crm"]["url"] == url:
+        write_private(path, changed)

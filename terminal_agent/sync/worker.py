@@ -1,0 +1,131 @@
+"""When to talk to the CRM: at once after a sale, every minute for the feed, and after a failure by a persisted schedule.
+
+The wait after the n-th failure in a row is full jitter, uniform in 0..min(cap, base * 2^n), and never shorter than the
+CRM's ``Retry-After``; it survives a restart, so that a fleet does not come back all at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from terminal_agent.journal import Journal
+from terminal_agent.ports import Clock, Ids, rfc3339
+from terminal_agent.sync.client import CrmClient, CrmError, CrmUnauthorized, CrmUnreachable
+from terminal_agent.sync.exchange import SyncReport, exchange
+
+log = logging.getLogger(__name__)
+
+BACKOFF_BASE_S = 2.0
+BACKOFF_CAP_S = 60.0
+FEED_INTERVAL_S = 60.0
+UNAUTHORIZED_PAUSE_S = 900.0
+MAX_RETRY_AFTER_S = 3600.0
+
+CRM_STATE = "crm_state"
+FAILURES = "sync_failures"
+NEXT_TRY = "sync_next_try"
+
+
+class CrmState(StrEnum):
+    """What the last exchange found."""
+
+    UNKNOWN = "unknown"
+    NOT_ENROLLED = "not_enrolled"
+    UP = "up"
+    DOWN = "down"
+    UNAUTHORIZED = "unauthorized"
+
+
+def backoff_s(failures: int, retry_after_s: float | None, uniform: Callable[[float, float], float]) -> float:
+    """Seconds to wait after ``failures`` (>= 1) failures in a row."""
+    ceiling = min(BACKOFF_CAP_S, BACKOFF_BASE_S * 2.0 ** min(failures - 1, 16))
+    asked = min(retry_after_s or 0.0, MAX_RETRY_AFTER_S)
+    return max(uniform(0, ceiling), asked + uniform(0, 0.1 * asked))
+
+
+class SyncWorker:
+    """One exchange at a time, from whichever thread asks for it."""
+
+    def __init__(self, journal: Journal, client: Callable[[], CrmClient | None], clock: Clock, ids: Ids) -> None:
+        self._journal = journal
+        self._client = client
+        self._clock = clock
+        self._ids = ids
+        self._one_at_a_time = threading.Lock()
+        self._woken = threading.Event()
+
+    @property
+    def state(self) -> CrmState:
+        """What is known of the CRM now."""
+        if self._client() is None:
+            return CrmState.NOT_ENROLLED
+        return CrmState(self._journal.meta(CRM_STATE) or CrmState.UNKNOWN)
+
+    def wake(self) -> None:
+        """There is something to send."""
+        self._woken.set()
+
+    def exchange_now(self, progress: Callable[[SyncReport], None] = lambda _report: None) -> SyncReport | None:
+        """One full exchange, whatever the schedule says; None before enrolment. Raises :class:`CrmError`."""
+        with self._one_at_a_time:
+            client = self._client()
+            if client is None:
+                return None
+            try:
+                report = exchange(self._journal, client, self._clock, progress)
+            except CrmError as error:
+                self._note_failure(error)
+                raise
+            self._note(CrmState.UP, 0, 0.0)
+            return report
+
+    def _note_failure(self, error: CrmError) -> None:
+        failures = int(self._journal.meta(FAILURES) or 0) + 1
+        if isinstance(error, CrmUnauthorized):
+            self._note(CrmState.UNAUTHORIZED, failures, UNAUTHORIZED_PAUSE_S)
+            return
+        retry_after = error.retry_after_s if isinstance(error, CrmUnreachable) else None
+        self._note(CrmState.DOWN, failures, backoff_s(failures, retry_after, self._ids.uniform))
+
+    def _note(self, state: CrmState, failures: int, wait_s: float) -> None:
+        previous = self._journal.meta(CRM_STATE)
+        with self._journal.transaction():
+            self._journal.set_meta(CRM_STATE, state.value)
+            self._journal.set_meta(FAILURES, str(failures))
+            self._journal.set_meta(NEXT_TRY, rfc3339(self._clock.now() + timedelta(seconds=wait_s)))
+        if previous != state.value:
+            log.warning("crm=%s", state.value)
+
+    def run(self, stop: threading.Event) -> None:
+        """The daemon's loop: ends soon after ``stop`` is set and :meth:`wake` was called."""
+        while not stop.is_set():
+            if self._client() is not None and self._due_in_s() <= 0:
+                self._exchange_logged()
+            self._woken.wait(self._pause_s())
+            self._woken.clear()
+
+    def _exchange_logged(self) -> None:
+        """One of the three loops' tops: whatever goes wrong here must not end the loop."""
+        try:
+            self.exchange_now()
+        except CrmError:
+            return
+        except Exception:
+            log.exception("the exchange with the CRM failed in an unforeseen way")
+            self._note(CrmState.DOWN, int(self._journal.meta(FAILURES) or 0) + 1, BACKOFF_CAP_S)
+
+    def _due_in_s(self) -> float:
+        """Seconds until the schedule allows a try; a clock that jumped never makes it longer than the schedule may."""
+        planned = self._journal.meta(NEXT_TRY)
+        if planned is None:
+            return 0.0
+        wait = (datetime.fromisoformat(planned) - self._clock.now()).total_seconds()
+        return 0.0 if wait > MAX_RETRY_AFTER_S * 1.1 else wait
+
+    def _pause_s(self) -> float:
+        due = self._due_in_s()
+        return due if due > 0 else FEED_INTERVAL_S
