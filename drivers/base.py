@@ -55,11 +55,17 @@ class ClassicConnection(ABC):
     def read_block(self, block: int) -> bytes:
         """16 bytes; key A of a trailer reads as zeros. Raises :class:`AccessDenied` or :class:`CardRemoved`."""
 
+    def read_blocks(self, first: int, count: int) -> bytes:
+        """``count`` consecutive blocks; one exchange where the reader can do it, else a read for each."""
+        return b"".join(self.read_block(block) for block in range(first, first + count))
+
     @abstractmethod
     def write_block(self, block: int, data: bytes) -> None:
         """Write 16 bytes. Returning means the reader said yes, no more: read back to know.
 
-        Raises :class:`AccessDenied`, or :class:`CardRemoved` with the outcome unknown.
+        Raises :class:`AccessDenied`, or :class:`CardRemoved` with the outcome unknown. Readers that know only "failed"
+        report a disturbed write as ``AccessDenied`` too: after either, only reading the block tells what it holds.
+        After any refusal no sector is open.
         """
 
     @abstractmethod

@@ -25,6 +25,12 @@ class ReaderLost(ReaderError):
     hint = "Check the cable, then: terminal-agent reader list"
 
 
+class ReaderBusy(ReaderError):
+    """Another program holds the reader's card for itself. Heals when that program lets go."""
+
+    hint = "Close the program that uses the reader (often a browser, gpg's scdaemon or another agent), then try again"
+
+
 class ServiceUnavailable(ReaderError):
     """The smart-card service (pcscd) or the reader's library is not there."""
 
