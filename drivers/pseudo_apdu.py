@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import IntEnum, StrEnum
+from types import MappingProxyType
 
 from drivers.mifare_classic import BLOCK_SIZE, KEY_SIZE, KeyType, is_trailer
 
@@ -121,17 +122,19 @@ _STORAGE_PREFIX = bytes.fromhex("804F0C") + STORAGE_CARD_RID
 _NO_STANDARD_NAMED = 0x00
 _ISO_14443_A_3 = 0x03
 
-CARD_NAMES: Mapping[int, CardKind] = {
-    0x0001: CardKind.CLASSIC_1K,
-    0x0002: CardKind.CLASSIC_4K,
-    0x0003: CardKind.ULTRALIGHT,
-    0x0026: CardKind.CLASSIC_MINI,
-    0x0036: CardKind.PLUS_SL1,
-    0x0037: CardKind.PLUS_SL1,
-    0x0038: CardKind.PLUS_SL2,
-    0x0039: CardKind.PLUS_SL2,
-    0x003A: CardKind.ULTRALIGHT,
-}
+CARD_NAMES: Mapping[int, CardKind] = MappingProxyType(
+    {
+        0x0001: CardKind.CLASSIC_1K,
+        0x0002: CardKind.CLASSIC_4K,
+        0x0003: CardKind.ULTRALIGHT,
+        0x0026: CardKind.CLASSIC_MINI,
+        0x0036: CardKind.PLUS_SL1,
+        0x0037: CardKind.PLUS_SL1,
+        0x0038: CardKind.PLUS_SL2,
+        0x0039: CardKind.PLUS_SL2,
+        0x003A: CardKind.ULTRALIGHT,
+    }
+)
 _SAK_NAME = 0xFF
 _SAK_KINDS = {0x08: CardKind.CLASSIC_1K, 0x18: CardKind.CLASSIC_4K, 0x09: CardKind.CLASSIC_MINI}
 

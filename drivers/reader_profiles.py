@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from drivers.mifare_classic import BLOCK_SIZE
 from drivers.pseudo_apdu import CARD_NAMES, CardKind
@@ -36,7 +36,7 @@ class ReaderProfile:
     matches: re.Pattern[str]
     key_slots: tuple[KeySlot, ...] = (VOLATILE_0, SESSION_KEY)
     max_read_bytes: int = BLOCK_SIZE
-    card_names: Mapping[int, CardKind] = CARD_NAMES
+    card_names: Mapping[int, CardKind] = field(default_factory=lambda: CARD_NAMES)
 
 
 def _named(pattern: str) -> re.Pattern[str]:

@@ -1,0 +1,36 @@
+"""Fixtures for every test. The machine's own pcscd and readers are never touched: see tests/pcsc/service.py."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.pcsc.service import SOCKET_VARIABLE, PcscService, find_problem
+from tests.pcsc.virtual_reader import VirtualReader
+
+_SERVICE = PcscService()
+# The client library reads this once per process, so it must be there before the first reader is opened.
+os.environ[SOCKET_VARIABLE] = str(_SERVICE.socket_path)
+
+
+@pytest.fixture(scope="session")
+def pcsc_service() -> Iterator[PcscService]:
+    """A running pcscd with two empty virtual readers. Fails, not skips, where it cannot run."""
+    problem = find_problem()
+    if problem and os.environ.get("TERMINAL_AGENT_WITHOUT_PCSC") == "1":
+        pytest.skip(f"TERMINAL_AGENT_WITHOUT_PCSC=1: {problem}")
+    if problem:
+        pytest.fail(f"{problem}\nor set TERMINAL_AGENT_WITHOUT_PCSC=1 to go without these tests")
+    _SERVICE.start()
+    yield _SERVICE
+    _SERVICE.stop()
+
+
+@pytest.fixture
+def virtual_reader(pcsc_service: PcscService) -> Iterator[VirtualReader]:
+    """The first virtual reader, empty, with the manners of an ACS reader."""
+    reader = VirtualReader(pcsc_service.port)
+    yield reader
+    reader.remove()

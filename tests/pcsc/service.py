@@ -1,0 +1,131 @@
+"""A pcscd of our own: own socket, own reader configuration, own ports. The machine's pcscd and readers stay untouched.
+
+pcscd has no option for its socket, but takes one from whoever starts it, the way systemd hands it over (LISTEN_FDS);
+clients find it through PCSCLITE_CSOCK_NAME. So no root is needed, and tests of several checkouts run side by side.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+SOCKET_VARIABLE = "PCSCLITE_CSOCK_NAME"
+VPCD_CONFIGURATION = Path("/etc/reader.conf.d/vpcd")
+RUN_DIRECTORY = Path("/run/pcscd")
+INSTALL = "apt-get install --no-install-recommends pcscd vsmartcard-vpcd"
+
+
+def find_problem() -> str | None:
+    """What is missing on this machine to run a pcscd with virtual readers, and how to get it."""
+    if _pcscd() is None or not VPCD_CONFIGURATION.exists():
+        return f"pcscd or vsmartcard-vpcd is not installed; run: {INSTALL}"
+    if os.geteuid() != 0 and not RUN_DIRECTORY.is_dir():
+        return f"pcscd wants {RUN_DIRECTORY}; run once: sudo mkdir {RUN_DIRECTORY}"
+    return None
+
+
+def _pcscd() -> str | None:
+    return shutil.which("pcscd", path=os.environ.get("PATH", "") + ":/usr/sbin")
+
+
+class PcscService:
+    """A pcscd that can be started, killed and started again on the same socket; two virtual readers."""
+
+    def __init__(self) -> None:
+        self.directory = Path(tempfile.gettempdir()) / f"pcscd-{os.getpid()}-{secrets.token_hex(4)}"
+        self.socket_path = self.directory / "pcscd.comm"
+        self.port = _two_free_ports()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def write_configuration(self, *, readers: bool = True) -> None:
+        """Debian's own vpcd entry, on our ports."""
+        folder = self.directory / "reader.conf.d"
+        folder.mkdir(parents=True, exist_ok=True)
+        entry = re.sub(r"0x8C7B", f"0x{self.port:04X}", VPCD_CONFIGURATION.read_text())
+        (folder / "vpcd").write_text(entry if readers else "# no reader\n")
+
+    def plug_in(self) -> None:
+        """The readers appear while pcscd runs; SIGUSR1 is what ``pcscd --hotplug`` sends."""
+        self.write_configuration()
+        assert self._process is not None
+        self._process.send_signal(signal.SIGUSR1)
+        self._wait_for_readers(self._process)
+
+    def start(self, *, readers: bool = True) -> None:
+        """Start pcscd and wait until it listens to virtual cards."""
+        self.write_configuration(readers=readers)
+        self.socket_path.unlink(missing_ok=True)
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(self.socket_path))
+            listener.listen(16)
+            self._process = subprocess.Popen(
+                ["/bin/sh", "-c", self._command(listener.fileno())],
+                pass_fds=(listener.fileno(),),
+                stdout=(self.directory / "pcscd.log").open("ab"),
+                stderr=subprocess.STDOUT,
+            )
+        # Our copy of the listening socket is closed by now: with it open, clients of a dead pcscd would wait for ever.
+        if readers:
+            self._wait_for_readers(self._process)
+
+    def _wait_for_readers(self, process: subprocess.Popen[bytes]) -> None:
+        deadline = time.monotonic() + 10
+        while not _listens(self.port + 1):
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError("pcscd did not start: " + (self.directory / "pcscd.log").read_text()[-2000:])
+            time.sleep(0.02)
+
+    def _command(self, descriptor: int) -> str:
+        move = "" if descriptor == 3 else f"exec 3<&{descriptor} {descriptor}<&-; "
+        configuration = self.directory / "reader.conf.d"
+        return f'{move}LISTEN_FDS=1 LISTEN_PID="$$" exec {_pcscd()} --foreground --config {configuration}'
+
+    def kill(self) -> None:
+        """As a crash would: no good-bye to clients."""
+        self._end(signal.SIGKILL)
+        self.socket_path.unlink(missing_ok=True)
+
+    def stop(self) -> None:
+        self._end(signal.SIGTERM)
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def _end(self, how: signal.Signals) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            process.send_signal(how)
+            try:
+                process.wait(5)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _two_free_ports() -> int:
+    """vpcd takes a port for each of its two slots."""
+    while True:
+        with socket.socket() as first, socket.socket() as second:
+            first.bind(("127.0.0.1", 0))
+            port: int = first.getsockname()[1]
+            try:
+                second.bind(("127.0.0.1", port + 1))
+            except (OSError, OverflowError):
+                continue
+            return port
+
+
+def _listens(port: int) -> bool:
+    """Whether someone listens, without connecting: a connection would be a card."""
+    rows = (line.split() for table in _TCP_TABLES if table.exists() for line in table.read_text().splitlines()[1:])
+    return any(row[1].endswith(f":{port:04X}") and row[3] == _LISTENING for row in rows)
+
+
+_TCP_TABLES = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
+_LISTENING = "0A"
