@@ -11,6 +11,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel
 from sqlalchemy.exc import SQLAlchemyError
 
+from terminal_agent.club.phone import PhoneInvalid
 from terminal_agent.contract import BATCH_MEDIA_TYPE, REQUEST_ID_HEADER, SIGNATURE_HEADER, canonical_json, sign
 from terminal_agent.crm import enrolment, feed, inbox, members, problems, wire
 from terminal_agent.crm.bodies import JSON_MEDIA_TYPE, json_body, read_batch, read_enrol_request
@@ -199,8 +200,8 @@ def get_member(
     try:
         with service.store.reading() as connection:
             found = members.find_by_phone(connection, phone)
-    except ValueError as error:
-        raise ProblemError(400, "request_invalid", "phone: not a phone number") from error
+    except PhoneInvalid as error:
+        raise ProblemError(400, "request_invalid", f"phone: {error}") from error
     if found is None:
         raise ProblemError(404, "not_found", "No member has this phone.")
     return _signed(caller.secret, request_id, wire.MemberAnswer(**found))

@@ -22,14 +22,14 @@ _GZIP = 16 + zlib.MAX_WBITS
 async def read_enrol_request(request: Request) -> EnrolRequest:
     """The body of an enrolment. ProblemError: 400, 413, 415."""
     _check_media_type(request, {JSON_MEDIA_TYPE})
-    document = _parse(_decoded(request, await _read(request, MAX_ENROL_BYTES), MAX_ENROL_BYTES))
+    document = parse_json(_decoded(request, await _read(request, MAX_ENROL_BYTES), MAX_ENROL_BYTES))
     return _enrol_request(document)
 
 
 async def read_batch(request: Request) -> list[Any]:
     """The events of a batch, not yet looked at. ProblemError: 400, 413, 415."""
     _check_media_type(request, {JSON_MEDIA_TYPE, BATCH_MEDIA_TYPE})
-    documents = _parse(_decoded(request, await _read(request, MAX_BATCH_BYTES), MAX_BATCH_BYTES))
+    documents = parse_json(_decoded(request, await _read(request, MAX_BATCH_BYTES), MAX_BATCH_BYTES))
     if not isinstance(documents, list):
         raise _bad("The body must be a JSON array of events.")
     if len(documents) > MAX_BATCH_EVENTS:
@@ -75,7 +75,8 @@ def _unzip(body: bytes, limit: int) -> bytes:
     return plain
 
 
-def _parse(body: bytes) -> Any:
+def parse_json(body: bytes) -> Any:
+    """Strict JSON in UTF-8, of any shape. ProblemError: 400."""
     try:
         return json.loads(body.decode("utf-8"), parse_int=_whole, parse_float=_finite, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:

@@ -76,15 +76,27 @@ def _book_card_state(connection: Connection, event: Event, now: str) -> bool:
     """Adds what was written to the card to its chain, then settles the writes in doubt that this tells about."""
     data = event.data
     state, intent_id = _written(event)
-    forked = cards.add_state(connection, event, state, intent_id) if state else False
+    forked = _is_contested(connection, event)
+    if state:
+        cards.add_state(connection, event, state, intent_id)
     if isinstance(data, IntentResolved):
         intents.told(connection, data.card_no, data.intent_id, data.landed, now)
     elif data.intent and data.card is None:
         earned, redeemed = moved_points(event)
         intents.tried(connection, data.intent, earned - redeemed, now)
     if state:
-        intents.settle(connection, state.card_no, {state.sequence, state.sequence - 1}, now)
+        intents.settle(connection, state.card_no, {state.sequence - 1, state.sequence, state.sequence + 1}, now)
     return forked
+
+
+def _is_contested(connection: Connection, event: Event) -> bool:
+    """Whether this event claims a card counter that another one has claimed."""
+    state, intent_id = _written(event)
+    if state:
+        return intents.is_claimed(connection, state.card_no, state.sequence, intent_id)
+    if isinstance(event.data, IntentResolved) and event.data.landed:
+        return intents.is_write_claimed(connection, event.data.card_no, event.data.intent_id)
+    return False
 
 
 def _written(event: Event) -> tuple[CardState | None, str | None]:

@@ -33,16 +33,18 @@ def set_owner(connection: Connection, card_no: str, uid: str | None, member_id: 
             connection.execute(update(cards).where(unknown).values({column: value}))
 
 
-def add_state(connection: Connection, event: Event, state: CardState, intent_id: str | None) -> bool:
-    """Adds one link to the card's chain. True when another event had this counter: a clone or a rolled-back card."""
-    same_counter = (card_chain.c.card_no == state.card_no) & (card_chain.c.sequence == state.sequence)
-    others = connection.execute(select(card_chain.c.intent_id).where(same_counter)).scalars().all()
+def add_state(connection: Connection, event: Event, state: CardState, intent_id: str | None) -> None:
+    """Adds one link to the card's chain."""
     connection.execute(
         insert(card_chain).values(fingerprint=event.fingerprint, event_id=event.id, intent_id=intent_id, **dict(state))
     )
-    behind = (cards.c.card_no == state.card_no) & (cards.c.sequence < state.sequence)
-    connection.execute(update(cards).where(behind).values(sequence=state.sequence))
-    return any(intent_id is None or other != intent_id for other in others)
+    raise_counter(connection, state.card_no, state.sequence)
+
+
+def raise_counter(connection: Connection, card_no: str, counter: int) -> None:
+    """The card is known to have reached ``counter``; events come late, so it never goes back."""
+    behind = (cards.c.card_no == card_no) & (cards.c.sequence < counter)
+    connection.execute(update(cards).where(behind).values(sequence=counter))
 
 
 def adjust(connection: Connection, card_no: str, points: int, reason: str, now: str) -> int:

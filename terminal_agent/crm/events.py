@@ -54,7 +54,7 @@ Shape = TypeVar("Shape", bound=_Shape)
 
 
 class CardState(_Shape):
-    """What was written to the card. ``balance_before`` already counts the adjustments applied at this tap."""
+    """What was written to the card: balance_after = balance_before + adjustments applied at this tap + its points."""
 
     card_no: Name
     sequence: Count
@@ -64,7 +64,7 @@ class CardState(_Shape):
 
 
 class IntentTried(_Shape):
-    """What was tried on a card whose answer never came."""
+    """What was tried on a card whose answer never came; the cursors say which adjustments it would have applied."""
 
     intent_id: Name
     card_no: Name
@@ -72,6 +72,8 @@ class IntentTried(_Shape):
     sequence_after: Count
     balance_before: Points
     balance_after: Points
+    adjustments_before: Count | None = None
+    adjustments_through: Count | None = None
 
 
 class PointsMoved(_Shape):

@@ -7,28 +7,20 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, insert, select, update
 
+from terminal_agent.club import phone as phone_rules
 from terminal_agent.contract import FeedKind
 from terminal_agent.crm import feed
 from terminal_agent.crm.schema import cards, members
 
 DEFAULT_TIER = "basic"
 ACTIVE = "active"
-_DIGITS = str.maketrans("۰۱۲۳۴۵۶۷۸۹٠١٢٣٤٥٦٧٨٩", "01234567890123456789")
-_SEPARATORS = re.compile(r"[\s().\-\u200c\u200e\u200f]+")
-_PHONE = re.compile(r"\+?[0-9]{3,20}")
+_IRAN = re.compile(r"98\d{10}")
 
 
 def normalise_phone(text: str) -> str:
-    """One spelling for a phone: Latin digits, no separators, Iran's +98, 0098 and 98 as 0. Raises ValueError."""
-    phone = _SEPARATORS.sub("", text.translate(_DIGITS))
-    if not _PHONE.fullmatch(phone):
-        raise ValueError("not a phone number")
-    for prefix in ("+98", "0098"):
-        if phone.startswith(prefix):
-            return "0" + phone.removeprefix(prefix).removeprefix("0")
-    if phone.startswith("98") and len(phone) == 12:
-        return "0" + phone.removeprefix("98")
-    return phone
+    """The club's one spelling for a phone, also when a query string turned its ``+`` into a space. PhoneInvalid."""
+    spelt = phone_rules.normalise_phone(text)
+    return "0" + spelt.removeprefix("98") if _IRAN.fullmatch(spelt) else spelt
 
 
 def enrol(
@@ -72,7 +64,7 @@ def describe(row: RowMapping) -> dict[str, Any]:
 
 
 def find_by_phone(connection: Connection, phone: str) -> dict[str, Any] | None:
-    """The member of a phone (any spelling) with ``cards:[{card_no, status, balance}]``. Raises ValueError: no phone."""
+    """The member of a phone (any spelling) with ``cards:[{card_no, status, balance}]``. Raises PhoneInvalid."""
     owner = _owner_of(connection, normalise_phone(phone))
     row = find(connection, owner) if owner else None
     return {**describe(row), "cards": _cards_of(connection, row["member_id"])} if row else None

@@ -157,6 +157,8 @@ intents = Table(
     _maybe_number("sequence_after"),
     _maybe_number("balance_before"),
     _maybe_number("balance_after"),
+    _maybe_number("adjustments_before"),
+    _maybe_number("adjustments_through"),
     _number("booked"),
     _number("adjusted"),
     Column("told", Boolean, nullable=True),
