@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,12 +11,10 @@ import requests
 from terminal_agent import contract
 from terminal_agent.club.policy import default_policy
 from terminal_agent.crm import admin
-from terminal_agent.crm.api import create_app
 from terminal_agent.crm.schema import terminals
-from terminal_agent.crm.server import running
-from terminal_agent.crm.store import Store, open_store
+from terminal_agent.crm.store import Store
 from terminal_agent.errors import AgentError
-from terminal_agent.ports import SystemClock, SystemIds
+from terminal_agent.ports import SystemClock
 from tests.crm.world import CARD, Crm, Terminal
 
 
@@ -48,7 +44,7 @@ def test_a_code_lets_one_terminal_join_once_however_it_is_typed(crm: Crm) -> Non
     assert_problem(enrol(crm, code), 403, "code_invalid")
 
 
-def test_an_expired_or_invented_code_is_refused(tmp_path: Path, crm: Crm, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_expired_or_invented_code_is_refused(crm: Crm, monkeypatch: pytest.MonkeyPatch) -> None:
     code = admin.make_code(crm.data_dir, expires_in_s=1)["code"]
     later = SystemClock().now().replace(year=2200)
     monkeypatch.setattr(SystemClock, "now", lambda _clock: later)
@@ -123,20 +119,8 @@ def test_an_answer_is_signed_for_one_request_of_one_terminal(crm: Crm, terminal:
         ("GET", "/v1/feed?cursor=ZjE6LTE%3D", 400, "cursor_invalid"),
     ],
 )
-def test_every_error_is_a_problem(method: str, path: str, status: int, code: str, shared: Terminal) -> None:
-    assert_problem(shared.call(method, path), status, code)
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Terminal]:
-    """A terminal of a CRM that the tests using it do not change."""
-    data_dir = tmp_path_factory.mktemp("shared") / "crm"
-    store = open_store(data_dir, SystemClock(), SystemIds())
-    with running(create_app(store, SystemClock(), SystemIds())) as url:
-        terminal = Crm(url, data_dir).enrol()
-        with terminal.session:
-            yield terminal
-    store.close()
+def test_every_error_is_a_problem(method: str, path: str, status: int, code: str, terminal: Terminal) -> None:
+    assert_problem(terminal.call(method, path), status, code)
 
 
 def test_an_unexpected_failure_is_a_retryable_problem_without_its_cause(
@@ -151,8 +135,8 @@ def test_an_unexpected_failure_is_a_retryable_problem_without_its_cause(
     assert "0912" not in answer.text
 
 
-def test_a_fresh_crm_publishes_the_default_policy_first(shared: Terminal) -> None:
-    first = shared.get("/v1/feed")["items"][0]
+def test_a_fresh_crm_publishes_the_default_policy_first(terminal: Terminal) -> None:
+    first = terminal.get("/v1/feed")["items"][0]
     document = default_policy()
     assert first == {
         "kind": "policy",

@@ -1,0 +1,93 @@
+"""The server as a process: it tells when it is ready, ends in order, and survives being killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from terminal_agent.crm import admin
+from terminal_agent.crm.server import listen
+from terminal_agent.errors import AgentError, ErrorCode
+from tests.crm.world import CARD, Crm
+
+SERVE = "import sys; from pathlib import Path; from terminal_agent.crm.server import serve; "
+SERVE += "serve(Path(sys.argv[1]), '127.0.0.1', 0)"
+READY = "listening on "
+
+
+@contextmanager
+def served(data_dir: Path) -> Iterator[tuple[Crm, subprocess.Popen[str]]]:
+    command = [sys.executable, "-c", SERVE, str(data_dir)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stderr is not None
+            line = process.stderr.readline()
+            assert line.startswith(READY), line
+            yield Crm(line.removeprefix(READY).strip(), data_dir), process
+        finally:
+            process.kill()
+
+
+def test_what_was_acknowledged_survives_a_kill(tmp_path: Path) -> None:
+    with served(tmp_path / "crm") as (crm, process):
+        terminal = crm.enrol()
+        events = [terminal.purchase(counter, earned=counter) for counter in range(1, 31)]
+        assert terminal.verdicts(*events[:20]) == ["accepted"] * 20
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    with served(tmp_path / "crm") as (crm, _process):
+        terminal.url = crm.url
+        terminal.session.close()
+        got = terminal.post(*events)
+        assert [result["status"] for result in got["results"]] == ["duplicate"] * 20 + ["accepted"] * 10
+        assert got["acked_through"] == 30
+        assert crm.ledger()[f"card:{CARD}"] == 31 * 15
+    terminal.session.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_server_with_0_and_nothing_secret_was_logged(number: signal.Signals, tmp_path: Path) -> None:
+    with served(tmp_path / "crm") as (crm, process):
+        code = admin.make_code(crm.data_dir)["code"]
+        terminal = crm.enrol(code=code)
+        terminal.post(terminal.purchase(1, earned=1))
+        terminal.call("GET", "/v1/members?phone=09125554433")
+        process.send_signal(number)
+        out, log = process.communicate(timeout=10)
+        assert process.returncode == 0
+    for secret in (code, terminal.token, terminal.secret.hex(), CARD, "09125554433"):
+        assert secret not in out + log
+    terminal.session.close()
+
+
+def test_a_port_in_use_is_said_clearly(tmp_path: Path) -> None:
+    with listen("127.0.0.1", 0) as taken, pytest.raises(AgentError, match="Cannot listen") as refused:
+        listen("127.0.0.1", taken.getsockname()[1])
+    assert refused.value.code is ErrorCode.BUSY
+    assert "--listen" in refused.value.hint
+
+
+def test_an_address_of_another_machine_is_a_configuration_error() -> None:
+    with pytest.raises(AgentError) as refused:
+        listen("192.0.2.1", 0)
+    assert refused.value.code is ErrorCode.CONFIG_INVALID
+
+
+@pytest.mark.skipif(not socket.has_ipv6 or not os.path.exists("/proc/net/if_inet6"), reason="no IPv6 here")
+def test_an_ipv6_address_is_told_in_brackets() -> None:
+    from terminal_agent.crm.server import url_of
+
+    try:
+        listener = listen("::1", 0)
+    except AgentError:
+        pytest.skip("no IPv6 loopback here")
+    with listener:
+        assert url_of(listener).startswith("http://[::1]:")
