@@ -61,7 +61,7 @@ def data_corrupt(detail: str) -> AgentError:
 def card_blocked(reason: str) -> AgentError:
     """The card is on the hotlist."""
     return AgentError(
-        ErrorCode.CARD_BLOCKED, f"this card is blocked: {reason}", hint="Keep the sale without the card; ask head office"
+        ErrorCode.CARD_BLOCKED, f"this card is blocked: {reason}", hint="Sell without the card; ask head office"
     )
 
 

@@ -20,6 +20,7 @@ class CliState:
 
     config: Path | None = None
     json: bool = False
+    log_level: str | None = None
 
 
 def state() -> CliState:

@@ -41,7 +41,7 @@ class Database:
 
     def query(self, sql: str, *values: Any) -> list[sqlite3.Row]:
         """All rows of a SELECT; never a half-read cursor, which would pin the WAL."""
-        with self._lock:
+        with self._lock, _told_to_people():
             return self._connection.execute(sql, values).fetchall()
 
     def one(self, sql: str, *values: Any) -> sqlite3.Row | None:
@@ -62,18 +62,35 @@ class Database:
             if self._connection.in_transaction:
                 yield
                 return
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-            except BaseException:
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
-                raise
-            self._connection.execute("COMMIT")
+            with _told_to_people():
+                yield from self._outermost()
+
+    def _outermost(self) -> Iterator[None]:
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            raise
+        self._connection.execute("COMMIT")
 
     def close(self) -> None:
         with self._lock:
             self._connection.close()
+
+
+@contextmanager
+def _told_to_people() -> Iterator[None]:
+    """A disk that is full or broken is the operator's to mend: one sentence, one action."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise AgentError(
+            ErrorCode.JOURNAL_FAILED,
+            f"the journal cannot be used: {error}",
+            hint="Check the disk (df -h, dmesg), then run the command again; what was recorded before is safe",
+        ) from error
 
 
 def _connect(path: Path) -> sqlite3.Connection:

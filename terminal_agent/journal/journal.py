@@ -16,6 +16,7 @@ from terminal_agent.ports import Clock, Ids, rfc3339
 
 JOURNAL_FILE = "journal.sqlite3"
 INSTALL_EPOCH = "install_epoch"
+TERMINAL_ID = "terminal_id"
 CLOCK_SKEW = "clock_skew_s"
 """How far this machine's clock was from the CRM's at the last exchange, in whole seconds."""
 
@@ -28,7 +29,7 @@ class Journal:
         self._clock = clock
         self._ids = ids
         epoch = self.meta(INSTALL_EPOCH)
-        if epoch is None:
+        if epoch is None or self.meta(TERMINAL_ID) != terminal_id:
             self.start_epoch(terminal_id)
         else:
             self.events = Events(self._database, clock, terminal_id, epoch)
@@ -41,6 +42,7 @@ class Journal:
         epoch = self._ids.uuid()
         with self.transaction():
             self.set_meta(INSTALL_EPOCH, epoch)
+            self.set_meta(TERMINAL_ID, terminal_id)
         self.events = Events(self._database, self._clock, terminal_id, epoch)
 
     @contextmanager

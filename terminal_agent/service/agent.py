@@ -13,10 +13,9 @@ from terminal_agent.ports import Clock, Ids, SystemClock, SystemIds
 from terminal_agent.service.card_lane import CardLane
 from terminal_agent.service.credentials import load_credentials, store_credentials
 from terminal_agent.service.key_store import FileKeyStore
-from terminal_agent.service.lock import DataDirLock
 from terminal_agent.service.settings import Settings, set_crm_url
-from terminal_agent.sync.client import CrmClient, CrmError, Credentials
-from terminal_agent.sync.worker import CrmState, SyncWorker
+from terminal_agent.sync.client import Credentials, CrmClient, CrmError
+from terminal_agent.sync.worker import SyncWorker
 from terminal_agent.taps import Terminal
 
 CONFIRM_TIMEOUT_S = 1.5
@@ -86,12 +85,13 @@ class Agent:
     def confirm_chain(self, card_no: str, state: CardState) -> int | None:
         """The card's balance at the CRM if the CRM has seen exactly this card's chain and lets it redeem, else None."""
         client = self._crm
-        if client is None or self.sync.state in (CrmState.DOWN, CrmState.UNAUTHORIZED):
+        if client is None:
             return None
         try:
-            if self.journal.events.count(OutboxState.PENDING):
-                self.sync.exchange_now()
             known = client.get_card(card_no, CONFIRM_TIMEOUT_S)
+            if known.get("sequence") != state.sequence and self.journal.events.count(OutboxState.PENDING):
+                self.sync.exchange_now()
+                known = client.get_card(card_no, CONFIRM_TIMEOUT_S)
         except CrmError:
             return None
         balance = known.get("balance")
@@ -103,23 +103,3 @@ class Agent:
         self.journal.close()
         if self._crm is not None:
             self._crm.close()
-
-
-def lock_data_dir(settings: Settings) -> DataDirLock:
-    """The lock object of a data directory that exists. Raises AgentError when it does not."""
-    if not settings.data_dir.is_dir():
-        raise AgentError(
-            ErrorCode.CONFIG_INVALID,
-            f"the data directory {settings.data_dir} does not exist",
-            hint=f"Create it: terminal-agent init --data-dir {settings.data_dir}",
-        )
-    return DataDirLock(settings.data_dir)
-
-
-def data_dir_busy(lock: DataDirLock) -> AgentError:
-    """Another process owns the data directory."""
-    return AgentError(
-        ErrorCode.BUSY,
-        f"another terminal-agent (process {lock.owner()}) is using this data directory",
-        hint="Wait for it to end, or stop it: systemctl stop terminal-agent",
-    )

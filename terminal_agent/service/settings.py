@@ -85,14 +85,15 @@ def load_settings(path: Path) -> Settings:
             f"{path}: {error}", "Correct the line; config/terminal-agent.example.toml shows the form"
         ) from error
     except ValidationError as error:
-        raise _invalid(f"{path}: {_first_problem(error)}", "Correct that key in the config file") from error
+        raise _invalid(f"{path}: {first_problem(error)}", "Correct that key in the config file") from error
 
 
 def _invalid(message: str, hint: str) -> AgentError:
     return AgentError(ErrorCode.CONFIG_INVALID, message, hint=hint)
 
 
-def _first_problem(error: ValidationError) -> str:
+def first_problem(error: ValidationError) -> str:
+    """The first thing wrong with settings, with the key that was probably meant."""
     problem = error.errors(include_url=False)[0]
     key = ".".join(str(part) for part in problem["loc"])
     if problem["type"] != "extra_forbidden":

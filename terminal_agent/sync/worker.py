@@ -1,4 +1,4 @@
-"""When to talk to the CRM: at once after a sale, every minute for the feed, and after a failure by a persisted schedule.
+"""When to talk to the CRM: at once after a sale, each minute for the feed, after a failure by a persisted schedule.
 
 The wait after the n-th failure in a row is full jitter, uniform in 0..min(cap, base * 2^n), and never shorter than the
 CRM's ``Retry-After``; it survives a restart, so that a fleet does not come back all at once.
@@ -98,7 +98,7 @@ class SyncWorker:
             self._journal.set_meta(FAILURES, str(failures))
             self._journal.set_meta(NEXT_TRY, rfc3339(self._clock.now() + timedelta(seconds=wait_s)))
         if previous != state.value:
-            log.warning("crm=%s", state.value)
+            log.info("crm=%s", state.value)
 
     def run(self, stop: threading.Event) -> None:
         """The daemon's loop: ends soon after ``stop`` is set and :meth:`wake` was called."""

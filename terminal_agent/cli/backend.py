@@ -1,0 +1,70 @@
+"""From a command to the agent: settings found, the daemon or the data directory opened, the reader named."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from terminal_agent.cli.output import say, state
+from terminal_agent.errors import AgentError, ErrorCode
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+DEFAULT_WAIT_S = 10.0
+LONGEST_WAIT_S = 3600.0
+
+
+def call(operation: str, **params: Any) -> Any:
+    """Carry out an operation of the agent; gives its JSON answer. Raises AgentError."""
+    from terminal_agent.service.backend import open_backend
+    from terminal_agent.service.settings import find_config, load_settings
+
+    set_up_logging()
+    config = find_config(state().config)
+    with open_backend(load_settings(config), config.absolute()) as backend:
+        return backend.call(operation, params, say)
+
+
+def set_up_logging(default: str = "warning") -> None:
+    """Talk on stderr, one line each."""
+    level = (state().log_level or default).upper()
+    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+
+
+def reader_options(command: Command) -> Command:
+    """``--reader`` and ``--wait-s``, for every command that needs a card."""
+    wait = click.option(
+        "--wait-s",
+        type=click.FloatRange(0, LONGEST_WAIT_S),
+        default=DEFAULT_WAIT_S,
+        show_default=True,
+        metavar="S",
+        help="how long to wait for the card, in seconds",
+    )
+    reader = click.option(
+        "--reader", metavar="URL", callback=_absolute_reader, help="reader to use, as in pcsc: or sim:card.mfd"
+    )
+    return reader(wait(command))
+
+
+def _absolute_reader(_ctx: click.Context, _param: click.Parameter, url: str | None) -> str | None:
+    return None if url is None else absolute_reader(url)
+
+
+def absolute_reader(url: str) -> str:
+    """A simulator's file made absolute: the daemon does not share our working directory."""
+    scheme, _, place = url.partition(":")
+    if scheme != "sim" or not place:
+        return url
+    return "sim:" + os.path.abspath(place) + ("/" if place.endswith("/") else "")
+
+
+def whole_number(text: str, what: str) -> int:
+    """A whole number in Latin, Persian or Arabic digits, thousands separated or not. Raises AgentError."""
+    digits = text.translate({ord(c): None for c in " _,،٬'"})
+    if digits.isdecimal() and len(digits) <= 18:
+        return int(digits)
+    raise AgentError(ErrorCode.INVALID_INPUT, f"{what} is a whole number, not {text!r}", hint="As in 250000 or ۲۵۰٬۰۰۰")

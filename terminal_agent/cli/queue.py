@@ -1,0 +1,111 @@
+"""queue and sync: what waits for the CRM, and sending it now."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from terminal_agent.cli.backend import call
+from terminal_agent.cli.output import AgentCommand, AgentGroup, emit
+from terminal_agent.errors import ExitCode
+
+WIDTH_OF_A_PIPE = 160
+
+
+@click.group(cls=AgentGroup)
+def queue() -> None:
+    """What waits for the CRM, what is in doubt, what is quarantined."""
+
+
+@queue.command("list")
+@click.option(
+    "--state", type=click.Choice(["pending", "quarantined", "acknowledged"]), help="only events in this state"
+)
+def queue_list(state: str | None) -> None:
+    """List the events that the CRM has not acknowledged.
+
+    \b
+    Examples:
+      terminal-agent queue list
+      terminal-agent queue list --state quarantined
+    """
+    answer = call("queue.list", state=state)
+    emit(answer, lambda: _print_queue(answer))
+
+
+def _print_queue(answer: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console() if sys.stdout.isatty() else Console(width=WIDTH_OF_A_PIPE)
+    console.print(f"{answer['pending']} pending, {answer['in_doubt']} in doubt, {answer['quarantined']} quarantined")
+    if answer["events"]:
+        table = Table(show_edge=False)
+        for heading in ("no.", "type", "card", "state", "tries", "reason", "id"):
+            table.add_column(heading, overflow="fold")
+        for row in answer["events"]:
+            number, tries = str(row["sequence"]), str(row["attempts"])
+            table.add_row(
+                number, row["type"], row["card_no"] or "-", row["state"], tries, row["reason"] or "", row["id"]
+            )
+        console.print(table)
+    for row in answer["checkouts_in_doubt"]:
+        console.print(
+            f"in doubt: receipt {row['receipt_no']}, card {row['card_no']}: put that card on the reader, "
+            f"or terminal-agent queue close {row['checkout_id']}"
+        )
+
+
+@queue.command("retry")
+@click.argument("event_id", metavar="ID")
+def queue_retry(event_id: str) -> None:
+    """Send a quarantined event once more.
+
+    \b
+    Example:
+      terminal-agent queue retry 01a3f1c2-7a10-7cc3-9d54-0d9f1c2b3a45
+    """
+    emit(call("queue.retry", id=event_id), f"Event {event_id} waits for the CRM again.")
+
+
+@queue.command("close")
+@click.argument("checkout_id")
+def queue_close(checkout_id: str) -> int:
+    """End a sale in doubt without its card: the points are credited at the CRM.
+
+    \b
+    Example:
+      terminal-agent queue close 01a3f1c2-7a10-7cc3-9d54-0d9f1c2b3a45
+    """
+    answer = call("queue.close", checkout_id=checkout_id)
+    emit(
+        answer,
+        f"The sale of receipt {answer['receipt_no']} is {answer['state']}: {answer['points_earned']} points earned.",
+    )
+    return ExitCode.DONE
+
+
+@click.command(cls=AgentCommand)
+@click.option("--once", is_flag=True, help="one exchange and out, which is what it does anyway")
+def sync(once: bool) -> int:
+    """Exchange with the CRM now: everything waiting goes up, then its decisions come down.
+
+    Exit code 7 when something is quarantined.
+
+    \b
+    Example:
+      terminal-agent sync
+    """
+    answer = call("sync")
+    emit(
+        answer,
+        f"sent {answer['sent']}: {answer['accepted']} accepted, {answer['duplicate']} known already, "
+        f"{answer['rejected']} rejected, {answer['forked']} forked\n"
+        f"{answer['pending']} still waiting, {answer['feed_items']} decisions received",
+    )
+    return ExitCode.NEEDS_ATTENTION if answer["quarantined"] else ExitCode.DONE
+
+
+COMMANDS = (queue, sync)

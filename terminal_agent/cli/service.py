@@ -1,0 +1,83 @@
+"""run, status, completion: the daemon, and what it is doing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from terminal_agent.cli.backend import call, set_up_logging
+from terminal_agent.cli.output import AgentCommand, emit, state
+
+
+@click.command(cls=AgentCommand)
+def run() -> None:
+    """Run the daemon in the foreground: watches the reader, syncs, answers the other commands.
+
+    SIGTERM finishes the card in hand and ends with exit code 0.
+
+    \b
+    Example:
+      terminal-agent --config shop.toml run
+    """
+    from terminal_agent.service.backend import own_data_dir
+    from terminal_agent.service.settings import find_config, load_settings
+
+    set_up_logging("info")
+    config = find_config(state().config)
+    with own_data_dir(load_settings(config), config.absolute()) as agent:
+        from terminal_agent.service.daemon import Daemon
+
+        Daemon(agent).run()
+
+
+@click.command(cls=AgentCommand)
+def status() -> None:
+    """Show how the terminal is; works without the daemon.
+
+    \b
+    Example:
+      terminal-agent status --json
+    """
+    answer = call("status")
+    emit(answer, lambda: _print_status(answer))
+
+
+def _print_status(answer: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    reader, crm, age = answer["reader"], answer["crm"], answer["oldest_pending_age_s"]
+    waiting = f"{answer['pending']} pending, {answer['in_doubt']} in doubt, {answer['quarantined']} quarantined"
+    rows = (
+        ("terminal", f"{answer['terminal_id']} (version {answer['version']})"),
+        ("daemon", answer["state"]),
+        ("reader", f"{reader['state']}  {reader['name'] or reader['url'] or ''}"),
+        ("CRM", f"{crm['state']}  {crm['url'] or ''}"),
+        ("queue", waiting + (f", oldest {age:.0f} s" if age is not None else "")),
+        ("data", answer["data_dir"]),
+    )
+    table = Table.grid(padding=(0, 2))
+    for name, value in rows:
+        table.add_row(f"[dim]{name}[/]", value)
+    Console().print(table)
+
+
+@click.command(cls=AgentCommand)
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print the shell completion script.
+
+    \b
+    Example:
+      terminal-agent completion bash > ~/.local/share/bash-completion/completions/terminal-agent
+    """
+    from click.shell_completion import get_completion_class
+
+    kind = get_completion_class(shell)
+    root = click.get_current_context().find_root().command
+    if kind is not None:
+        click.echo(kind(root, {}, "terminal-agent", "_TERMINAL_AGENT_COMPLETE").source())
+
+
+COMMANDS = (run, status, completion)

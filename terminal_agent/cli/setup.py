@@ -1,0 +1,147 @@
+"""init, enroll, keys: a terminal comes into being, joins a CRM, holds keys."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+from typing import Any
+
+import click
+
+from terminal_agent.cli.backend import absolute_reader, call, set_up_logging
+from terminal_agent.cli.output import AgentCommand, AgentGroup, emit, say, state
+from terminal_agent.errors import AgentError, ErrorCode
+
+
+@click.command(cls=AgentCommand)
+@click.option(
+    "--data-dir", type=click.Path(path_type=Path, file_okay=False), required=True, help="folder to keep data in"
+)
+@click.option("--terminal-id", metavar="T", help="name of this terminal [default: a random one]")
+@click.option(
+    "--currency", default="IRR", show_default=True, metavar="CODE", help="ISO 4217 code of the shop's currency"
+)
+@click.option("--reader", metavar="URL", help="default reader, as in pcsc: or sim:card.mfd")
+@click.option("--till", metavar="HOST:PORT", help="where the till API listens [default: 127.0.0.1:7411]")
+@click.option("-f", "--force", is_flag=True, help="write the config file anew; keys and journal are always kept")
+def init(
+    data_dir: Path, terminal_id: str | None, currency: str, reader: str | None, till: str | None, force: bool
+) -> None:
+    """Create the config file and the data directory with a fresh master key set.
+
+    \b
+    Examples:
+      terminal-agent init --data-dir /var/lib/terminal-agent --reader pcsc:
+      terminal-agent --config shop.toml init --data-dir shop --terminal-id till-1
+    """
+    from terminal_agent.service.initialise import initialise
+    from terminal_agent.service.settings import config_to_write
+
+    set_up_logging()
+    answer = initialise(
+        config_to_write(state().config).absolute(),
+        {
+            "data_dir": str(data_dir.absolute()),
+            "terminal_id": terminal_id or f"till-{secrets.token_hex(4)}",
+            "currency": currency,
+            "reader": absolute_reader(reader) if reader else None,
+            "till": {"listen": till} if till else {},
+        },
+        force=force,
+    )
+    emit(
+        answer,
+        f"Terminal {answer['terminal_id']} is set up.\n"
+        f"  config file     {answer['config']}\n"
+        f"  data directory  {answer['data_dir']}\n"
+        f"  key set         version {answer['key_set_version']}, check value {answer['kcv']}\n"
+        "Next: terminal-agent enroll --crm-url URL --code-file FILE, or terminal-agent card issue",
+    )
+
+
+@click.command(cls=AgentCommand)
+@click.option("--crm-url", required=True, metavar="URL", help="address of the CRM, without /v1")
+@click.option("--code-file", type=click.File(), required=True, help="file with the one-time code, - for standard input")
+def enroll(crm_url: str, code_file: Any) -> None:
+    """Join a CRM with a one-time code.
+
+    \b
+    Examples:
+      terminal-agent enroll --crm-url https://crm.example --code-file code.txt
+      terminal-agent enroll --crm-url http://127.0.0.1:8000 --code-file -
+    """
+    code = code_file.readline(200).strip()
+    if not code:
+        raise AgentError(
+            ErrorCode.INVALID_INPUT, "the code file is empty", hint="Put the one-time code on its first line"
+        )
+    answer = call("enroll", crm_url=crm_url, code=code)
+    emit(answer, f"Terminal {answer['terminal_id']} has joined the CRM at {answer['crm_url']}.")
+
+
+@click.group(cls=AgentGroup)
+def keys() -> None:
+    """Master key sets: made, imported, listed by check value. Keys themselves are never shown."""
+
+
+@keys.command("list")
+def keys_list() -> None:
+    """List the key sets by their check values.
+
+    \b
+    Example:
+      terminal-agent keys list
+    """
+    rows = call("keys.list")
+    lines = [f"{row['version']:>7}  {row['kcv']}  {'active' if row['active'] else ''}".rstrip() for row in rows]
+    emit(rows, "\n".join(["version  check value", *lines]))
+
+
+@keys.command("generate")
+@click.option("--activate", is_flag=True, help="issue cards under it from now on")
+def keys_generate(activate: bool) -> None:
+    """Make a new random key set under the next free version.
+
+    \b
+    Example:
+      terminal-agent keys generate --activate
+    """
+    _tell(call("keys.generate", activate=activate), "made")
+
+
+@keys.command("import")
+@click.option("--file", "file", type=click.File(), required=True, help="file with 32 hex digits, - for standard input")
+@click.option(
+    "--version", type=click.IntRange(1, 255), metavar="N", help="version to keep it under [default: next free]"
+)
+@click.option("--activate", is_flag=True, help="issue cards under it from now on")
+def keys_import(file: Any, version: int | None, activate: bool) -> None:
+    """Bring in a key set from head office.
+
+    \b
+    Example:
+      terminal-agent keys import --file club.key --version 1 --activate
+    """
+    _tell(call("keys.import", key=file.read(200), version=version, activate=activate), "imported")
+
+
+@keys.command("activate")
+@click.argument("version", type=click.IntRange(1, 255))
+def keys_activate(version: int) -> None:
+    """Issue cards under VERSION from now on; cards of other versions stay good.
+
+    \b
+    Example:
+      terminal-agent keys activate 2
+    """
+    _tell(call("keys.activate", version=version), "in use")
+
+
+def _tell(key_set: dict[str, Any], what: str) -> None:
+    active = ", active" if key_set["active"] else ""
+    emit(key_set, f"Key set {key_set['version']} {what}{active}. Check value: {key_set['kcv']}")
+    if what == "made":
+        say("Back it up now: without it no card can be read.")
+
+
+COMMANDS = (init, enroll, keys)

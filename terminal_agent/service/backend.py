@@ -1,0 +1,120 @@
+"""How a command reaches the data directory: through the daemon's socket when it runs, else by opening it itself."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from terminal_agent.errors import AgentError, ErrorCode
+from terminal_agent.service import control
+from terminal_agent.service.control import Talk
+from terminal_agent.service.lock import DataDirLock
+from terminal_agent.service.settings import Settings
+
+if TYPE_CHECKING:
+    from terminal_agent.service.agent import Agent
+
+LOCK_WAIT_S = 15.0
+LOCK_POLL_S = 0.05
+
+
+class Backend(Protocol):
+    """Carries out operations; raises AgentError."""
+
+    def call(self, operation: str, params: dict[str, Any], talk: Talk) -> Any: ...
+
+
+class RemoteBackend:
+    """The running daemon."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self._data_dir = data_dir
+
+    def call(self, operation: str, params: dict[str, Any], talk: Talk) -> Any:
+        connection = control.connect(self._data_dir)
+        if connection is None:
+            raise AgentError(ErrorCode.BUSY, "the daemon has just stopped", hint="Run the command again")
+        return control.call(connection, operation, params, talk)
+
+
+class LocalBackend:
+    """This process, with the data directory's lock in hand."""
+
+    def __init__(self, settings: Settings, config: Path) -> None:
+        from terminal_agent.service.agent import Agent
+
+        self._agent = Agent(settings, config)
+
+    def call(self, operation: str, params: dict[str, Any], talk: Talk) -> Any:
+        from terminal_agent.service.operations import OPERATIONS
+
+        return OPERATIONS[operation](self._agent, params, talk)
+
+    def close(self) -> None:
+        self._agent.close()
+
+
+@contextmanager
+def open_backend(settings: Settings, config: Path) -> Iterator[Backend]:
+    """The daemon if it runs, else this process once the data directory is free. Raises AgentError ``busy``."""
+    lock = _lock_of(settings)
+    try:
+        if _daemon_listens(settings.data_dir, lock):
+            yield RemoteBackend(settings.data_dir)
+        else:
+            with closing(LocalBackend(settings, config)) as local:
+                yield local
+    finally:
+        lock.release()
+
+
+@contextmanager
+def own_data_dir(settings: Settings, config: Path) -> Iterator[Agent]:
+    """The agent of a data directory that nobody else uses. Raises AgentError ``busy`` at once when somebody does."""
+    from terminal_agent.service.agent import Agent
+
+    lock = _lock_of(settings)
+    if not lock.acquire():
+        raise data_dir_busy(lock)
+    try:
+        with closing(Agent(settings, config)) as agent:
+            yield agent
+    finally:
+        lock.release()
+
+
+def _lock_of(settings: Settings) -> DataDirLock:
+    if not settings.data_dir.is_dir():
+        raise AgentError(
+            ErrorCode.CONFIG_INVALID,
+            f"the data directory {settings.data_dir} does not exist",
+            hint=f"Create it: terminal-agent init --data-dir {settings.data_dir}",
+        )
+    return DataDirLock(settings.data_dir)
+
+
+def _daemon_listens(data_dir: Path, lock: DataDirLock) -> bool:
+    """Whether a daemon takes commands; if none does, this process holds the lock when this returns."""
+    deadline = time.monotonic() + LOCK_WAIT_S
+    while True:
+        probe = control.connect(data_dir)
+        if probe is not None:
+            probe.close()
+            return True
+        if lock.acquire():
+            return False
+        if time.monotonic() > deadline:
+            raise data_dir_busy(lock)
+        time.sleep(LOCK_POLL_S)
+
+
+def data_dir_busy(lock: DataDirLock) -> AgentError:
+    """Another process owns the data directory."""
+    return AgentError(
+        ErrorCode.BUSY,
+        f"another terminal-agent (process {lock.owner()}) is using this data directory",
+        hint="Wait for it to end, or stop it: systemctl stop terminal-agent",
+    )

@@ -1,0 +1,146 @@
+"""The daemon's control socket: commands go through whoever owns the data directory.
+
+``DIR/agent.sock``, mode 0600. One JSON object per line: the request ``{"operation", "params"}``; answers are any number
+of ``{"talk": text}``, then one ``{"answer": …}`` or ``{"error": …}``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import socket
+import socketserver
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from terminal_agent.errors import AgentError, ErrorCode
+
+log = logging.getLogger(__name__)
+
+SOCKET_FILE = "agent.sock"
+MAX_REQUEST_BYTES = 1024 * 1024
+Talk = Callable[[str], None]
+Execute = Callable[[str, dict[str, Any], Talk], Any]
+
+
+@contextlib.contextmanager
+def _short_path(data_dir: Path) -> Iterator[str]:
+    """A path to the socket that fits the kernel's 108 bytes, however deep the data directory lies."""
+    folder = os.open(data_dir, os.O_PATH | os.O_DIRECTORY)
+    try:
+        yield f"/proc/self/fd/{folder}/{SOCKET_FILE}"
+    finally:
+        os.close(folder)
+
+
+def connect(data_dir: Path) -> socket.socket | None:
+    """A connection to the daemon of ``data_dir``, or None when none listens."""
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        with _short_path(data_dir) as path:
+            connection.connect(path)
+    except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):
+        connection.close()
+        return None
+    except PermissionError as error:
+        connection.close()
+        raise AgentError(
+            ErrorCode.BUSY,
+            "the daemon runs as another user, and you may not talk to it",
+            hint="Run the command as the daemon's user (sudo -u), or as root",
+        ) from error
+    return connection
+
+
+def call(connection: socket.socket, operation: str, params: dict[str, Any], talk: Talk) -> Any:
+    """Have the daemon carry out ``operation``; gives its answer. Raises the AgentError it raised."""
+    with connection, connection.makefile("rwb") as stream:
+        stream.write(json.dumps({"operation": operation, "params": params}).encode() + b"\n")
+        stream.flush()
+        for line in stream:
+            message = json.loads(line)
+            if "talk" in message:
+                talk(message["talk"])
+            elif "error" in message:
+                raise _error_from(message["error"])
+            else:
+                return message["answer"]
+    raise AgentError(
+        ErrorCode.BUSY, "the daemon stopped before it answered", hint="Run the command again; a sale is settled then"
+    )
+
+
+def _error_from(document: dict[str, Any]) -> AgentError:
+    details = {key: value for key, value in document.items() if key != "error"}
+    error = document["error"]
+    return AgentError(ErrorCode(error["code"]), error["message"], hint=error["hint"], details=details)
+
+
+class ControlServer:
+    """Listens on the socket and carries requests out, each on a thread of its own."""
+
+    def __init__(self, data_dir: Path, execute: Execute) -> None:
+        self._path = data_dir / SOCKET_FILE
+        self._path.unlink(missing_ok=True)  # ours to remove: we hold the data directory's lock
+        with _short_path(data_dir) as path:
+            self._server = _Server(path, execute)
+        self._path.chmod(0o600)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.2,), name="control", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """No new requests; those under way are waited for."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._path.unlink(missing_ok=True)
+
+
+class _Server(socketserver.ThreadingUnixStreamServer):
+    daemon_threads = False
+    block_on_close = True
+    request_queue_size = 16
+
+    def __init__(self, path: str, execute: Execute) -> None:
+        self.execute = execute
+        old_mask = os.umask(0o177)
+        try:
+            super().__init__(path, _Handler)
+        finally:
+            os.umask(old_mask)
+
+
+class _Handler(socketserver.StreamRequestHandler):
+    timeout = 30
+
+    def handle(self) -> None:
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError, TimeoutError):
+            line = self.rfile.readline(MAX_REQUEST_BYTES)
+            if line:
+                self._answer(line)
+
+    def _answer(self, line: bytes) -> None:
+        server = self.server
+        assert isinstance(server, _Server)  # noqa: S101 - narrows the type socketserver hands us
+        try:
+            request = json.loads(line)
+            answer = server.execute(request["operation"], request["params"], self._talk)
+            self._send({"answer": answer})
+        except AgentError as error:
+            self._send({"error": error.to_json()})
+        except (ValueError, KeyError, TypeError) as error:
+            log.exception("a request could not be carried out")
+            problem = AgentError(ErrorCode.INTERNAL, f"unforeseen: {type(error).__name__}", hint="See the daemon's log")
+            self._send({"error": problem.to_json()})
+
+    def _talk(self, text: str) -> None:
+        self._send({"talk": text})
+
+    def _send(self, message: dict[str, Any]) -> None:
+        self.wfile.write(json.dumps(message).encode() + b"\n")
+        self.wfile.flush()

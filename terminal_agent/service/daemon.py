@@ -1,0 +1,132 @@
+"""The daemon: owns the data directory, watches the reader, syncs in the background, answers the control socket."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from typing import Any
+
+from drivers import Reader, ReaderState, open_reader
+from drivers.errors import DriverError
+from terminal_agent import taps
+from terminal_agent.errors import AgentError
+from terminal_agent.service.agent import Agent
+from terminal_agent.service.control import ControlServer
+from terminal_agent.service.operations import OPERATIONS, Params, Talk, close_overdue, reader_word
+from terminal_agent.sync.worker import CrmState
+
+log = logging.getLogger(__name__)
+
+WATCH_S = 1.0
+READER_RETRY_S = 1.0
+HOUSEKEEPING_S = 15.0
+
+
+class ReaderWatch:
+    """Our own loop on reader and card events: one log line when the reader goes, one when it comes."""
+
+    def __init__(self, agent: Agent, stop: threading.Event) -> None:
+        self._agent = agent
+        self._stop = stop
+        self._reader: Reader | None = None
+        self.seen: dict[str, Any] = {"url": agent.settings.reader, "name": None, "state": "none"}
+
+    def run(self) -> None:
+        """Until stopped; a reader that is away is looked for every second."""
+        url = self._agent.settings.reader
+        while url is not None and not self._stop.is_set():
+            try:
+                with open_reader(url) as reader:
+                    self._reader = reader
+                    self._watch(reader)
+            except DriverError as error:
+                self._note(url, None, ReaderState.LOST, str(error))
+            except Exception:  # noqa: BLE001 - one of the three loops' tops
+                log.exception("the reader watch failed in an unforeseen way")
+            self._stop.wait(READER_RETRY_S)
+
+    def interrupt(self) -> None:
+        if self._reader is not None:
+            self._reader.interrupt()
+
+    def _watch(self, reader: Reader) -> None:
+        state = reader.wait_for_change(ReaderState.EMPTY, 0)
+        self._presented(state)
+        while not self._stop.is_set():
+            self._note(reader.url, reader.name, state, "")
+            if state is ReaderState.LOST:
+                return
+            previous, state = state, reader.wait_for_change(state, WATCH_S)
+            if state is not previous:
+                self._presented(state)
+
+    def _presented(self, state: ReaderState) -> None:
+        """A card nobody waits for settles what it left in doubt."""
+        url = self._agent.settings.reader
+        if state is not ReaderState.CARD or url is None or not self._agent.journal.intents.count_open():
+            return
+        terminal = self._agent.terminal
+        settled = self._agent.lane.try_with_card(url, lambda c: taps.settle(terminal, taps.present(terminal, c)))
+        if settled is not None:
+            log.info("card=settled")
+            self._agent.sync.wake()
+
+    def _note(self, url: str, name: str | None, state: ReaderState, problem: str) -> None:
+        word = reader_word(state)
+        if word != self.seen["state"]:
+            log.warning("reader=%s url=%s %s", word, url, problem)
+        self.seen = {"url": url, "name": name or self.seen["name"], "state": word}
+
+
+class Daemon:
+    """``run``: starts the threads, waits for a signal, ends in order."""
+
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
+        self._stop = threading.Event()
+        self._watch = ReaderWatch(agent, self._stop)
+        self._ready = False
+        self._control = ControlServer(agent.settings.data_dir, self._execute)
+
+    def run(self) -> None:
+        """Until SIGTERM or SIGINT; the card in hand is finished first."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self._stop.set())
+        threads = [
+            threading.Thread(target=self._watch.run, name="reader"),
+            threading.Thread(target=self._agent.sync.run, args=(self._stop,), name="sync"),
+            threading.Thread(target=self._housekeeping, name="housekeeping"),
+        ]
+        for thread in threads:
+            thread.start()
+        self._control.start()
+        self._ready = True
+        log.info("ready terminal=%s data_dir=%s", self._agent.terminal_id, self._agent.settings.data_dir)
+        while not self._stop.wait(3600):
+            pass
+        self._control.stop()
+        self._watch.interrupt()
+        self._agent.sync.wake()
+        for thread in threads:
+            thread.join()
+        log.info("stopped")
+
+    def _execute(self, operation: str, params: Params, talk: Talk) -> Any:
+        if operation == "status":
+            params = {"state": self._state(), "reader_seen": self._watch.seen}
+        return OPERATIONS[operation](self._agent, params, talk)
+
+    def _state(self) -> str:
+        if not self._ready:
+            return "starting"
+        reader_away = self._watch.seen["state"] == "lost"
+        return "degraded" if reader_away or self._agent.sync.state is CrmState.UNAUTHORIZED else "ready"
+
+    def _housekeeping(self) -> None:
+        while not self._stop.wait(HOUSEKEEPING_S):
+            try:
+                if close_overdue(self._agent):
+                    self._agent.sync.wake()
+            except AgentError as error:
+                log.error("housekeeping: %s", error)

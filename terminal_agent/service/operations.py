@@ -1,0 +1,278 @@
+"""What the agent does when asked: one function per command, JSON in and out, the same in the CLI and the daemon."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+from drivers import ReaderInfo, ReaderState, list_readers, open_reader
+from drivers.base import ClassicConnection
+from drivers.errors import DriverError
+from terminal_agent import taps
+from terminal_agent.card.problems import from_driver
+from terminal_agent.desk import inspect
+from terminal_agent.desk.issue import IssueRequest, issue
+from terminal_agent.errors import AgentError, ErrorCode
+from terminal_agent.journal.events import OutboxState
+from terminal_agent.ports import rfc3339
+from terminal_agent.service.agent import Agent
+from terminal_agent.service.key_store import parse_key
+from terminal_agent.sync import client as crm
+from terminal_agent.sync.exchange import SyncReport
+from terminal_agent.till.checkout import Line, PurchaseRequest, purchase, recorded
+
+Params = dict[str, Any]
+Talk = Callable[[str], None]
+Operation = Callable[[Agent, Params, Talk], Any]
+
+MAX_QUEUE_ROWS = 1000
+
+
+def _with_card(agent: Agent, params: Params, talk: Talk, job: Callable[[ClassicConnection], Any]) -> Any:
+    return agent.lane.with_card(reader_url(agent, params), float(params["wait_s"]), job, talk)
+
+
+def reader_url(agent: Agent, params: Params) -> str:
+    """The reader a command named, else the configured one. Raises AgentError when there is neither."""
+    url = params.get("reader") or agent.settings.reader
+    if url is None:
+        raise AgentError(
+            ErrorCode.READER_MISSING,
+            "no reader was named and the config file names none",
+            hint='Add --reader pcsc: (see terminal-agent reader list), or reader = "pcsc:" to the config file',
+        )
+    return str(url)
+
+
+def card_issue(agent: Agent, params: Params, talk: Talk) -> Any:
+    request = IssueRequest(params.get("phone"), params.get("name"), params.get("tier"))
+    terminal = agent.terminal
+    answer = _with_card(agent, params, talk, lambda connection: issue(terminal, connection, request))
+    agent.sync.wake()
+    return answer
+
+
+def card_show(agent: Agent, params: Params, talk: Talk) -> Any:
+    terminal = agent.terminal
+    return _with_card(agent, params, talk, lambda connection: inspect.show(terminal, connection))
+
+
+def card_verify(agent: Agent, params: Params, talk: Talk) -> Any:
+    terminal = agent.terminal
+    return _with_card(agent, params, talk, lambda connection: inspect.verify(terminal, connection))
+
+
+def card_wipe(agent: Agent, params: Params, talk: Talk) -> Any:
+    terminal = agent.terminal
+    return _with_card(agent, params, talk, lambda connection: inspect.wipe(terminal, connection))
+
+
+def purchase_by_tap(agent: Agent, params: Params, talk: Talk) -> Any:
+    lines = tuple(Line(**line) for line in params.get("lines", ()))
+    request = PurchaseRequest(params["receipt_no"], params["amount"], params.get("redeem", 0), lines)
+    terminal = agent.terminal
+    answer = recorded(terminal, request)
+    if answer is None:
+        answer = _with_card(agent, params, talk, lambda card: purchase(terminal, card, request, agent.confirm_chain))
+        agent.sync.wake()
+    return answer
+
+
+def queue_list(agent: Agent, params: Params, talk: Talk) -> Any:
+    state = OutboxState(params["state"]) if params.get("state") else None
+    events = agent.journal.events.entries(state, MAX_QUEUE_ROWS)
+    in_doubt = [
+        {"checkout_id": c.checkout_id, "receipt_no": c.receipt_no, "card_no": c.card_no, "since": c.created_at}
+        for c in agent.journal.checkouts.in_doubt()
+    ]
+    return {**_counts(agent), "events": [entry.to_json() for entry in events], "checkouts_in_doubt": in_doubt}
+
+
+def _counts(agent: Agent) -> dict[str, Any]:
+    events = agent.journal.events
+    return {
+        "pending": events.count(OutboxState.PENDING),
+        "in_doubt": agent.journal.intents.count_open(),
+        "quarantined": events.count(OutboxState.QUARANTINED),
+        "oldest_pending_age_s": events.oldest_pending_age_s(),
+    }
+
+
+def queue_retry(agent: Agent, params: Params, talk: Talk) -> Any:
+    with agent.journal.transaction():
+        found = agent.journal.events.retry(params["id"])
+        if found:
+            agent.journal.audit("queue.retry", event_id=params["id"])
+    if not found:
+        raise AgentError(
+            ErrorCode.NOT_FOUND,
+            f"no quarantined event has the id {params['id']}",
+            hint="See them: terminal-agent queue list --state quarantined",
+        )
+    agent.sync.wake()
+    return {"id": params["id"], "state": OutboxState.PENDING.value}
+
+
+def queue_close(agent: Agent, params: Params, talk: Talk) -> Any:
+    checkout_id = params["checkout_id"]
+    result = taps.close(agent.terminal, checkout_id)
+    if result is not None:
+        agent.sync.wake()
+        return result
+    checkout = agent.journal.checkouts.by_id(checkout_id)
+    if checkout is None:
+        raise AgentError(
+            ErrorCode.NOT_FOUND, f"there is no checkout {checkout_id}", hint="See them: terminal-agent queue list"
+        )
+    return {**checkout.result, "state": checkout.state.value, "replayed": True}
+
+
+def sync_now(agent: Agent, params: Params, talk: Talk) -> Any:
+    def progress(report: SyncReport) -> None:
+        talk(f"sent {report.sent}, {agent.journal.events.count(OutboxState.PENDING)} left")
+
+    try:
+        report = agent.sync.exchange_now(progress)
+    except crm.CrmError as error:
+        raise crm_problem(error, agent.crm_url) from error
+    if report is None:
+        raise AgentError(
+            ErrorCode.NOT_ENROLLED,
+            "this terminal has not joined a CRM",
+            hint="Join it: terminal-agent enroll --crm-url URL --code-file FILE",
+        )
+    return report.to_json()
+
+
+def crm_problem(error: crm.CrmError, url: str | None) -> AgentError:
+    """A failed call to the CRM as a person is told it."""
+    if isinstance(error, crm.CrmUnauthorized):
+        return AgentError(
+            ErrorCode.CRM_UNAUTHORIZED,
+            f"the CRM no longer accepts this terminal: {error}",
+            hint="Get a new code from head office: terminal-agent enroll --crm-url URL --code-file FILE",
+        )
+    return AgentError(
+        ErrorCode.CRM_UNREACHABLE,
+        f"the CRM cannot be reached: {error}",
+        hint=f"Nothing is lost, everything waits in the queue. Check the line to {url}",
+    )
+
+
+def enroll(agent: Agent, params: Params, talk: Talk) -> Any:
+    url = crm.checked_url(params["crm_url"])
+    try:
+        credentials, _server_time = crm.enroll(url, params["code"], agent.terminal_id, agent.ids)
+    except crm.CrmUnauthorized as error:
+        raise AgentError(
+            ErrorCode.CRM_UNAUTHORIZED,
+            f"the CRM does not take this code: {error}",
+            hint="A code works once and not for long; get a new one: terminal-agent crm code --data-dir DIR",
+        ) from error
+    except crm.CrmError as error:
+        raise crm_problem(error, url) from error
+    agent.join(credentials)
+    with agent.journal.transaction():
+        agent.journal.audit("crm.joined", crm_url=url, terminal_id=credentials.terminal_id)
+    agent.sync.wake()
+    return {"terminal_id": credentials.terminal_id, "crm_url": url, "programme_id": credentials.programme_id}
+
+
+def keys_list(agent: Agent, params: Params, talk: Talk) -> Any:
+    return [key_set.to_json() for key_set in agent.keys.list()]
+
+
+def keys_generate(agent: Agent, params: Params, talk: Talk) -> Any:
+    return _audited(agent, "keys.generated", agent.keys.generate(activate=params["activate"]).to_json())
+
+
+def keys_import(agent: Agent, params: Params, talk: Talk) -> Any:
+    key_set = agent.keys.add(parse_key(params["key"]), params.get("version"), activate=params["activate"])
+    return _audited(agent, "keys.imported", key_set.to_json())
+
+
+def keys_activate(agent: Agent, params: Params, talk: Talk) -> Any:
+    return _audited(agent, "keys.activated", agent.keys.activate(params["version"]).to_json())
+
+
+def _audited(agent: Agent, action: str, answer: dict[str, Any]) -> dict[str, Any]:
+    with agent.journal.transaction():
+        agent.journal.audit(action, version=answer["version"], kcv=answer["kcv"])
+    return answer
+
+
+def status(agent: Agent, params: Params, talk: Talk) -> Any:
+    counts = _counts(agent)
+    return {
+        "state": params.get("state", "stopped"),
+        "terminal_id": agent.terminal_id,
+        "data_dir": str(agent.settings.data_dir),
+        "config": str(agent.config),
+        "till_url": None,
+        "reader": params.get("reader_seen") or look_at_reader(agent.settings.reader),
+        "crm": {"url": agent.crm_url, "state": agent.sync.state.value},
+        **counts,
+        "version": agent.version,
+    }
+
+
+def look_at_reader(url: str | None) -> dict[str, Any]:
+    """``{url, name, state}`` of the configured reader, without opening a card."""
+    if url is None:
+        return {"url": None, "name": None, "state": "none"}
+    try:
+        with open_reader(url) as reader:
+            state = reader.wait_for_change(ReaderState.EMPTY, 0)
+            return {"url": url, "name": reader.name, "state": reader_word(state)}
+    except DriverError as error:
+        return {"url": url, "name": None, "state": "lost", "problem": str(error)}
+
+
+def reader_word(state: ReaderState) -> str:
+    """The reader's state as ``status`` names it."""
+    return "lost" if state is ReaderState.LOST else "ready"
+
+
+def reader_list(configured: str | None) -> list[dict[str, Any]]:
+    """Every usable reader, the configured one included. Raises AgentError when there is none to show."""
+    found: list[ReaderInfo] = []
+    problem: DriverError | None = None
+    try:
+        found = list_readers()
+    except DriverError as error:
+        problem = error
+    rows = [{"url": info.url, "name": info.name, "state": info.state.value} for info in found]
+    if configured and configured.startswith("sim:"):
+        rows.append({k: look_at_reader(configured)[k] for k in ("url", "name", "state")})
+    if not rows and problem is not None:
+        raise from_driver(problem)
+    return rows
+
+
+OPERATIONS: dict[str, Operation] = {
+    "card.issue": card_issue,
+    "card.show": card_show,
+    "card.verify": card_verify,
+    "card.wipe": card_wipe,
+    "purchase": purchase_by_tap,
+    "queue.list": queue_list,
+    "queue.retry": queue_retry,
+    "queue.close": queue_close,
+    "sync": sync_now,
+    "enroll": enroll,
+    "keys.list": keys_list,
+    "keys.generate": keys_generate,
+    "keys.import": keys_import,
+    "keys.activate": keys_activate,
+    "status": status,
+}
+
+
+def close_overdue(agent: Agent) -> int:
+    """Close the sales in doubt whose card has not come back in the time policy gives; how many."""
+    wait = timedelta(seconds=agent.journal.knowledge.policy().in_doubt.close_after_s)
+    overdue = agent.journal.intents.open_checkouts_before(rfc3339(agent.clock.now() - wait))
+    for checkout_id in overdue:
+        taps.close(agent.terminal, checkout_id)
+    return len(overdue)
