@@ -164,10 +164,18 @@ class SectorTrailer:
 TRANSPORT_TRAILER = SectorTrailer(TRANSPORT_KEY, TRANSPORT_ACCESS, TRANSPORT_KEY)
 
 
+_ATQA_4, _ATQA_7 = b"\x04\x00", b"\x44\x00"  # as stored: least significant byte first
+
+
 def uid_of_manufacturer_block(block: bytes) -> bytes:
-    """The UID in block 0: 4 bytes where the check byte (XOR) fits, else 7 (data sheet section 8.6.1)."""
+    """The UID in block 0: 4 bytes where the check byte (XOR) fits, else 7 (data sheet section 8.6.1).
+
+    One 7-byte UID in 256 fits the check by chance; there the ATQA (44 00 after SAK) tells.
+    """
     four = block[:4]
-    return four if four[0] ^ four[1] ^ four[2] ^ four[3] == block[4] else block[:7]
+    fits = four[0] ^ four[1] ^ four[2] ^ four[3] == block[4]
+    says_seven = block[8:10] == _ATQA_7 and block[6:8] != _ATQA_4
+    return four if fits and not says_seven else block[:7]
 
 
 def manufacturer_block(uid: bytes, maker_data: bytes = b"") -> bytes:
@@ -175,7 +183,7 @@ def manufacturer_block(uid: bytes, maker_data: bytes = b"") -> bytes:
     if len(uid) not in (4, 7):
         raise ValueError(f"a UID is 4 or 7 bytes, not {len(uid)}")
     check = bytes([uid[0] ^ uid[1] ^ uid[2] ^ uid[3]]) if len(uid) == 4 else b""
-    atqa = b"\x04\x00" if len(uid) == 4 else b"\x44\x00"
+    atqa = _ATQA_4 if len(uid) == 4 else _ATQA_7
     head = uid + check + b"\x08" + atqa
     return head + maker_data[: BLOCK_SIZE - len(head)].ljust(BLOCK_SIZE - len(head), b"\0")
 

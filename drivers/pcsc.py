@@ -166,6 +166,7 @@ class PcscChannel:
             code, card, protocol = self._connect(handle, reader_name)
             _check(code, f"opening the card on {reader_name}")
         self._card: Any = card
+        self._card_left = False
         self._request = scard.SCARD_PCI_T0 if protocol == scard.SCARD_PROTOCOL_T0 else scard.SCARD_PCI_T1
 
     @staticmethod
@@ -185,6 +186,15 @@ class PcscChannel:
     def is_open(self) -> bool:
         return self._card is not None
 
+    @contextmanager
+    def _on_the_card(self) -> Iterator[None]:
+        try:
+            with self._context.watched():
+                yield
+        except CardRemoved:
+            self._card_left = True
+            raise
+
     def atr(self) -> bytes:
         with self._context.watched():
             code, _, _, _, atr = scard.SCardStatus(self._card)
@@ -193,31 +203,34 @@ class PcscChannel:
 
     def send(self, apdu: bytes) -> Answer:
         """One exchange. Raises :class:`CardRemoved` when no answer came."""
-        with self._context.watched():
+        with self._on_the_card():
             code, raw = scard.SCardTransmit(self._card, self._request, list(apdu))
             if log.isEnabledFor(TRAFFIC):
                 log.log(TRAFFIC, "> %s", pseudo_apdu.command_for_log(apdu))
             _check(code, "talking to the card")
-        answer = bytes(raw)
-        if len(answer) < 2:  # pcscd's first word about a card that left: success, and nothing
-            raise CardRemoved("the card left the reader: no answer")
+            answer = bytes(raw)
+            if len(answer) < 2:  # pcscd's first word about a card that left: success, and nothing
+                raise CardRemoved("the card left the reader: no answer")
         if log.isEnabledFor(TRAFFIC):
             log.log(TRAFFIC, "< %s %s", pseudo_apdu.answer_for_log(apdu, answer[:-2]), answer[-2:].hex())
         return Answer(answer[:-2], int.from_bytes(answer[-2:]))
 
     def reset(self) -> None:
         """Take the card out of the field electrically and select it anew; every sector is closed."""
-        with self._context.watched():
+        with self._on_the_card():
             code, _ = scard.SCardReconnect(self._card, scard.SCARD_SHARE_EXCLUSIVE, _PROTOCOLS, scard.SCARD_RESET_CARD)
             _check(code, "selecting the card again")
 
     def close(self) -> None:
         """Reset at the end, not leave: a sector left open would be open to the next local program, and the next
         connection starts from a freshly selected card. The till has its answer by then, so the time is free.
+
+        A card that left must not be reset: pcscd then notes an empty reader behind its own polling thread's back, and
+        does not see a card that comes back before the next poll (0.4 s) until it is lifted once more.
         """
         card, self._card = self._card, None
         if card is not None:
-            scard.SCardDisconnect(card, scard.SCARD_RESET_CARD)
+            scard.SCardDisconnect(card, scard.SCARD_LEAVE_CARD if self._card_left else scard.SCARD_RESET_CARD)
 
 
 class PcscReader(Reader):

@@ -132,6 +132,9 @@ class StorageCardConnection(ClassicConnection):
 
     def _fetch_uid(self) -> bytes:
         answer = self._channel.send(pseudo_apdu.get_uid())
+        if not answer.ok:  # a card that another program left mute
+            self._channel.reset()
+            answer = self._channel.send(pseudo_apdu.get_uid())
         if not answer.ok:
             raise CardRemoved(f"the card does not tell its UID ({pseudo_apdu.describe_status(answer.sw)})")
         if len(answer.data) not in (4, 7):

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.pcsc.service import SOCKET_VARIABLE, PcscService, find_problem
-from tests.pcsc.virtual_reader import VirtualReader
+from tests.pcsc.virtual_reader import ACS, VirtualReader
 
 _SERVICE = PcscService()
 # The client library reads this once per process, so it must be there before the first reader is opened.
@@ -28,9 +28,17 @@ def pcsc_service() -> Iterator[PcscService]:
     _SERVICE.stop()
 
 
-@pytest.fixture
-def virtual_reader(pcsc_service: PcscService) -> Iterator[VirtualReader]:
-    """The first virtual reader, empty, with the manners of an ACS reader."""
+@pytest.fixture(scope="session")
+def shared_virtual_reader(pcsc_service: PcscService) -> Iterator[VirtualReader]:
+    """The first virtual reader; may still hold the card of the test before."""
     reader = VirtualReader(pcsc_service.port)
     yield reader
     reader.remove()
+
+
+@pytest.fixture
+def virtual_reader(shared_virtual_reader: VirtualReader) -> VirtualReader:
+    """The first virtual reader, empty, with the manners of an ACS reader."""
+    shared_virtual_reader.remove()
+    shared_virtual_reader.use(ACS)
+    return shared_virtual_reader

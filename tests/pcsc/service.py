@@ -13,6 +13,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -36,6 +37,16 @@ def _pcscd() -> str | None:
     return shutil.which("pcscd", path=os.environ.get("PATH", "") + ":/usr/sbin")
 
 
+# The listening socket becomes descriptor 3 and LISTEN_PID the process itself, as sd_listen_fds(3) wants it.
+_HAND_OVER = """
+import os, sys
+listener, pcscd, configuration = sys.argv[1:]
+os.dup2(int(listener), 3)
+os.environ.update(LISTEN_FDS="1", LISTEN_PID=str(os.getpid()))
+os.execv(pcscd, [pcscd, "--foreground", "--config", configuration])
+"""
+
+
 class PcscService:
     """A pcscd that can be started, killed and started again on the same socket; two virtual readers."""
 
@@ -43,21 +54,14 @@ class PcscService:
         self.directory = Path(tempfile.gettempdir()) / f"pcscd-{os.getpid()}-{secrets.token_hex(4)}"
         self.socket_path = self.directory / "pcscd.comm"
         self.port = _two_free_ports()
+        self._configuration = self.directory / "reader.conf.d"
         self._process: subprocess.Popen[bytes] | None = None
 
     def write_configuration(self, *, readers: bool = True) -> None:
         """Debian's own vpcd entry, on our ports."""
-        folder = self.directory / "reader.conf.d"
-        folder.mkdir(parents=True, exist_ok=True)
+        self._configuration.mkdir(parents=True, exist_ok=True)
         entry = re.sub(r"0x8C7B", f"0x{self.port:04X}", VPCD_CONFIGURATION.read_text())
-        (folder / "vpcd").write_text(entry if readers else "# no reader\n")
-
-    def plug_in(self) -> None:
-        """The readers appear while pcscd runs; SIGUSR1 is what ``pcscd --hotplug`` sends."""
-        self.write_configuration()
-        assert self._process is not None
-        self._process.send_signal(signal.SIGUSR1)
-        self._wait_for_readers(self._process)
+        (self._configuration / "vpcd").write_text(entry if readers else "# no reader\n")
 
     def start(self, *, readers: bool = True) -> None:
         """Start pcscd and wait until it listens to virtual cards."""
@@ -66,12 +70,13 @@ class PcscService:
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(str(self.socket_path))
             listener.listen(16)
-            self._process = subprocess.Popen(
-                ["/bin/sh", "-c", self._command(listener.fileno())],
-                pass_fds=(listener.fileno(),),
-                stdout=(self.directory / "pcscd.log").open("ab"),
-                stderr=subprocess.STDOUT,
-            )
+            with (self.directory / "pcscd.log").open("ab") as output:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-c", _HAND_OVER, str(listener.fileno()), str(_pcscd()), str(self._configuration)],
+                    pass_fds=(listener.fileno(),),
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                )
         # Our copy of the listening socket is closed by now: with it open, clients of a dead pcscd would wait for ever.
         if readers:
             self._wait_for_readers(self._process)
@@ -82,11 +87,6 @@ class PcscService:
             if process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError("pcscd did not start: " + (self.directory / "pcscd.log").read_text()[-2000:])
             time.sleep(0.02)
-
-    def _command(self, descriptor: int) -> str:
-        move = "" if descriptor == 3 else f"exec 3<&{descriptor} {descriptor}<&-; "
-        configuration = self.directory / "reader.conf.d"
-        return f'{move}LISTEN_FDS=1 LISTEN_PID="$$" exec {_pcscd()} --foreground --config {configuration}'
 
     def kill(self) -> None:
         """As a crash would: no good-bye to clients."""

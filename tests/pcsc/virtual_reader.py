@@ -116,6 +116,9 @@ class Firmware:
         self.card_is_gone = False
         self.select()
 
+    def take_over(self, other: Firmware) -> None:
+        self._chip, self._uid, self.card_is_gone = other._chip, other._uid, other.card_is_gone
+
     def select(self) -> None:
         assert self._chip is not None
         with contextlib.suppress(ChipRefused):
@@ -229,6 +232,13 @@ class VirtualReader:
         self._socket: socket.socket | None = None
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
+
+    def use(self, personality: Personality) -> None:
+        """Become another reader, with empty key slots; the card stays."""
+        with self._lock:
+            old, self.firmware = self.firmware, Firmware(personality)
+            self.goes_silent = True
+            self.firmware.take_over(old)
 
     @property
     def counts(self) -> Counter[str]:

@@ -1,0 +1,106 @@
+"""One way to lay cards on whatever reader a driver under test has."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+
+from drivers import ClassicConnection, Reader, ReaderState, open_reader
+from drivers.mifare_classic import BLOCK_SIZE, blank_card
+from drivers.simulator import Fault, MemoryImage, SimulatedReader
+from tests.pcsc.virtual_reader import CLASSIC_4K_ATR, Personality, VirtualCard, VirtualReader
+
+UID = bytes.fromhex("1A2B3C4D")
+UID_7 = bytes.fromhex("04A1B2C3D4E5F6")
+
+
+class Rig(ABC):
+    """A driver's reader, and the hand that lays cards on it."""
+
+    reader: Reader
+
+    @abstractmethod
+    def lay(self, uid: bytes = UID, fault: Fault | None = None) -> None:
+        """Put a blank card on the reader; ``fault`` pulls it away during one operation."""
+
+    @abstractmethod
+    def lay_another_kind(self) -> None:
+        """Put a 4K card on the reader."""
+
+    @abstractmethod
+    def lay_same_card_again(self) -> None:
+        """Bring back a card that was torn away."""
+
+    @abstractmethod
+    def content(self) -> bytes:
+        """The card's memory, past every access right."""
+
+    @abstractmethod
+    def close(self) -> None: ...
+
+    def connect(self) -> ClassicConnection:
+        return self.reader.connect()
+
+    def block(self, number: int) -> bytes:
+        return self.content()[number * BLOCK_SIZE : (number + 1) * BLOCK_SIZE]
+
+
+class SimulatorRig(Rig):
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "card.mfd"
+        self.reader: SimulatedReader = SimulatedReader(str(self._path))
+
+    def lay(self, uid: bytes = UID, fault: Fault | None = None) -> None:
+        self._path.write_bytes(blank_card(uid))
+        self.reader.fault = fault
+
+    def lay_another_kind(self) -> None:
+        self._path.write_bytes(bytes(4096))
+
+    def lay_same_card_again(self) -> None:
+        self.reader.fault = None
+
+    def content(self) -> bytes:
+        return self._path.read_bytes()
+
+    def close(self) -> None:
+        self.reader.close()
+
+
+class PcscRig(Rig):
+    """Changes cards by swapping where it can: pcscd looks for a plugged or pulled card only each 0.4 s."""
+
+    def __init__(self, virtual: VirtualReader, personality: Personality) -> None:
+        self.virtual = virtual
+        virtual.use(personality)
+        self.reader = open_reader("pcsc:virtual pcd 00 00")
+        self._card = VirtualCard.blank(UID)
+
+    def lay(self, uid: bytes = UID, fault: Fault | None = None) -> None:
+        self._place(VirtualCard.blank(uid, fault))
+
+    def lay_another_kind(self) -> None:
+        self.virtual.remove()
+        self.reader.wait_for_change(ReaderState.CARD, 3)
+        self._place(VirtualCard(atr=CLASSIC_4K_ATR))
+
+    def lay_same_card_again(self) -> None:
+        self._card.fault = None
+        self._place(self._card)
+
+    def content(self) -> bytes:
+        assert isinstance(self._card.image, MemoryImage)
+        return bytes(self._card.image.content)
+
+    def close(self) -> None:
+        self.reader.close()
+
+    def _place(self, card: VirtualCard) -> None:
+        self._card = card
+        if self.virtual.holds_card and self.virtual.atr == card.atr:
+            self.virtual.swap(card)
+            return
+        self.virtual.remove()
+        assert self.reader.wait_for_change(ReaderState.CARD, 3) is ReaderState.EMPTY
+        self.virtual.insert(card)
+        assert self.reader.wait_for_change(ReaderState.EMPTY, 3) is ReaderState.CARD
