@@ -58,10 +58,10 @@ def _decoded(request: Request, body: bytes, limit: int) -> bytes:
         return body
     if encoding != "gzip":
         raise ProblemError(415, "unsupported_media_type", "Content-Encoding must be gzip or absent.")
-    return _unzip(body, limit)
+    return unzip(body, limit)
 
 
-def _unzip(body: bytes, limit: int) -> bytes:
+def unzip(body: bytes, limit: int) -> bytes:
     """Never unpacks more than ``limit``, whatever the body claims."""
     unpacker = zlib.decompressobj(_GZIP)
     try:

@@ -102,7 +102,7 @@ class MemberFacts(_Shape):
     member_id: Name
     phone: Phone | None = None
     name: Words | None = None
-    tier: Name | None = None
+    tier: Words | None = None
 
 
 class EventData(_Shape):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import random
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -13,7 +14,9 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
 from terminal_agent.crm import booking
+from terminal_agent.crm.bodies import unzip
 from terminal_agent.crm.events import Event
+from terminal_agent.crm.problems import ProblemError
 from tests.crm.world import CARD, Crm, Terminal
 
 
@@ -237,3 +240,13 @@ def test_numbers_no_field_can_hold_spoil_only_their_own_event(terminal: Terminal
     body = huge.replace("424242", "9" * 300).encode()
     answer = terminal.call("POST", "/v1/events", data=body, headers={"Content-Type": "application/json"})
     assert [result["status"] for result in answer.json()["results"]] == ["accepted", "rejected"]
+
+
+def test_a_gzip_bomb_is_never_unpacked_whole() -> None:
+    bomb = gzip.compress(b" " * 50_000_000)
+    tracemalloc.start()
+    with pytest.raises(ProblemError, match="at most"):
+        unzip(bomb, 1 << 20)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 10 << 20
