@@ -62,7 +62,6 @@ class StorageCardConnection(ClassicConnection):
             self._revived_by_uid_alone = False
             return
         self._check_presence()
-        self._revived_by_uid_alone = True
         raise AuthenticationFailed(block, key_type)
 
     def read_block(self, block: int) -> bytes:
@@ -122,10 +121,10 @@ class StorageCardConnection(ClassicConnection):
     def _check_presence(self, *, reset: bool = False) -> None:
         """Make sure that the same card is there, selected anew. Raises :class:`CardRemoved`."""
         answer = Answer(b"", 0) if reset else self._channel.send(pseudo_apdu.get_uid())
+        self._revived_by_uid_alone = answer.ok
         if not answer.ok:
             self._loaded = None  # a reset may reach the reader's key slots too
             self._channel.reset()
-            self._revived_by_uid_alone = False
             answer = self._channel.send(pseudo_apdu.get_uid())
         if not answer.ok or answer.data != self._uid:
             raise CardRemoved("the card left the reader" if not answer.ok else "another card lies on the reader")
