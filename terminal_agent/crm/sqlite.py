@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import stat
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +26,10 @@ def database_file(data_dir: Path) -> Path:
 
 def prepare_file(data_dir: Path) -> None:
     """Makes the directory (0700) and an empty database file (0600), so that nobody else can read secrets. OSError."""
-    if not data_dir.exists():
-        data_dir.mkdir(parents=True, mode=0o700)
-    os.close(os.open(database_file(data_dir), os.O_RDWR | os.O_CREAT, 0o600))
+    data_dir.mkdir(parents=True, mode=0o700, exist_ok=True)
+    # Never opened here: closing any descriptor of the file would drop the locks SQLite holds on it in this process.
+    with suppress(FileExistsError):
+        os.mknod(database_file(data_dir), stat.S_IFREG | 0o600)
     database_file(data_dir).chmod(0o600)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import stat
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -65,7 +67,16 @@ def test_a_data_directory_that_cannot_be_made_is_a_configuration_error(tmp_path:
     assert refused.value.code is ErrorCode.CONFIG_INVALID
 
 
-def test_two_processes_that_open_a_fresh_crm_make_one(tmp_path: Path) -> None:
+def test_opening_a_crm_again_does_not_drop_the_locks_of_who_writes(store: Store, tmp_path: Path) -> None:
+    # POSIX drops all locks of a process on a file when it closes any descriptor of it.
+    program = "import sqlite3, sys; sqlite3.connect(sys.argv[1], timeout=0).execute('BEGIN IMMEDIATE')"
+    with store.writing():
+        sqlite.prepare_file(tmp_path / "crm")
+        command = [sys.executable, "-c", program, str(sqlite.database_file(tmp_path / "crm"))]
+        assert "locked" in subprocess.run(command, capture_output=True, text=True, check=False).stderr
+
+
+def test_whoever_opens_a_fresh_crm_at_the_same_time_finds_one(tmp_path: Path) -> None:
     with ThreadPoolExecutor(4) as pool:
         stores = list(pool.map(reopen, [tmp_path / "crm"] * 4))
     with stores[0].reading() as connection:
