@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 START_TIMEOUT_S = 20.0
 COMMAND_TIMEOUT_S = 60.0
 TEMPORARY_PREFIX = "terminal-agent-demo-"
+PACKAGE_FOLDER = Path(__file__).parents[2]
 
 
 @click.command(cls=AgentCommand)
@@ -150,13 +151,15 @@ class Story:
         return answer
 
     def _environment(self) -> dict[str, str]:
-        return {**os.environ, "TERMINAL_AGENT_CONFIG": str(self._folder / "config.toml")}
+        """Ours, with the demo's own config file, and with this very package found from any folder."""
+        ours = {"TERMINAL_AGENT_CONFIG": str(self._folder / "config.toml"), "PYTHONPATH": str(PACKAGE_FOLDER)}
+        return {**os.environ, **ours}
 
     def _start_crm(self) -> None:
         self._say(f"  [cyan]$ terminal-agent crm serve --data-dir crm --listen {self._crm_address} &[/]")
         arguments = [*_ourselves(), "crm", "serve", "--data-dir", "crm", "--listen", self._crm_address]
         with (self._folder / "crm.log").open("ab") as log:
-            self._crm = subprocess.Popen(arguments, cwd=self._folder, stdout=log, stderr=log)
+            self._crm = subprocess.Popen(arguments, cwd=self._folder, env=self._environment(), stdout=log, stderr=log)
         deadline = time.monotonic() + START_TIMEOUT_S
         while not _accepts(self._crm_address):
             if self._crm.poll() is not None or time.monotonic() > deadline:

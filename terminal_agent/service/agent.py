@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from terminal_agent import __version__
 from terminal_agent.card.layout import CardState
@@ -14,7 +15,7 @@ from terminal_agent.service.card_lane import CardLane
 from terminal_agent.service.credentials import load_credentials, store_credentials
 from terminal_agent.service.key_store import FileKeyStore
 from terminal_agent.service.settings import Settings, set_crm_url
-from terminal_agent.sync.client import Credentials, CrmClient, CrmError
+from terminal_agent.sync.client import Credentials, CrmClient, CrmError, CrmRefused
 from terminal_agent.sync.worker import SyncWorker
 from terminal_agent.taps import Terminal
 
@@ -88,10 +89,10 @@ class Agent:
         if client is None:
             return None
         try:
-            known = client.get_card(card_no, CONFIRM_TIMEOUT_S)
+            known = _card_at(client, card_no)
             if known.get("sequence") != state.sequence and self.journal.events.count(OutboxState.PENDING):
                 self.sync.exchange_now()
-                known = client.get_card(card_no, CONFIRM_TIMEOUT_S)
+                known = _card_at(client, card_no)
         except CrmError:
             return None
         balance = known.get("balance")
@@ -103,3 +104,11 @@ class Agent:
         self.journal.close()
         if self._crm is not None:
             self._crm.close()
+
+
+def _card_at(client: CrmClient, card_no: str) -> dict[str, Any]:
+    """What the CRM knows of a card; nothing for one it has not heard of yet."""
+    try:
+        return client.get_card(card_no, CONFIRM_TIMEOUT_S)
+    except CrmRefused:
+        return {}
