@@ -23,7 +23,7 @@ _GRACE_S = 5
 
 
 class _Server(uvicorn.Server):
-    """uvicorn that tells when it is ready and leaves signals to us: its own handling ends in death by SIGTERM."""
+    """uvicorn that tells when it is ready."""
 
     def __init__(self, app: FastAPI, on_ready: Callable[[], None]) -> None:
         config = uvicorn.Config(
@@ -35,10 +35,6 @@ class _Server(uvicorn.Server):
         )
         super().__init__(config)
         self._on_ready = on_ready
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)
@@ -55,6 +51,7 @@ def serve(data_dir: Path, host: str, port: int) -> None:
     try:
         listener = listen(host, port)
         server = _Server(create_app(store, SystemClock(), SystemIds()), lambda: _announce(listener))
+        # uvicorn raises a signal again after its orderly end; without a handler of ours that would be death by SIGTERM.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, server.handle_exit)
         server.run(sockets=[listener])
