@@ -21,6 +21,7 @@ from enum import IntEnum, IntFlag
 from hashlib import sha256
 
 from drivers.mifare_classic import BLOCK_SIZE, AccessBits, data_blocks
+from terminal_agent.card.card_number import is_card_number
 from terminal_agent.card.keys import aes_decrypt_block, aes_encrypt_block
 
 FORMAT = 1
@@ -56,6 +57,12 @@ class CardFlags(IntFlag):
     BLOCKED = 1
 
 
+def _require_fit(*limits: tuple[int, int, int, str]) -> None:
+    for value, low, high, name in limits:
+        if not low <= value <= high:
+            raise ValueError(f"{name} {int(value)} does not fit on the card ({low}..{high})")
+
+
 @dataclass(frozen=True)
 class Identity:
     """Who the card is: key-set version 0..255, programme code 0..65535 (0 = not joined yet), 16-digit number."""
@@ -63,6 +70,11 @@ class Identity:
     key_set_version: int
     programme: int
     card_no: str
+
+    def __post_init__(self) -> None:
+        _require_fit((self.key_set_version, 0, 255, "key_set_version"), (self.programme, 0, 2**16 - 1, "programme"))
+        if not is_card_number(self.card_no):
+            raise ValueError(f"card_no {self.card_no} does not fit on the card (16 digits, the last a check digit)")
 
 
 @dataclass(frozen=True)
@@ -77,16 +89,14 @@ class CardState:
     flags: CardFlags = CardFlags.NONE
 
     def __post_init__(self) -> None:
-        limits = (
+        _require_fit(
             (self.sequence, 0, MAX_SEQUENCE, "sequence"),
             (self.balance, MIN_BALANCE, MAX_BALANCE, "balance"),
             (self.adjustments_through, 0, MAX_ADJUSTMENT, "adjustments_through"),
             (self.redeemed_offline, 0, MAX_REDEEMED_OFFLINE, "redeemed_offline"),
             (self.tier, 0, 15, "tier"),
+            (self.flags, 0, 15, "flags"),
         )
-        for value, low, high, name in limits:
-            if not low <= value <= high:
-                raise ValueError(f"{name} {value} does not fit on the card ({low}..{high})")
 
     @property
     def block(self) -> int:
@@ -164,7 +174,10 @@ def decode_identity(key: bytes, block: bytes) -> Identity:
     body = _open(key, IDENTITY_TAG, block)
     if body[0] != FORMAT:
         raise SealBroken(f"card format {body[0]} is not known here")
-    return Identity(body[1], int.from_bytes(body[2:4], "big"), f"{int.from_bytes(body[4:], 'big'):016d}")
+    try:
+        return Identity(body[1], int.from_bytes(body[2:4], "big"), f"{int.from_bytes(body[4:], 'big'):016d}")
+    except ValueError as error:
+        raise SealBroken(str(error)) from error
 
 
 def encode_state(key: bytes, state: CardState) -> bytes:

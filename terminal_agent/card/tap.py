@@ -6,7 +6,7 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import Protocol
 
-from drivers.errors import CardError, DriverError
+from drivers.errors import DriverError
 from terminal_agent.card.layout import CardState, HistoryEntry
 from terminal_agent.card.session import WriteNotVerified
 
@@ -65,9 +65,9 @@ def commit(card: WritableCard, after: CardState, begin: Callable[[], None] | Non
 
 
 def write_history(card: WritableCard, entry: HistoryEntry) -> bool:
-    """After the commit, best effort: a card pulled away now has lost nothing that counts."""
+    """After the commit, best effort: a card or a reader that goes away now has lost nothing that counts."""
     try:
         card.write_history(entry)
-    except CardError:
+    except DriverError:
         return False
     return True
