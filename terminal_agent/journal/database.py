@@ -51,9 +51,10 @@ class Database:
 
     def execute(self, sql: str, *values: Any) -> int:
         """One statement inside a :meth:`transaction`; gives the number of rows changed."""
-        if not self._connection.in_transaction:
-            raise RuntimeError("a write outside of a transaction")
-        return self._connection.execute(sql, values).rowcount
+        with self._lock:  # else another thread's open transaction would take this write in
+            if not self._connection.in_transaction:
+                raise RuntimeError("a write outside of a transaction")
+            return self._connection.execute(sql, values).rowcount
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -69,11 +70,11 @@ class Database:
         self._connection.execute("BEGIN IMMEDIATE")
         try:
             yield
+            self._connection.execute("COMMIT")
         except BaseException:
-            if self._connection.in_transaction:
+            if self._connection.in_transaction:  # after a failed COMMIT too: SQLite may leave it open
                 self._connection.execute("ROLLBACK")
             raise
-        self._connection.execute("COMMIT")
 
     def close(self) -> None:
         with self._lock:

@@ -1,0 +1,68 @@
+"""A clock that stands still, ids that count, and events to record."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from terminal_agent.contract import EventType, subject_of
+from terminal_agent.journal.events import NewEvent
+from terminal_agent.ports import rfc3339, uuid7
+
+START = datetime(2026, 11, 22, 9, 30, tzinfo=UTC)
+CARD = "1000000000000009"
+OTHER_CARD = "2000000000000008"
+
+
+class ManualClock:
+    """Moves when told to."""
+
+    def __init__(self) -> None:
+        self.wall = START
+        self.ticks = 0.0
+
+    def now(self) -> datetime:
+        return self.wall
+
+    def monotonic(self) -> float:
+        return self.ticks
+
+    def advance(self, seconds: float) -> None:
+        self.wall += timedelta(seconds=seconds)
+        self.ticks += seconds
+
+
+class CountedIds:
+    """UUIDs 1, 2, 3 …; chance is always the highest value, so that waits are at their longest."""
+
+    def __init__(self, first: int = 1) -> None:
+        self._next = first
+
+    def uuid(self) -> str:
+        self._next += 1
+        return str(uuid7(0, self._next))
+
+    def card_digits(self) -> str:
+        return f"{self._next:015d}"
+
+    def uniform(self, low: float, high: float) -> float:
+        return high
+
+
+def event(
+    number: int,
+    card_no: str | None = CARD,
+    *,
+    earned: int = 5,
+    redeemed: int = 0,
+    kind: EventType = EventType.PURCHASE_RECORDED,
+    **data: Any,
+) -> NewEvent:
+    """The event with the id ``event_id(number)``."""
+    body = {"points": {"earned": earned, "redeemed": redeemed, "offers": []}, **data}
+    return NewEvent(event_id(number), kind, subject_of(card_no or ""), card_no, rfc3339(START), body)
+
+
+def event_id(number: int) -> str:
+    return str(UUID(int=number))
