@@ -202,11 +202,19 @@ class Events:
         previous = FIRST_HASH
         for row in self._database.query("SELECT * FROM events WHERE install_epoch = ? ORDER BY sequence", self._epoch):
             body = row["body"].encode()
-            if row["previous_hash"] != previous or json.loads(body)["data"]["previous_hash"] != previous:
+            if (row["previous_hash"], row["fingerprint"]) != (previous, fingerprint(body)):
                 return int(row["sequence"])
-            if fingerprint(body) != row["fingerprint"]:
+            if _previous_hash_in(body) != previous:
                 return int(row["sequence"])
             previous = row["fingerprint"]
+        return None
+
+
+def _previous_hash_in(body: bytes) -> Any:
+    """The link inside an event's own bytes; None for bytes that somebody made unreadable."""
+    try:
+        return json.loads(body)["data"]["previous_hash"]
+    except (ValueError, KeyError, TypeError):
         return None
 
 
