@@ -23,9 +23,11 @@ def pcsc_service() -> Iterator[PcscService]:
         pytest.skip(f"TERMINAL_AGENT_WITHOUT_PCSC=1: {problem}")
     if problem:
         pytest.fail(f"{problem}\nor set TERMINAL_AGENT_WITHOUT_PCSC=1 to go without these tests")
-    _SERVICE.start()
-    yield _SERVICE
-    _SERVICE.stop()
+    try:
+        _SERVICE.start()
+        yield _SERVICE
+    finally:
+        _SERVICE.stop()
 
 
 @pytest.fixture(scope="session")

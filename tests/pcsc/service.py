@@ -37,9 +37,11 @@ def _pcscd() -> str | None:
     return shutil.which("pcscd", path=os.environ.get("PATH", "") + ":/usr/sbin")
 
 
-# The listening socket becomes descriptor 3 and LISTEN_PID the process itself, as sd_listen_fds(3) wants it.
+# The listening socket becomes descriptor 3 and LISTEN_PID the process itself, as sd_listen_fds(3) wants it; and
+# pcscd is told to end with the test run (prctl PR_SET_PDEATHSIG), also with one that is killed.
 _HAND_OVER = """
-import os, sys
+import ctypes, os, signal, sys
+ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 listener, pcscd, configuration = sys.argv[1:]
 os.dup2(int(listener), 3)
 os.environ.update(LISTEN_FDS="1", LISTEN_PID=str(os.getpid()))
