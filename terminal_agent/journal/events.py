@@ -130,10 +130,16 @@ class Events:
         }
 
     def next_batch(self, max_events: int, max_bytes: int) -> list[OutboxEntry]:
-        """The oldest pending events that fit one request; later events of a card wait behind its refused redemption."""
+        """The oldest pending events that fit one request.
+
+        Later events of a card wait behind its refused redemption, but its earnings pass: what a customer is given may
+        be booked in any order.
+        """
         rows = self._database.query(
             f"{_ENTRY} WHERE o.state = 'pending' AND NOT EXISTS (SELECT 1 FROM outbox q WHERE q.state = 'quarantined' "
-            "AND q.redeems = 1 AND q.card_no = o.card_no AND q.position < o.position) ORDER BY o.position LIMIT ?",
+            "AND q.redeems = 1 AND q.card_no = o.card_no AND q.position < o.position "
+            "AND (o.redeems = 1 OR e.type <> ?)) ORDER BY o.position LIMIT ?",
+            EventType.PURCHASE_RECORDED.value,
             max_events,
         )
         batch: list[OutboxEntry] = []

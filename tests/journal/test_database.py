@@ -213,9 +213,10 @@ def test_a_migration_that_stops_half_way_leaves_nothing_and_runs_again(
     from terminal_agent.journal import migrations as module
 
     path = tmp_path / JOURNAL_FILE
-    with monkeypatch.context() as patched, pytest.raises(AgentError):
+    with monkeypatch.context() as patched:
         patched.setattr(module, "_FIRST_TAP", (*module._FIRST_TAP[:3], "CREATE TABLE meta (again TEXT)"))
-        Database(path)
+        with pytest.raises(AgentError):
+            Database(path)
     assert rows_on_disk(path, "SELECT name FROM sqlite_schema WHERE name = 'meta'") == []
     Database(path).close()
     assert rows_on_disk(path, "SELECT name FROM sqlite_schema WHERE name = 'meta'") == [("meta",)]
