@@ -5,10 +5,9 @@ Amounts are integers in the smallest unit of ``currency``, points are integers, 
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 
 class _Rule(BaseModel):
@@ -55,7 +54,7 @@ class Policy(_Rule):
 
     version: str = Field(min_length=1, max_length=64)
     currency: str = Field("IRR", pattern=r"^[A-Z]{3}$")
-    valid_from: datetime
+    valid_from: AwareDatetime
     earn: EarnRule = EarnRule()
     redeem: RedeemRule = RedeemRule()
     offline: OfflineRule = OfflineRule()

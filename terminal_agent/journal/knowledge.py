@@ -135,11 +135,11 @@ class Knowledge:
         )
 
     def policy(self) -> Policy:
-        """The newest policy that is in force now; the default one until a CRM has published any."""
+        """The newest policy that is in force now, of two with one moment the one published last; else the default."""
         now = self._clock.now()
         policies = [
             parse_policy(json.loads(r["document"]))
-            for r in self._database.query("SELECT document FROM policies ORDER BY rowid")
+            for r in self._database.query("SELECT document FROM policies ORDER BY rowid DESC")
         ]
         in_force = [policy for policy in policies if policy.valid_from <= now]
         return max(in_force, key=lambda policy: policy.valid_from, default=None) or parse_policy(
