@@ -13,20 +13,27 @@ class PhoneInvalid(ValueError):
 
 
 def normalise_phone(text: str) -> str:
-    """Digits only, Iranian numbers as ``09…``: ``+98 912 555 4433`` and ``۰۹۱۲۵۵۵۴۴۳۳`` are ``09125554433``.
+    """Digits only, Iranian numbers as ``09…``: ``+98 (0)912 555 4433`` and ``۰۹۱۲۵۵۵۴۴۳۳`` are ``09125554433``.
 
-    Other countries keep their prefix as ``+…``. Raises :class:`PhoneInvalid`.
+    Other countries keep their prefix as ``+…``. A normal form is its own normal form. Raises :class:`PhoneInvalid`.
     """
     folded = "".join(str(unicodedata.digit(c)) if c.isdigit() else c for c in text.strip())
     if re.search(r"[^\d+()\s./-]", folded):
         raise PhoneInvalid("a telephone number has digits only")
     digits = re.sub(r"\D", "", folded)
     international = folded.lstrip("( ").startswith("+") or digits.startswith("00")
-    digits = digits[2:] if digits.startswith("00") else digits
-    if not SHORTEST <= len(digits) <= LONGEST:
+    number = _normal_form(digits, international)
+    if not SHORTEST <= len(number.removeprefix("+")) <= LONGEST:
         raise PhoneInvalid(f"a telephone number has {SHORTEST} to {LONGEST} digits")
-    if international and digits.startswith("98"):
-        return "0" + digits[2:]
+    return number
+
+
+def _normal_form(digits: str, international: bool) -> str:
     if not international and len(digits) == 10 and digits.startswith("9"):
         return "0" + digits
-    return ("+" if international else "") + digits
+    if not international and not (len(digits) == 12 and digits.startswith("989")):
+        return digits
+    digits = digits.lstrip("0")  # no country code begins with 0
+    if digits.startswith("98"):
+        return "0" + digits[2:].lstrip("0")  # many write the 0 of the area too: +98 (0)912 …
+    return "+" + digits
