@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from drivers.base import ClassicConnection
-from drivers.errors import AuthenticationFailed, CardRemoved, DriverError
+from drivers.errors import AuthenticationFailed, CardRemoved, DriverError, ReaderError
 from drivers.mifare_classic import (
     BLOCK_SIZE,
     SECTOR_COUNT,
@@ -31,10 +31,15 @@ from terminal_agent.card.problems import data_corrupt
 from terminal_agent.card.session import CardSession, opens_with_transport_key
 from terminal_agent.desk.issue import issued_trailer, verify_trailer, write_verified
 from terminal_agent.errors import AgentError
+from terminal_agent.journal.intents import IntentState
 from terminal_agent.journal.knowledge import KnownCard
 from terminal_agent.ports import rfc3339
-from terminal_agent.taps import PresentedCard, Terminal, present
+from terminal_agent.taps import ISSUE, PresentedCard, Terminal, present
 
+FREE_BLOCKS = sorted(
+    {block for sector in range(SECTOR_COUNT) for block in data_blocks(sector)}
+    - {IDENTITY_BLOCK, *STATE_BLOCKS, *HISTORY_BLOCKS}
+)
 WIPE_ORDER = [LIVE_SECTOR, *(sector for sector in range(SECTOR_COUNT) if sector != LIVE_SECTOR)]
 
 
@@ -117,8 +122,8 @@ def _check_sector(
         verify_trailer(connection, sector, issued_trailer(keys, sector))
         for block in range(sector * 4, sector * 4 + 4):
             blocks[block] = connection.read_block(block)
-    except CardRemoved:
-        raise
+    except (CardRemoved, ReaderError):
+        raise  # neither says anything against the card
     except DriverError as error:
         return [_finding(trailer, str(error))]
     except AgentError as error:
@@ -145,7 +150,9 @@ def _check_content(keys: CardKeys, blocks: dict[int, bytes]) -> list[dict[str, A
                 decode_history(keys.history_key, blocks[block], block, max(newest, 0))
             except SealBroken as error:
                 findings.append(_finding(block, f"history: {error}"))
-    return findings
+    return findings + [
+        _finding(block, "holds data we did not write") for block in FREE_BLOCKS if any(blocks.get(block, b""))
+    ]
 
 
 def wipe(terminal: Terminal, connection: ClassicConnection) -> dict[str, Any]:
@@ -158,12 +165,14 @@ def wipe(terminal: Terminal, connection: ClassicConnection) -> dict[str, Any]:
     for sector in WIPE_ORDER:
         try:
             _wipe_sector(connection, keys, sector)
-        except CardRemoved:
-            raise
+        except (CardRemoved, ReaderError):
+            raise  # neither says anything against the card
         except DriverError as error:
             raise data_corrupt(f"sector {sector} does not open with our keys ({error})") from error
     journal = terminal.journal
     with journal.transaction():
+        for begun in journal.intents.of_uid(connection.uid.hex(), ISSUE):
+            journal.intents.settle(begun.intent_id, IntentState.NOT_LANDED)
         if known is not None:
             journal.knowledge.saw_card(KnownCard(**{**vars(known), "status": "wiped"}))
         journal.audit("card.wiped", uid=connection.uid.hex(), card_no=known.card_no if known else None)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from drivers.base import ClassicConnection
-from drivers.errors import AuthenticationFailed, CardRemoved, DriverError
+from drivers.errors import AuthenticationFailed, CardRemoved, DriverError, ReaderError
 from drivers.mifare_classic import (
     BLOCK_SIZE,
     SECTOR_COUNT,
@@ -89,15 +89,29 @@ def issue(terminal: Terminal, connection: ClassicConnection, request: IssueReque
 
 
 def _intent_for(terminal: Terminal, connection: ClassicConnection, request: IssueRequest) -> Intent:
-    """The open issue of this card, or a new one for a card that really is blank."""
-    uid = connection.uid.hex()
-    for intent in terminal.journal.intents.of_uid(uid, taps.ISSUE):
-        return intent
+    """The open issue of this card to the same person, or a new one for a card that really is blank.
+
+    A card that was torn away from one person's issue and comes back for another's must not carry the first one's name.
+    """
+    uid, intents = connection.uid.hex(), terminal.journal.intents
+    begun = intents.of_uid(uid, taps.ISSUE)
+    for intent in begun:
+        if _is_for(intent, request):
+            return intent
     _require_blank(terminal, connection)
     intent = _new_intent(terminal, uid, request)
     with terminal.journal.transaction():
-        terminal.journal.intents.begin(intent)
+        for abandoned in begun:
+            intents.settle(abandoned.intent_id, IntentState.NOT_LANDED)
+        intents.begin(intent)
     return intent
+
+
+def _is_for(intent: Intent, request: IssueRequest) -> bool:
+    member = intent.history["member"]
+    if request.phone:
+        return bool(member["phone"] == normalise_phone(request.phone))
+    return member["phone"] is None and member["name"] == request.name
 
 
 def _require_blank(terminal: Terminal, connection: ClassicConnection) -> None:
@@ -196,8 +210,8 @@ def _encode(connection: ClassicConnection, keys: CardKeys, blocks: dict[int, byt
         trailer = issued_trailer(keys, sector)
         try:
             _encode_sector(connection, sector, trailer, blocks)
-        except CardRemoved:
-            raise
+        except (CardRemoved, ReaderError):
+            raise  # neither says anything against the card
         except DriverError as error:
             raise data_corrupt(f"sector {sector} does not take its keys ({error})") from error
 
