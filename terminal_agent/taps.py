@@ -208,6 +208,7 @@ def close(terminal: Terminal, checkout_id: str) -> dict[str, Any] | None:
         "sequence_after": after["sequence"],
         "balance_before": before.get("balance"),
         "balance_after": after["balance"],
+        "adjustments_before": before.get("adjustments_through"),
         "adjustments_through": after["adjustments_through"],
     }
     earned = checkout.result["points_earned"]

@@ -9,6 +9,7 @@ from terminal_agent.errors import AgentError, ErrorCode
 _CODES: tuple[tuple[type[driver.DriverError], ErrorCode], ...] = (
     (driver.NoReader, ErrorCode.READER_MISSING),
     (driver.ReaderLost, ErrorCode.READER_LOST),
+    (driver.ReaderBusy, ErrorCode.BUSY),
     (driver.ReaderError, ErrorCode.SERVICE_UNAVAILABLE),
     (driver.CardRemoved, ErrorCode.CARD_REMOVED_EARLY),
     (driver.MultipleCards, ErrorCode.MULTIPLE_CARDS),

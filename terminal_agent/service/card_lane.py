@@ -61,7 +61,7 @@ class CardLane:
                     with reader.connect() as connection:
                         return job(connection)
                 except CardRemoved as error:
-                    problem = from_driver(error)
+                    problem = problem or from_driver(error)  # a sale in doubt stays the thing to tell
                 except AgentError as error:
                     if error.code is not ErrorCode.CARD_REMOVED_EARLY:
                         raise

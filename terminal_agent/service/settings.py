@@ -94,7 +94,8 @@ def _invalid(message: str, hint: str) -> AgentError:
 
 def first_problem(error: ValidationError) -> str:
     """The first thing wrong with settings, with the key that was probably meant."""
-    problem = error.errors(include_url=False)[0]
+    problems = error.errors(include_url=False)
+    problem = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])  # a typo explains the rest
     key = ".".join(str(part) for part in problem["loc"])
     if problem["type"] != "extra_forbidden":
         return f"{key}: {problem['msg']}"
