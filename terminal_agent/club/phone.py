@@ -31,7 +31,7 @@ def normalise_phone(text: str) -> str:
 def _normal_form(digits: str, international: bool) -> str:
     if not international and len(digits) == 10 and digits.startswith("9"):
         return "0" + digits
-    if not international and not (len(digits) == 12 and digits.startswith("989")):
+    if not international and not (len(digits) == 12 and digits.startswith("98")):
         return digits
     digits = digits.lstrip("0")  # no country code begins with 0
     if digits.startswith("98"):

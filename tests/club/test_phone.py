@@ -37,6 +37,7 @@ def test_every_spelling_of_an_iranian_mobile_is_the_same_number(typed: str) -> N
         ("0049 151 12345678", "+4915112345678"),
         ("021 8888 7777", "02188887777"),
         ("+98 21 8888 7777", "02188887777"),
+        ("98 21 8888 7777", "02188887777"),
     ],
 )
 def test_other_numbers_keep_their_prefix(typed: str, number: str) -> None:
