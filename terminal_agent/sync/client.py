@@ -71,7 +71,10 @@ class Credentials:
 
 def checked_url(url: str) -> str:
     """``url`` without a trailing slash. Raises AgentError unless it is https, or http on loopback."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # as in https://[::1
+        parts = urlsplit("")
     try:
         loopback = parts.hostname == "localhost" or ip_address(parts.hostname or "").is_loopback
     except ValueError:
@@ -89,10 +92,9 @@ def enroll(url: str, code: str, terminal_id: str, ids: Ids) -> tuple[Credentials
     """Join a CRM with a one-time code; gives credentials and the server's time. Raises :class:`CrmError`."""
     request_id = ids.uuid()
     body = {"code": code, "terminal_id": terminal_id}
-    response = _send(
-        requests.Session(), "POST", f"{url}/v1/terminals/enroll", {REQUEST_ID_HEADER: request_id}, json_body=body
-    )
-    raw = _read(response)
+    with requests.Session() as session:
+        response = _send(session, "POST", f"{url}/v1/terminals/enroll", {REQUEST_ID_HEADER: request_id}, json_body=body)
+        raw = _read(response)
     _raise_for_status(response, raw)
     answer = _json(raw)
     try:
@@ -191,10 +193,13 @@ def _send(
     json_body: dict[str, Any] | None = None,
     read_timeout_s: float = READ_TIMEOUT_S,
 ) -> requests.Response:
+    if url.startswith("http:"):
+        session.trust_env = False  # plain http is for this machine alone; a proxy of the environment is not on it
     try:
         return session.request(
             method,
             url,
+            auth=_keep_headers,
             headers={"Accept": "application/json", "User-Agent": f"terminal-agent/{__version__}", **headers},
             data=payload,
             json=json_body,
@@ -206,6 +211,11 @@ def _send(
         raise _PassingFault(f"no connection to {urlsplit(url).netloc}: {_cause(error)}") from error
     except requests.RequestException as error:
         raise CrmUnreachable(f"no answer from {urlsplit(url).netloc}: {type(error).__name__}") from error
+
+
+def _keep_headers(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """Our token is the authorization; without this, requests puts one of ~/.netrc in its place."""
+    return request
 
 
 def _cause(error: BaseException) -> str:
@@ -248,7 +258,7 @@ def _problem(raw: bytes) -> tuple[str, str]:
     """``code`` and ``detail`` of an RFC 9457 problem; empty where the body is something else."""
     try:
         problem = json.loads(raw)
-    except ValueError:
+    except (ValueError, RecursionError):
         return "", ""
     if not isinstance(problem, dict):
         return "", ""
@@ -264,7 +274,7 @@ def _retry_after(response: requests.Response) -> float | None:
 def _json(raw: bytes) -> dict[str, Any]:
     try:
         answer = json.loads(raw)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CrmUnreachable("the answer is no JSON") from error
     if not isinstance(answer, dict):
         raise CrmUnreachable("the answer is no JSON object")

@@ -1,0 +1,50 @@
+"""A journal on disk, a CRM on loopback, and a client between them that does not wait between tries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import tenacity.nap
+from pytest_httpserver import HTTPServer
+
+from terminal_agent.journal import Journal
+from terminal_agent.sync.client import CrmClient
+from tests.journal.support import CountedIds, ManualClock
+from tests.sync.support import ScriptedCrm, client_of, scripted
+
+
+@pytest.fixture(autouse=True)
+def _no_waits_between_tries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tenacity.nap, "time", SimpleNamespace(sleep=lambda _seconds: None))
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def ids() -> CountedIds:
+    return CountedIds()
+
+
+@pytest.fixture
+def journal(tmp_path: Path, clock: ManualClock, ids: CountedIds) -> Iterator[Journal]:
+    opened = Journal(tmp_path, "till-1", "IRR", clock, ids)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def crm(httpserver: HTTPServer) -> ScriptedCrm:
+    return scripted(httpserver)
+
+
+@pytest.fixture
+def client(crm: ScriptedCrm, ids: CountedIds) -> Iterator[CrmClient]:
+    made = client_of(crm.url, ids)
+    yield made
+    made.close()
