@@ -92,7 +92,8 @@ def verify(terminal: Terminal, connection: ClassicConnection) -> dict[str, Any]:
 
     Gives ``{ok, findings: [{sector, block, problem}], ...}``. Raises AgentError for a card that is not ours at all.
     """
-    session = CardSession.open(connection, terminal.keys)
+    known = terminal.journal.knowledge.card_by_uid(connection.uid.hex())
+    session = CardSession.open(connection, terminal.keys, known=known is not None and known.status == "active")
     keys = session.keys
     blocks: dict[int, bytes] = {}
     findings: list[dict[str, Any]] = []
@@ -182,7 +183,10 @@ def wipe(terminal: Terminal, connection: ClassicConnection) -> dict[str, Any]:
 def _keys_for_wiping(terminal: Terminal, connection: ClassicConnection, known: KnownCard | None) -> CardKeys:
     """Our keys for a card of ours, also for one whose live sector an interrupted run has already returned."""
     if opens_with_transport_key(connection, IDENTITY_BLOCK):
+        begun = terminal.journal.intents.of_uid(connection.uid.hex(), ISSUE)
         version = known.key_set_version if known else terminal.keys.versions()[0]
+        if begun:  # an issue cut short: its sectors carry the key set that was active then
+            version = begun[0].history["key_set_version"]
         return terminal.keys.card_keys(version, connection.uid)
     return CardSession.open(connection, terminal.keys, known=known is not None).keys
 

@@ -181,9 +181,11 @@ def test_verify_finds_a_state_in_the_wrong_slot(bench: Workbench) -> None:
 
 
 def test_verify_tells_a_blank_and_a_foreign_card_from_ours(bench: Workbench) -> None:
-    card = bench.issue()
-    plant_key_b(card, 1)
-    for image, code in ((blank(), ErrorCode.BLANK_CARD), (card, ErrorCode.NOT_OUR_CARD)):
+    ours, foreign = bench.issue(), blank(UID_7)
+    plant_key_b(ours, 1)
+    plant_key_a(foreign, 1)
+    cases = ((blank(), ErrorCode.BLANK_CARD), (foreign, ErrorCode.NOT_OUR_CARD), (ours, ErrorCode.KEY_REJECTED))
+    for image, code in cases:
         with pytest.raises(AgentError) as caught:
             verify(bench, image)
         assert caught.value.code is code
@@ -277,6 +279,15 @@ def test_wiping_a_card_half_issued_forgets_whom_it_was_for(bench: Workbench) -> 
     wipe(bench, card)
     assert bytes(card.content) == bytes(blank().content)
     assert bench.rows("SELECT * FROM intents WHERE state = 'open'") == []
+
+
+def test_a_card_half_issued_under_the_key_set_before_can_be_wiped(bench: Workbench) -> None:
+    card = blank()
+    with pytest.raises(CardRemoved):
+        bench.encode(card, Fault(60))
+    bench.keys.add(bytes(range(16)), 2, activate=True)
+    wipe(bench, card)
+    assert bytes(card.content) == bytes(blank().content)
 
 
 def test_wiping_a_blank_card_leaves_it_blank(bench: Workbench) -> None:
