@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from drivers import ReaderState, open_reader
 from drivers.base import ClassicConnection, Reader
-from drivers.errors import CardRemoved, DriverError
+from drivers.errors import CardRemoved, DriverError, ReaderBusy
 from terminal_agent.card.problems import from_driver, no_card
 from terminal_agent.errors import AgentError, ErrorCode
 from terminal_agent.ports import Clock
@@ -17,6 +17,7 @@ Answer = TypeVar("Answer")
 Talk = Callable[[str], None]
 POLL_S = 1.0
 SETTLE_S = 0.05
+BUSY = "Another program is using the card; waiting for it."
 FIRST = "Put the card on the reader."
 AGAIN = "The card was taken away too soon: put the SAME card back and hold it still."
 
@@ -56,11 +57,11 @@ class CardLane:
         asked = None
         state = reader.wait_for_change(ReaderState.EMPTY, 0)
         while True:
-            if state is ReaderState.CARD:
+            if state in (ReaderState.CARD, ReaderState.IN_USE):
                 try:
                     with reader.connect() as connection:
                         return job(connection)
-                except CardRemoved as error:
+                except (CardRemoved, ReaderBusy) as error:
                     problem = problem or from_driver(error)  # a sale in doubt stays the thing to tell
                 except AgentError as error:
                     if error.code is not ErrorCode.CARD_REMOVED_EARLY:
@@ -69,7 +70,7 @@ class CardLane:
             remaining = deadline - self._clock.monotonic()
             if remaining <= 0:
                 raise problem or no_card(wait_s)
-            request = AGAIN if problem else FIRST
+            request = FIRST if problem is None else BUSY if problem.code is ErrorCode.BUSY else AGAIN
             if request != asked:
                 talk(request)
                 asked = request
@@ -81,7 +82,7 @@ class CardLane:
             raise AgentError(
                 ErrorCode.READER_LOST, "the reader is gone", hint="Check its cable, then: terminal-agent reader list"
             )
-        return reader.wait_for_change(state, SETTLE_S if state is ReaderState.CARD else min(remaining, POLL_S))
+        return reader.wait_for_change(state, min(remaining, POLL_S) if state is ReaderState.EMPTY else SETTLE_S)
 
     def try_with_card(self, url: str, job: Callable[[ClassicConnection], Answer]) -> Answer | None:
         """Run ``job`` at once if nobody uses the lane; None when it is busy or the card will not have it."""

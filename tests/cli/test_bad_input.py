@@ -89,12 +89,14 @@ def test_no_card_in_time(shop: Shop, virtual_reader: VirtualReader) -> None:
 def test_a_card_of_another_kind(shop: Shop, virtual_reader: VirtualReader, atr: bytes, named: str) -> None:
     card = VirtualCard.blank(bytes.fromhex("1A2B3C4D"))
     card.atr = atr
-    time.sleep(PCSCD_POLL_S)  # so that pcscd has seen the card of the test before leave
+    time.sleep(PCSCD_POLL_S)  # pcscd keeps the name of a card that is swapped between two of its polls
     virtual_reader.insert(card)
     refused(shop, "unsupported_card", 4, "card", "show", "--reader", "pcsc:", "--wait-s", "2")
     answer = shop.ta("card", "issue", "--reader", "pcsc:", "--wait-s", "2")
     assert named in answer.json["error"]["message"]
     assert shop.done("queue", "list")["pending"] == 0
+    virtual_reader.remove()
+    time.sleep(PCSCD_POLL_S)
 
 
 def test_a_blank_card(shop: Shop) -> None:
