@@ -60,6 +60,7 @@ class OutboxEntry:
     reason: str | None
     created_at: str
     body: str
+    position: int
 
     def to_json(self) -> dict[str, Any]:
         """The row ``queue list`` shows."""
@@ -129,16 +130,18 @@ class Events:
             "data": {**event.data, "previous_hash": previous_hash},
         }
 
-    def next_batch(self, max_events: int, max_bytes: int) -> list[OutboxEntry]:
-        """The oldest pending events that fit one request.
+    def next_batch(self, max_events: int, max_bytes: int, after: int = 0) -> list[OutboxEntry]:
+        """The oldest pending events behind the position ``after`` that fit one request.
 
         Later events of a card wait behind its refused redemption, but its earnings pass: what a customer is given may
         be booked in any order.
         """
         rows = self._database.query(
-            f"{_ENTRY} WHERE o.state = 'pending' AND NOT EXISTS (SELECT 1 FROM outbox q WHERE q.state = 'quarantined' "
+            f"{_ENTRY} WHERE o.state = 'pending' AND o.position > ? "
+            "AND NOT EXISTS (SELECT 1 FROM outbox q WHERE q.state = 'quarantined' "
             "AND q.redeems = 1 AND q.card_no = o.card_no AND q.position < o.position "
             "AND (o.redeems = 1 OR e.type <> ?)) ORDER BY o.position LIMIT ?",
+            after,
             EventType.PURCHASE_RECORDED.value,
             max_events,
         )
@@ -225,7 +228,7 @@ def _previous_hash_in(body: bytes) -> Any:
 
 
 _ENTRY = (
-    "SELECT o.event_id, e.type, e.card_no, e.sequence, o.state, o.attempts, o.reason, o.created_at, e.body "
+    "SELECT o.event_id, e.type, e.card_no, e.sequence, o.state, o.attempts, o.reason, o.created_at, e.body, o.position "
     "FROM outbox o JOIN events e USING (event_id)"
 )
 

@@ -18,7 +18,7 @@ from terminal_agent.sync.client import BATCH_REFUSALS, CrmRefused, CrmUnreachabl
 
 FEED_CURSOR = "feed_cursor"
 FEED_PAGE = 200
-BATCH_EVENTS = 200
+BATCH_EVENTS = min(200, MAX_BATCH_EVENTS)
 
 
 class Crm(Protocol):
@@ -46,6 +46,8 @@ class SyncReport:
         return asdict(self)
 
 
+Verdicts = dict[str, tuple[Verdict, str | None]]
+_KNOWN_VERDICTS = {verdict.value: verdict for verdict in Verdict}
 _COUNTER = {
     Verdict.ACCEPTED: "accepted",
     Verdict.DUPLICATE: "duplicate",
@@ -60,62 +62,69 @@ def exchange(
 ) -> SyncReport:
     """Raises :class:`~terminal_agent.sync.client.CrmError`; whatever the CRM acknowledged before stays acknowledged."""
     report = SyncReport()
-    while _send_batch(journal, crm, clock, report):
-        progress(report)
+    _send_queue(journal, crm, clock, report, progress)
     _read_feed(journal, crm, report)
     report.pending = journal.events.count(OutboxState.PENDING)
     report.quarantined = journal.events.count(OutboxState.QUARANTINED)
     return report
 
 
-def _send_batch(journal: Journal, crm: Crm, clock: Clock, report: SyncReport) -> bool:
-    """Send the oldest batch; whether another one is worth sending now."""
-    batch = journal.events.next_batch(min(BATCH_EVENTS, MAX_BATCH_EVENTS), MAX_BATCH_BYTES)
-    if not batch:
-        return False
+def _send_queue(
+    journal: Journal, crm: Crm, clock: Clock, report: SyncReport, progress: Callable[[SyncReport], None]
+) -> None:
+    """Walk the queue once, oldest first. An event told to wait holds back its card alone, and until the next exchange.
+
+    Where the CRM refuses a whole batch, a smaller one is asked for, until the one event it cannot take stands alone.
+    The queue is asked anew each time: what a refused redemption holds back must not go out behind it.
+    """
+    limit, after = BATCH_EVENTS, 0
+    waiting: set[str | None] = set()
+    while batch := journal.events.next_batch(limit, MAX_BATCH_BYTES, after):
+        sendable = [entry for entry in batch if entry.card_no not in waiting]
+        verdicts = _post(journal, crm, clock, sendable) if sendable else {}
+        if verdicts is None:
+            limit = len(sendable) // 2
+            continue
+        waiting |= _settle(journal, sendable, verdicts, report) - {None}
+        after = batch[-1].position
+        if any(verdict is Verdict.REJECTED for verdict, _reason in verdicts.values()):
+            limit = BATCH_EVENTS  # what the CRM could not take is out of the way
+        progress(report)
+
+
+def _post(journal: Journal, crm: Crm, clock: Clock, batch: list[OutboxEntry]) -> Verdicts | None:
+    """Send a batch; gives the verdicts, or None when the CRM takes it only in parts."""
     with journal.transaction():
         journal.events.attempted([entry.event_id for entry in batch])
-    before = report.retry
-    _post(journal, crm, clock, batch, report)
-    return report.retry == before
-
-
-def _post(journal: Journal, crm: Crm, clock: Clock, batch: list[OutboxEntry], report: SyncReport) -> None:
-    """Send, and where the CRM refuses the whole batch halve it until the one event it cannot take stands alone."""
     try:
         answer = crm.post_events([entry.body for entry in batch])
     except CrmRefused as refused:
         if refused.status not in BATCH_REFUSALS:
             raise CrmUnreachable(f"this address takes no events: {refused}") from refused
         if len(batch) > 1:
-            middle = len(batch) // 2
-            _post(journal, crm, clock, batch[:middle], report)
-            _post(journal, crm, clock, batch[middle:], report)
-            return
-        reason: str | None = f"{refused.code or refused.status}: {refused}"
-        verdicts = {batch[0].event_id: (Verdict.REJECTED, reason)}
-    else:
-        verdicts = _verdicts(answer)
-        _note_clock(journal, clock, answer.get("server_time"))
-    _settle(journal, batch, verdicts, report)
+            return None
+        return {batch[0].event_id: (Verdict.REJECTED, f"{refused.code or refused.status}: {refused}")}
+    verdicts = _verdicts(answer)
+    _note_clock(journal, clock, answer.get("server_time"))
+    return verdicts
 
 
-def _verdicts(answer: dict[str, Any]) -> dict[str, tuple[Verdict, str | None]]:
+def _verdicts(answer: dict[str, Any]) -> Verdicts:
     """Verdict and reason by event id. Raises :class:`CrmUnreachable` for an answer that is none."""
-    verdicts: dict[str, tuple[Verdict, str | None]] = {}
+    verdicts: Verdicts = {}
     try:
         for result in answer["results"]:
             reason = ": ".join(str(result[key]) for key in ("code", "detail") if result.get(key)) or None
-            verdicts[result["id"]] = (Verdict(result["status"]), reason)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+            # A word of a later CRM settles nothing for its event, and must not undo the verdicts beside it.
+            verdicts[result["id"]] = (_KNOWN_VERDICTS.get(result["status"], Verdict.RETRY), reason)
+    except (KeyError, TypeError, AttributeError) as error:
         raise CrmUnreachable("the CRM's verdicts cannot be read") from error
     return verdicts
 
 
-def _settle(
-    journal: Journal, batch: list[OutboxEntry], verdicts: dict[str, tuple[Verdict, str | None]], report: SyncReport
-) -> None:
-    """Book every verdict in one commit; an event without one keeps waiting."""
+def _settle(journal: Journal, batch: list[OutboxEntry], verdicts: Verdicts, report: SyncReport) -> set[str | None]:
+    """Book every verdict in one commit; an event without one keeps waiting. Gives the cards of those that wait."""
+    waiting: set[str | None] = set()
     with journal.transaction():
         for entry in batch:
             verdict, reason = verdicts.get(entry.event_id, (Verdict.RETRY, "no verdict"))
@@ -125,6 +134,9 @@ def _settle(
                 journal.events.settle(entry.event_id, OutboxState.ACKNOWLEDGED, reason)
             elif verdict is Verdict.REJECTED:
                 journal.events.settle(entry.event_id, OutboxState.QUARANTINED, reason)
+            else:
+                waiting.add(entry.card_no)
+    return waiting
 
 
 def _note_clock(journal: Journal, clock: Clock, server_time: Any) -> None:
@@ -159,7 +171,7 @@ def _apply(journal: Journal, item: Any) -> None:
     try:
         kind = FeedKind(item["kind"])
         _APPLY.get(kind, _ignore)(journal, item)
-    except (KeyError, TypeError, ValueError, AttributeError, PolicyInvalid) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, PolicyInvalid) as error:
         journal.audit("feed.unreadable", problem=f"{type(error).__name__}: {error}"[:300])
 
 
