@@ -62,6 +62,10 @@ class Journal:
             "INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value", key, value
         )
 
+    def forget_meta(self, key: str) -> None:
+        """Keep a fact no longer, inside the caller's transaction."""
+        self._database.execute("DELETE FROM meta WHERE key = ?", key)
+
     def audit(self, action: str, **detail: Any) -> None:
         """Add a line to the audit log, inside the caller's transaction. Never a key, a token or a name."""
         self._database.execute(

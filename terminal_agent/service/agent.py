@@ -80,6 +80,7 @@ class Agent:
                 raise
         self._credentials = credentials
         self._crm = self._open_crm()
+        self.sync.start_over()
         if self.journal.events.terminal_id != credentials.terminal_id:
             self.journal.start_epoch(credentials.terminal_id)
 

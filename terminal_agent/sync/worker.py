@@ -15,7 +15,7 @@ from enum import StrEnum
 from terminal_agent.journal import Journal
 from terminal_agent.ports import Clock, Ids, rfc3339
 from terminal_agent.sync.client import CrmClient, CrmError, CrmUnauthorized, CrmUnreachable
-from terminal_agent.sync.exchange import SyncReport, exchange
+from terminal_agent.sync.exchange import FEED_CURSOR, SyncReport, exchange
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +65,12 @@ class SyncWorker:
             return CrmState.NOT_ENROLLED
         return CrmState(self._journal.meta(CRM_STATE) or CrmState.UNKNOWN)
 
+    def start_over(self) -> None:
+        """Forget what another CRM, or the same one before it took us back, had said of when to ask and from where."""
+        with self._journal.transaction():
+            for key in (CRM_STATE, FAILURES, NEXT_TRY, FEED_CURSOR):
+                self._journal.forget_meta(key)
+
     def wake(self) -> None:
         """There is something to send."""
         self._woken.set()
@@ -103,13 +109,23 @@ class SyncWorker:
     def run(self, stop: threading.Event) -> None:
         """The daemon's loop: ends soon after ``stop`` is set and :meth:`wake` was called."""
         while not stop.is_set():
-            if self._client() is not None and self._due_in_s() <= 0:
-                self._exchange_logged()
-            self._woken.wait(self._pause_s())
+            self._woken.wait(self._turn())
             self._woken.clear()
 
+    def _turn(self) -> float:
+        """An exchange if one is due; gives the seconds until the next turn.
+
+        One of the three loops' tops: whatever goes wrong here, a full disk included, must not end the loop.
+        """
+        try:
+            if self._client() is not None and self._due_in_s() <= 0:
+                self._exchange_logged()
+            return self._pause_s()
+        except Exception:
+            log.exception("the schedule of the exchanges cannot be kept")
+            return BACKOFF_CAP_S
+
     def _exchange_logged(self) -> None:
-        """One of the three loops' tops: whatever goes wrong here must not end the loop."""
         try:
             self.exchange_now()
         except CrmError:
