@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from pathlib import Path
 
 from drivers import ClassicConnection, Reader, ReaderState, open_reader
+from drivers.errors import CardRemoved
 from drivers.mifare_classic import BLOCK_SIZE, blank_card
 from drivers.simulator import Fault, MemoryImage, SimulatedReader
 from tests.pcsc.virtual_reader import CLASSIC_4K_ATR, Personality, VirtualCard, VirtualReader
 
 UID = bytes.fromhex("1A2B3C4D")
 UID_7 = bytes.fromhex("04A1B2C3D4E5F6")
+
+ARRIVAL_S = 2.0
 
 
 class Rig(ABC):
@@ -39,7 +43,15 @@ class Rig(ABC):
     def close(self) -> None: ...
 
     def connect(self) -> ClassicConnection:
-        return self.reader.connect()
+        """Open the card just laid down; as every caller of a driver must, try again while it is still arriving."""
+        deadline = time.monotonic() + ARRIVAL_S
+        while True:
+            try:
+                return self.reader.connect()
+            except CardRemoved:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
 
     def block(self, number: int) -> bytes:
         return self.content()[number * BLOCK_SIZE : (number + 1) * BLOCK_SIZE]
