@@ -46,7 +46,6 @@ class ErrorCode(StrEnum):
     CONFIG_INVALID = "config_invalid"
     BUSY = "busy"
     NOT_FOUND = "not_found"
-    CODE_INVALID = "code_invalid"
     INVALID_INPUT = "invalid_input"
     JOURNAL_FAILED = "journal_failed"
     INTERNAL = "internal"
@@ -68,7 +67,7 @@ _CARD = {
     ErrorCode.INSUFFICIENT_POINTS,
     ErrorCode.OFFLINE_LIMIT,
 }
-_CRM = {ErrorCode.CRM_UNAUTHORIZED, ErrorCode.CRM_UNREACHABLE, ErrorCode.CODE_INVALID}
+_CRM = {ErrorCode.CRM_UNAUTHORIZED, ErrorCode.CRM_UNREACHABLE}
 _CONFIGURATION = {ErrorCode.CONFIG_INVALID, ErrorCode.NOT_ENROLLED}
 
 EXIT_CODES: dict[ErrorCode, ExitCode] = {

@@ -27,7 +27,12 @@ def crm() -> None:
 @_data_dir
 @click.option("--listen", default="127.0.0.1:7412", show_default=True, help="HOST:PORT; port 0 is any free one")
 def serve(data_dir: Path, listen: str) -> None:
-    """Serve the CRM until SIGTERM."""
+    """Serve the CRM until SIGTERM.
+
+    \b
+    Example:
+      terminal-agent crm serve --data-dir crm --listen 127.0.0.1:8000
+    """
     from terminal_agent.crm import server
 
     host, port = _parse_listen(listen)
@@ -38,7 +43,12 @@ def serve(data_dir: Path, listen: str) -> None:
 @_data_dir
 @click.option("--expires-in-s", type=int, default=24 * 3600, show_default=True, help="how long the code is good")
 def code(data_dir: Path, expires_in_s: int) -> None:
-    """Make a one-time code that lets one terminal join."""
+    """Make a one-time code that lets one terminal join.
+
+    \b
+    Example:
+      terminal-agent crm code --data-dir crm > code.txt
+    """
     from terminal_agent.crm import admin
 
     answer = admin.make_code(data_dir, expires_in_s)
@@ -49,7 +59,12 @@ def code(data_dir: Path, expires_in_s: int) -> None:
 @click.argument("card_no")
 @_data_dir
 def card(card_no: str, data_dir: Path) -> None:
-    """Show a card: balance, status, and every event about it."""
+    """Show a card: balance, status, and every event about it.
+
+    \b
+    Example:
+      terminal-agent crm card 7398036535671225 --data-dir crm
+    """
     from terminal_agent.crm import admin
 
     answer = admin.show_card(data_dir, card_no)
@@ -64,7 +79,12 @@ def card(card_no: str, data_dir: Path) -> None:
 @crm.command(cls=AgentCommand)
 @_data_dir
 def ledger(data_dir: Path) -> None:
-    """Show every account; together they hold 0 points."""
+    """Show every account; together they hold 0 points.
+
+    \b
+    Example:
+      terminal-agent crm ledger --data-dir crm
+    """
     from terminal_agent.crm import admin
 
     answer = admin.show_ledger(data_dir)
@@ -78,7 +98,12 @@ def ledger(data_dir: Path) -> None:
 @_reason
 @_data_dir
 def adjust(card_no: str, points: int, reason: str, data_dir: Path) -> None:
-    """Give a card points, or take some with a negative number; they reach it at its next tap."""
+    """Give a card points, or take some with a negative number; they reach it at its next tap.
+
+    \b
+    Example:
+      terminal-agent crm adjust 7398036535671225 40 --reason "a gift" --data-dir crm
+    """
     from terminal_agent.crm import admin
 
     answer = admin.adjust_card(data_dir, card_no, points, reason)
@@ -90,7 +115,12 @@ def adjust(card_no: str, points: int, reason: str, data_dir: Path) -> None:
 @_reason
 @_data_dir
 def block(card_no: str, reason: str, data_dir: Path) -> None:
-    """Put a card on the hotlist of every terminal."""
+    """Put a card on the hotlist of every terminal.
+
+    \b
+    Example:
+      terminal-agent crm block 7398036535671225 --reason lost --data-dir crm
+    """
     from terminal_agent.crm import admin
 
     answer = admin.block_card(data_dir, card_no, reason)
@@ -102,7 +132,12 @@ def block(card_no: str, reason: str, data_dir: Path) -> None:
 @click.option("--reason", default="unblocked", show_default=True, help="why, for the record and the terminals")
 @_data_dir
 def unblock(card_no: str, reason: str, data_dir: Path) -> None:
-    """Take a card off the hotlist."""
+    """Take a card off the hotlist.
+
+    \b
+    Example:
+      terminal-agent crm unblock 7398036535671225 --data-dir crm
+    """
     from terminal_agent.crm import admin
 
     answer = admin.unblock_card(data_dir, card_no, reason)
