@@ -74,10 +74,14 @@ class Agent:
         store_credentials(self.settings.data_dir, credentials)
         try:
             set_crm_url(self.config, credentials.crm_url)
-        except OSError:
+        except (OSError, AgentError) as error:
             # A service may not write its config file; the credentials carry the address as well.
             if self.settings.crm.url not in (None, credentials.crm_url):
-                raise
+                raise AgentError(
+                    ErrorCode.CONFIG_INVALID,
+                    f"the CRM took this terminal, but {self.config} still names {self.settings.crm.url}: {error}",
+                    hint=f'Put url = "{credentials.crm_url}" into its [crm] table, then: terminal-agent sync',
+                ) from error
         self._credentials = credentials
         self._crm = self._open_crm()
         self.sync.start_over()

@@ -6,6 +6,7 @@ import difflib
 import json
 import os
 import re
+import stat
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -125,15 +126,30 @@ def _toml(text: str) -> str:
 
 
 def set_crm_url(path: Path, url: str) -> None:
-    """Put ``[crm] url`` into the config file and leave every other line as it is. Raises OSError."""
-    text = path.read_text(encoding="utf-8")
+    """Put ``[crm] url`` into the config file and leave every other line, and its rights, as they are.
+
+    Raises OSError, or AgentError for a file whose ``crm`` table is not written line by line.
+    """
     line = f"url = {_toml(url)}"
-    section = re.search(r"^\[crm\][^\n]*\n((?:(?!\[)[^\n]*\n?)*)", text, re.MULTILINE)
-    if section is None:
-        changed = f"{text.rstrip()}\n\n[crm]\n{line}\n"
+    lines = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
+    header = next((n for n, text in enumerate(lines) if re.match(r"\s*\[\s*crm\s*\]", text)), None)
+    if header is None:
+        lines += ["", "[crm]", line]
     else:
-        body = section.group(1)
-        kept = re.sub(r"^\s*url\s*=.*\n?", "", body, flags=re.MULTILINE)
-        changed = text[: section.start(1)] + f"{line}\n" + kept + text[section.end(1) :]
-    if tomllib.loads(changed)["crm"]["url"] == url:
-        write_private(path, changed)
+        after = range(header + 1, len(lines))
+        end = next((n for n in after if lines[n].lstrip().startswith("[")), len(lines))
+        kept = [text for text in lines[header + 1 : end] if not re.match(r"\s*url\s*=", text)]
+        lines[header + 1 : end] = [line, *kept]
+    changed = "\n".join(lines) + "\n"
+    if _crm_url_in(changed) != url:
+        raise _invalid(f"the crm table of {path} cannot be edited by program", f"Put into its [crm] table: {line}")
+    mode = stat.S_IMODE(path.stat().st_mode)
+    write_private(path, changed)
+    path.chmod(mode)
+
+
+def _crm_url_in(text: str) -> Any:
+    try:
+        return tomllib.loads(text)["crm"]["url"]
+    except (tomllib.TOMLDecodeError, KeyError, TypeError):
+        return None
