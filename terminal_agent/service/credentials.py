@@ -8,7 +8,7 @@ from pathlib import Path
 
 from terminal_agent.errors import AgentError, ErrorCode
 from terminal_agent.service.files import write_private
-from terminal_agent.sync.client import Credentials
+from terminal_agent.sync.client import Credentials, checked_url
 
 CREDENTIALS_FILE = "crm.json"
 
@@ -16,6 +16,8 @@ CREDENTIALS_FILE = "crm.json"
 def load_credentials(data_dir: Path, configured_url: str | None) -> Credentials | None:
     """The credentials, or None before enrolment; a URL in the config file wins. Raises AgentError."""
     path = data_dir / CREDENTIALS_FILE
+    if configured_url is not None:
+        configured_url = checked_url(configured_url)
     try:
         stored = json.loads(path.read_text())
         return Credentials(

@@ -16,6 +16,8 @@ from terminal_agent.errors import AgentError, ErrorCode
 from terminal_agent.service.files import PRIVATE_FOLDER, write_private
 
 MAX_VERSION = 255
+KEY_FILE = re.compile(r"v([1-9][0-9]{0,2})\.key")
+"""Other files, as in ``v1-old.key``, are the operator's own."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,8 @@ class FileKeyStore:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._keys = {int(p.stem[1:]): _read_key(p) for p in sorted(folder.glob("v*.key"))}
+        named = [(KEY_FILE.fullmatch(path.name), path) for path in sorted(folder.glob("v*.key"))]
+        self._keys = {int(match[1]): _read_key(path) for match, path in named if match}
 
     def versions(self) -> list[int]:
         """The active version first, then the others, newest first."""
@@ -110,13 +113,23 @@ def parse_key(text: str) -> bytes:
 
 
 def _read_key(path: Path) -> bytes:
-    if path.stat().st_mode & 0o077:
-        raise AgentError(
-            ErrorCode.CONFIG_INVALID, f"others may read the key file {path}", hint=f"Close it: chmod 600 {path}"
-        )
     try:
-        return parse_key(path.read_text())
-    except (AgentError, UnicodeDecodeError) as error:
+        if path.stat().st_mode & 0o077:
+            raise AgentError(
+                ErrorCode.CONFIG_INVALID, f"others may read the key file {path}", hint=f"Close it: chmod 600 {path}"
+            )
+        text = path.read_text()
+    except OSError as error:
+        raise AgentError(
+            ErrorCode.CONFIG_INVALID,
+            f"the key file {path} cannot be read: {error.strerror}",
+            hint="Run the command as the user who owns the data directory",
+        ) from error
+    except UnicodeDecodeError:
+        text = ""
+    try:
+        return parse_key(text)
+    except AgentError as error:
         raise AgentError(
             ErrorCode.CONFIG_INVALID, f"the key file {path} is damaged", hint="Restore it from its backup"
         ) from error

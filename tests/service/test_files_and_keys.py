@@ -1,0 +1,202 @@
+"""Secrets on disk: private, never half-written, never overwritten, never shown."""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from terminal_agent.card.keys import check_value
+from terminal_agent.errors import AgentError, ErrorCode
+from terminal_agent.service import files
+from terminal_agent.service.credentials import CREDENTIALS_FILE, load_credentials, store_credentials
+from terminal_agent.service.files import write_private
+from terminal_agent.service.key_store import FileKeyStore, parse_key
+from terminal_agent.service.lock import DataDirLock
+from terminal_agent.sync.client import Credentials
+
+KEY = bytes.fromhex("00112233445566778899aabbccddeeff")
+OTHER = bytes.fromhex("ffeeddccbbaa99887766554433221100")
+CREDENTIALS = Credentials("https://crm.example", "till-7", "p", "canary-token", b"canary-secret-of-thirty-two-byte")
+
+
+def mode_of(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "keys"
+
+
+@pytest.fixture
+def store(folder: Path) -> FileKeyStore:
+    return FileKeyStore(folder)
+
+
+def test_a_private_file_is_private_from_its_first_moment(tmp_path: Path) -> None:
+    old_mask = os.umask(0)
+    try:
+        write_private(tmp_path / "a", "کلید")
+    finally:
+        os.umask(old_mask)
+    assert mode_of(tmp_path / "a") == 0o600
+    assert (tmp_path / "a").read_text(encoding="utf-8") == "کلید"
+
+
+def test_a_private_file_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError("no space left")
+
+    write_private(tmp_path / "a", "old")
+    for step in ("fsync", "replace"):
+        with monkeypatch.context() as patched:
+            patched.setattr(files.os, step, fail)
+            with pytest.raises(OSError, match="no space"):
+                write_private(tmp_path / "a", "new")
+        assert [path.name for path in tmp_path.iterdir()] == ["a"]
+        assert (tmp_path / "a").read_text() == "old"
+
+
+def test_key_files_and_their_folder_are_private(store: FileKeyStore, folder: Path) -> None:
+    store.add(KEY, None, activate=True)
+    assert mode_of(folder) == 0o700
+    assert {path.name: mode_of(path) for path in folder.iterdir()} == {"v1.key": 0o600, "active": 0o600}
+
+
+def test_the_first_key_set_is_active_and_a_later_one_when_asked(store: FileKeyStore, folder: Path) -> None:
+    store.add(KEY, None, activate=False)
+    store.add(OTHER, 7, activate=False)
+    assert store.versions() == [1, 7]
+    assert store.generate(activate=True).version == 8
+    again = FileKeyStore(folder)
+    assert again.versions() == [8, 7, 1]
+    assert again.activate(7).active
+    assert FileKeyStore(folder).versions() == [7, 8, 1]
+
+
+def test_key_sets_are_shown_by_their_check_values(store: FileKeyStore, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    added = store.add(KEY, 3, activate=True)
+    assert added.to_json() == {"version": 3, "kcv": check_value(KEY), "active": True}
+    shown = f"{added!r} {store!r} {store.list()} {caplog.text}"
+    assert KEY.hex() not in shown
+    assert repr(KEY) not in shown
+
+
+def test_a_key_set_is_never_overwritten(store: FileKeyStore, folder: Path) -> None:
+    store.add(KEY, 1, activate=True)
+    store.add(KEY, 1, activate=True)
+    with pytest.raises(AgentError, match="already here with another key") as refused:
+        store.add(OTHER, 1, activate=True)
+    assert KEY.hex() not in str(refused.value)
+    assert (folder / "v1.key").read_text() == KEY.hex() + "\n"
+
+
+@pytest.mark.parametrize("version", [0, -1, 256])
+def test_a_version_that_no_card_could_hold_is_refused(store: FileKeyStore, version: int) -> None:
+    with pytest.raises(AgentError) as refused:
+        store.add(KEY, version, activate=True)
+    assert refused.value.code is ErrorCode.INVALID_INPUT
+
+
+def test_a_key_set_that_is_not_here_can_be_neither_used_nor_activated(store: FileKeyStore) -> None:
+    store.add(KEY, 1, activate=True)
+    with pytest.raises(AgentError, match="key set 2 is not on this machine"):
+        store.card_keys(2, b"\x01\x02\x03\x04")
+    with pytest.raises(AgentError, match="there is no key set 2"):
+        store.activate(2)
+
+
+@pytest.mark.parametrize("content", [b"", b"00112233", b"zz" * 16, b"\xff\xfe\x00", KEY.hex().encode() + b"00"])
+def test_a_damaged_key_file_is_told_without_its_content(folder: Path, content: bytes) -> None:
+    FileKeyStore(folder).add(KEY, 1, activate=True)
+    (folder / "v1.key").write_bytes(content)
+    with pytest.raises(AgentError, match="v1.key is damaged") as refused:
+        FileKeyStore(folder)
+    assert refused.value.code is ErrorCode.CONFIG_INVALID
+    assert not content or content.decode("latin-1") not in str(refused.value)
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o660])
+def test_a_key_file_that_others_may_read_is_refused_with_the_remedy(folder: Path, mode: int) -> None:
+    FileKeyStore(folder).add(KEY, 1, activate=True)
+    (folder / "v1.key").chmod(mode)
+    with pytest.raises(AgentError, match="others may read") as refused:
+        FileKeyStore(folder)
+    assert "chmod 600" in refused.value.hint
+
+
+def test_a_key_file_that_cannot_be_read_is_told(folder: Path) -> None:
+    FileKeyStore(folder).add(KEY, 1, activate=True)
+    (folder / "v2.key").mkdir(mode=0o700)
+    with pytest.raises(AgentError, match="v2.key cannot be read"):
+        FileKeyStore(folder)
+
+
+def test_other_files_in_the_folder_do_no_harm(folder: Path) -> None:
+    FileKeyStore(folder).add(KEY, 1, activate=True)
+    for name in ("v1-old.key", "vault.key", "v01.key", "v1.key.bak", "v0.key"):
+        (folder / name).write_text("the operator's own")
+    assert FileKeyStore(folder).versions() == [1]
+
+
+@pytest.mark.parametrize("text", [KEY.hex(), KEY.hex().upper() + "\n", " 0011 2233 4455 6677\n8899 aabb ccdd eeff "])
+def test_a_key_is_read_as_people_write_it(text: str) -> None:
+    assert parse_key(text) == KEY
+
+
+@pytest.mark.parametrize("text", ["", "0" * 31, "0" * 33, "0x" + "0" * 30, "canary-key"])
+def test_what_is_no_key_is_refused_and_not_repeated(text: str) -> None:
+    with pytest.raises(AgentError) as refused:
+        parse_key(text)
+    assert not text or text not in f"{refused.value.message} {refused.value.hint}"
+
+
+def test_credentials_come_back_as_they_were_and_private(tmp_path: Path) -> None:
+    assert load_credentials(tmp_path, None) is None
+    store_credentials(tmp_path, CREDENTIALS)
+    assert load_credentials(tmp_path, None) == CREDENTIALS
+    assert mode_of(tmp_path / CREDENTIALS_FILE) == 0o600
+
+
+def test_an_address_in_the_config_wins_but_never_sends_the_token_in_plain_text(tmp_path: Path) -> None:
+    store_credentials(tmp_path, CREDENTIALS)
+    moved = load_credentials(tmp_path, "https://new.example/")
+    assert moved is not None
+    assert moved.crm_url == "https://new.example"
+    with pytest.raises(AgentError, match="cannot be used as the CRM's address"):
+        load_credentials(tmp_path, "http://crm.example")
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"[]", b"\xff", b'{"crm_url": 1}'])
+def test_damaged_credentials_are_told_without_their_content(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / CREDENTIALS_FILE).write_bytes(content)
+    with pytest.raises(AgentError, match="cannot be read") as told:
+        load_credentials(tmp_path, None)
+    assert "terminal-agent enroll" in told.value.hint
+
+
+def test_one_owner_at_a_time_holds_a_data_directory(tmp_path: Path) -> None:
+    first, second = DataDirLock(tmp_path), DataDirLock(tmp_path)
+    assert first.acquire()
+    assert not second.acquire()
+    assert second.owner() == str(os.getpid())
+    first.release()
+    first.release()
+    assert second.acquire()
+    second.release()
+
+
+def test_the_kernel_lets_go_of_the_lock_of_a_process_that_died(tmp_path: Path) -> None:
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if DataDirLock(tmp_path).acquire() else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    lock = DataDirLock(tmp_path)
+    assert lock.owner() == str(child)
+    assert lock.acquire()
+    lock.release()
