@@ -58,10 +58,12 @@ def connect(data_dir: Path) -> socket.socket | None:
 
 def call(connection: socket.socket, operation: str, params: dict[str, Any], talk: Talk) -> Any:
     """Have the daemon carry out ``operation``; gives its answer. Raises the AgentError it raised."""
-    with connection, connection.makefile("rwb") as stream:
-        stream.write(json.dumps({"operation": operation, "params": params}).encode() + b"\n")
-        stream.flush()
+    request = json.dumps({"operation": operation, "params": params}).encode() + b"\n"
+    with connection, contextlib.suppress(ConnectionError), connection.makefile("rb") as stream:
+        connection.sendall(request)
         for line in stream:
+            if not line.endswith(b"\n"):
+                break
             message = json.loads(line)
             if "talk" in message:
                 talk(message["talk"])
@@ -133,7 +135,9 @@ class _Handler(socketserver.StreamRequestHandler):
             self._send({"answer": answer})
         except AgentError as error:
             self._send({"error": error.to_json()})
-        except (ValueError, KeyError, TypeError) as error:
+        except (BrokenPipeError, ConnectionResetError):
+            raise  # whoever asked has gone
+        except Exception as error:
             log.exception("a request could not be carried out")
             problem = AgentError(ErrorCode.INTERNAL, f"unforeseen: {type(error).__name__}", hint="See the daemon's log")
             self._send({"error": problem.to_json()})
