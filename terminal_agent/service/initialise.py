@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,13 @@ def initialise(config: Path, values: dict[str, Any], *, force: bool) -> dict[str
         lock = DataDirLock(settings.data_dir)
         if not lock.acquire():
             raise data_dir_busy(lock)
+        fresh = not (settings.data_dir / KEYS_FOLDER).exists()
         try:
             return _fill(config, settings)
+        except BaseException:
+            if fresh:  # nothing was sealed under these keys yet, and left behind they would stop the next init
+                shutil.rmtree(settings.data_dir / KEYS_FOLDER, ignore_errors=True)
+            raise
         finally:
             lock.release()
     except OSError as error:
