@@ -130,3 +130,5 @@ class Daemon:
                     self._agent.sync.wake()
             except AgentError as error:
                 log.error("housekeeping: %s", error)
+            except Exception:  # one of the three loops' tops
+                log.exception("the housekeeping failed in an unforeseen way")
