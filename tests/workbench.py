@@ -169,7 +169,7 @@ class Workbench:
     def issue(self, uid: bytes = UID, *, points: int = 0, **who: str) -> MemoryImage:
         """A new card; ``points`` are earned by one purchase on receipt ``points-UID``."""
         image = blank(uid)
-        self.encode(image, **who)
+        self.encode(image, None, **who)
         if points:
             self.purchase(image, f"points-{uid.hex()}", points * 10_000)
         return image

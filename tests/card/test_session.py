@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from drivers.base import ClassicConnection
 from drivers.errors import CardRemoved, DriverError, UnsupportedCard
 from drivers.mifare_classic import BLOCK_SIZE, SECTOR_COUNT, blank_card, manufacturer_block
-from drivers.simulator import MemoryImage, SimulatedConnection, SimulatedReader
+from drivers.simulator import MemoryImage, SimulatedReader
 from terminal_agent.card.layout import HISTORY_BLOCKS, IDENTITY_BLOCK, STATE_BLOCKS, CardState
 from terminal_agent.card.problems import from_driver
 from terminal_agent.card.session import CardSession, WriteNotVerified
@@ -230,7 +231,7 @@ def test_a_purchase_costs_one_authentication_four_reads_and_one_write_before_the
 def test_a_card_taken_away_is_reported_as_such_at_any_moment(bench: Workbench) -> None:
     card = bench.issue()
 
-    def read_all(connection: RecordingConnection | SimulatedConnection) -> None:
+    def read_all(connection: ClassicConnection) -> None:
         session = CardSession.open(connection, bench.keys)
         session.read_live()
         session.read_history(1)
