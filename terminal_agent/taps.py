@@ -246,5 +246,9 @@ ConfirmChain = Callable[[str, CardState], int | None]
 
 
 def in_doubt_error(problem: AgentError, result: dict[str, Any]) -> AgentError:
-    """The answer while a checkout is in doubt: its state beside the error."""
-    return AgentError(problem.code, problem.message, hint=problem.hint, details={**result, "state": "in_doubt"})
+    """The answer while a checkout is in doubt: its state beside the error, and the two ways out of it."""
+    hint = (
+        "Put the SAME card back and run the same command again, or end the sale without it: terminal-agent queue close "
+    )
+    details = {**result, "state": CheckoutState.IN_DOUBT.value}
+    return AgentError(problem.code, problem.message, hint=hint + result["checkout_id"], details=details)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import logging
+
 from drivers import errors as driver
 from terminal_agent.errors import AgentError, ErrorCode
+
+log = logging.getLogger(__name__)
 
 # Looked up in this order: the first class an error is an instance of gives its code.
 _CODES: tuple[tuple[type[driver.DriverError], ErrorCode], ...] = (
@@ -19,10 +23,21 @@ _CODES: tuple[tuple[type[driver.DriverError], ErrorCode], ...] = (
 )
 
 
+# Where the driver's own words are an engineer's, a person is told this; the driver's go to the log.
+_PLAIN = {
+    ErrorCode.READER_LOST: "the reader is gone",
+    ErrorCode.BUSY: "another program is using the reader",
+    ErrorCode.CARD_REMOVED_EARLY: "the card was taken away too soon",
+}
+
+
 def from_driver(error: driver.DriverError) -> AgentError:
     """A driver's error as a person is told it."""
     code = next((code for kind, code in _CODES if isinstance(error, kind)), ErrorCode.INTERNAL)
-    return AgentError(code, str(error), hint=error.hint or "Try again; if it stays so: terminal-agent status")
+    log.debug("%s: %s", code.value, error)
+    return AgentError(
+        code, _PLAIN.get(code, str(error)), hint=error.hint or "Try again; if it stays so: terminal-agent status"
+    )
 
 
 def blank_card() -> AgentError:

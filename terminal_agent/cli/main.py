@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from pathlib import Path
 
@@ -12,6 +13,9 @@ from terminal_agent.cli import card, crm, demo, purchase, queue, reader, service
 from terminal_agent.cli.output import AgentGroup, CliState, print_error
 from terminal_agent.errors import AgentError, ErrorCode, ExitCode
 
+log = logging.getLogger(__name__)
+
+REPORT_HINT = "Nothing acknowledged is lost. Run it once more; report it with what stands above"
 EPILOG = """\b
 Exit codes:
   0 done            3 no reader       6 configuration
@@ -73,6 +77,11 @@ def run(arguments: list[str]) -> int:
         return 130
     except BrokenPipeError:
         sys.stderr.close()
+        return ExitCode.FAILURE
+    except Exception as error:
+        log.exception("terminal-agent met something unforeseen")
+        what = f"something unforeseen happened: {type(error).__name__}"
+        print_error(AgentError(ErrorCode.INTERNAL, what, hint=REPORT_HINT), as_json=as_json)
         return ExitCode.FAILURE
 
 

@@ -297,6 +297,6 @@ def _wrong_card_for(checkout: Checkout) -> AgentError:
     problem = AgentError(
         ErrorCode.CARD_REMOVED_EARLY,
         f"receipt {checkout.receipt_no} waits for the card that was taken away too soon",
-        hint="Put the SAME card back, or end the sale without it: terminal-agent queue close " + checkout.checkout_id,
+        hint="Put the SAME card back",
     )
     return taps.in_doubt_error(problem, checkout.result)
