@@ -11,7 +11,6 @@ import pytest
 
 from terminal_agent.card.keys import check_value
 from terminal_agent.errors import AgentError, ErrorCode
-from terminal_agent.service import files
 from terminal_agent.service.credentials import CREDENTIALS_FILE, load_credentials, store_credentials
 from terminal_agent.service.files import write_private
 from terminal_agent.service.key_store import FileKeyStore, parse_key
@@ -54,7 +53,7 @@ def test_a_private_file_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypa
     write_private(tmp_path / "a", "old")
     for step in ("fsync", "replace"):
         with monkeypatch.context() as patched:
-            patched.setattr(files.os, step, fail)
+            patched.setattr(os, step, fail)
             with pytest.raises(OSError, match="no space"):
                 write_private(tmp_path / "a", "new")
         assert [path.name for path in tmp_path.iterdir()] == ["a"]

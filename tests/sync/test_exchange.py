@@ -244,7 +244,7 @@ def test_the_clock_is_compared_with_the_crms(
     assert journal.meta(CLOCK_SKEW) == "-10"
     for unreadable in (None, 5, "yesterday", "2026-11-22T09:30:10"):
         record(journal, event(100 + len(crm.posts)))
-        document = {"results": [], "server_time": unreadable}
+        document: dict[str, Any] = {"results": [], "server_time": unreadable}
         crm.usual_events = lambda request, document=document: signed(request, document)  # type: ignore[misc]
         run()
     assert journal.meta(CLOCK_SKEW) == "-10"

@@ -77,7 +77,7 @@ def test_each_failure_lengthens_the_wait_and_a_success_ends_it(
             worker.exchange_now()
         waits.append(due_in_s(worker))
     assert waits == [2, 4, 8, 16, 32, 60, 60]
-    assert worker.state is CrmState.DOWN
+    assert make_worker().state is CrmState.DOWN
     crm.usual_feed = no_feed
     worker.exchange_now()
     assert (worker.state, due_in_s(worker)) == (CrmState.UP, 0)

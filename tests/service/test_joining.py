@@ -1,0 +1,64 @@
+"""Joining a CRM, and joining it again: what enrolment gave is in use from then on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from terminal_agent.errors import AgentError, ErrorCode
+from terminal_agent.service.agent import Agent
+from terminal_agent.service.initialise import initialise
+from terminal_agent.service.settings import load_settings
+from terminal_agent.sync.client import Credentials
+from terminal_agent.sync.exchange import FEED_CURSOR
+from terminal_agent.sync.worker import CRM_STATE, NEXT_TRY, CrmState
+
+OLD, NEW = "https://old.example", "https://new.example"
+
+
+def credentials(url: str, terminal_id: str = "till-1") -> Credentials:
+    return Credentials(url, terminal_id, "p", "canary-token", b"canary-secret-of-thirty-two-byte")
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "config.toml"
+    initialise(path, {"data_dir": str(tmp_path / "data"), "terminal_id": "till-1", "crm": {"url": OLD}}, force=False)
+    return path
+
+
+@pytest.fixture
+def agent(config: Path) -> Iterator[Agent]:
+    opened = Agent(load_settings(config), config)
+    yield opened
+    opened.close()
+
+
+def test_a_terminal_that_joins_again_does_not_sit_out_the_old_pause(agent: Agent) -> None:
+    agent.join(credentials(OLD))
+    with agent.journal.transaction():
+        agent.journal.set_meta(CRM_STATE, CrmState.UNAUTHORIZED)
+        agent.journal.set_meta(NEXT_TRY, "2999-01-01T00:00:00.000Z")
+        agent.journal.set_meta(FEED_CURSOR, "of the old CRM")
+    agent.join(credentials(NEW))
+    assert agent.sync.state is CrmState.UNKNOWN
+    assert (agent.journal.meta(NEXT_TRY), agent.journal.meta(FEED_CURSOR)) == (None, None)
+
+
+def test_the_new_address_and_name_are_in_use_and_in_the_config(agent: Agent, config: Path) -> None:
+    agent.join(credentials(NEW, "till-renamed"))
+    assert (agent.crm_url, agent.terminal_id, agent.journal.events.terminal_id) == (NEW, "till-renamed", "till-renamed")
+    assert load_settings(config).crm.url == NEW
+
+
+def test_a_config_that_cannot_be_changed_and_names_another_crm_is_told_with_the_remedy(
+    agent: Agent, config: Path
+) -> None:
+    text = config.read_text().replace(f'[crm]\nurl = "{OLD}"\n', "")
+    config.write_text(f'crm = {{url = "{OLD}"}}\n' + text)
+    with pytest.raises(AgentError, match="still names") as told:
+        agent.join(credentials(NEW))
+    assert told.value.code is ErrorCode.CONFIG_INVALID
+    assert f'url = "{NEW}"' in told.value.hint
