@@ -281,19 +281,26 @@ def test_a_feed_that_does_not_move_on_is_not_read_for_ever(
     assert run().feed_items == 1
 
 
+@pytest.mark.parametrize("cut", ["at the item", "at the cursor"])
 def test_a_page_and_its_cursor_are_kept_together_or_not_at_all(
-    journal: Journal, crm: ScriptedCrm, run: Exchange, monkeypatch: pytest.MonkeyPatch
+    journal: Journal, crm: ScriptedCrm, run: Exchange, monkeypatch: pytest.MonkeyPatch, cut: str
 ) -> None:
     kept = journal.set_meta
 
-    def power_cut(key: str, value: str) -> None:
+    def cut_at_the_cursor(key: str, value: str) -> None:
         if key == FEED_CURSOR:
             raise AssertionError("the power went")
         kept(key, value)
 
+    def cut_at_the_item(_adjustment: Adjustment) -> None:
+        raise AssertionError("the power went")
+
     crm.usual_feed = feed([adjustment(1)], "a")
     with monkeypatch.context() as patched:
-        patched.setattr(journal, "set_meta", power_cut)
+        if cut == "at the cursor":
+            patched.setattr(journal, "set_meta", cut_at_the_cursor)
+        else:
+            patched.setattr(journal.knowledge, "remember_adjustment", cut_at_the_item)
         with pytest.raises(AssertionError):
             run()
     assert journal.knowledge.adjustments_after(CARD, 0) == []
