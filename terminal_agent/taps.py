@@ -17,11 +17,12 @@ from terminal_agent.errors import AgentError
 from terminal_agent.journal import Journal
 from terminal_agent.journal.events import NewEvent
 from terminal_agent.journal.intents import CheckoutState, Intent, IntentState
-from terminal_agent.journal.knowledge import KnownCard
+from terminal_agent.journal.knowledge import KnownCard, Member
 from terminal_agent.ports import Clock, Ids, rfc3339
 
 ISSUE = "issue"
 PURCHASE = "purchase"
+ACTIVE, WIPED = "active", "wiped"
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def present(terminal: Terminal, connection: ClassicConnection) -> PresentedCard:
     """Read the card and say whose it is. Raises AgentError for every card that is not ours to use."""
     knowledge = terminal.journal.knowledge
     known_uid = knowledge.card_by_uid(connection.uid.hex())
-    session = CardSession.open(connection, terminal.keys, known=known_uid is not None and known_uid.status == "active")
+    session = CardSession.open(connection, terminal.keys, known=known_uid is not None and known_uid.status == ACTIVE)
     live = session.read_live()
     if terminal.programme_code and live.identity.programme not in (0, terminal.programme_code):
         raise not_our_card()
@@ -78,9 +79,19 @@ def refuse_unusable(terminal: Terminal, card: PresentedCard) -> None:
     seen = [intent.before["sequence"] for intent in terminal.journal.intents.of_card(card.card_no) if intent.before]
     if card.known is not None:
         seen.append(card.known.state["sequence"])
-    if seen and max(seen) > card.state.sequence:
+    if seen and max(seen) > card.state.sequence or is_another_copy(card):
         _report_rollback(terminal, card, max(seen))
         raise card_rolled_back(max(seen), card.state.sequence)
+
+
+def is_another_copy(card: PresentedCard) -> bool:
+    """Whether this shop knows another state under the same sequence, or wiped this card: a clone, or an old image."""
+    known = card.known
+    if known is None or known.state["sequence"] > card.state.sequence:
+        return False
+    return known.status == WIPED or (
+        known.state["sequence"] == card.state.sequence and known.state != card.state.to_json()
+    )
 
 
 def _report_rollback(terminal: Terminal, card: PresentedCard, seen: int) -> None:
@@ -128,8 +139,9 @@ def settle(terminal: Terminal, card: PresentedCard) -> PresentedCard:
 def _settle_one(terminal: Terminal, card: PresentedCard, intent: Intent) -> PresentedCard:
     after = CardState.from_json(intent.after)
     if intent.before is None:  # an issue: the card opens with our keys, so its last write landed
-        finish(terminal, card, intent)
-        return card
+        record_issue(terminal, intent, card.state)
+        known = terminal.journal.knowledge.card(card.card_no)
+        return replace(card, known=known)
     verdict = tap.judge(CardState.from_json(intent.before), after, card.state)
     if verdict is tap.Settlement.ROLLED_BACK:
         return card  # refuse_unusable names it
@@ -159,6 +171,22 @@ def finish(terminal: Terminal, card: PresentedCard, intent: Intent) -> None:
             journal.checkouts.finish(checkout.checkout_id, CheckoutState.DONE, result)
 
 
+def record_issue(terminal: Terminal, intent: Intent, state: CardState) -> None:
+    """A card is issued: member, card and both events, in one commit. ``state`` is what the card holds now."""
+    journal = terminal.journal
+    member = Member(**intent.history["member"])
+    version = intent.history["key_set_version"]
+    with journal.transaction():
+        journal.intents.settle(intent.intent_id, IntentState.LANDED)
+        for event in intent.events:
+            journal.events.append(event)
+        if journal.knowledge.member(member.member_id) is None:
+            journal.knowledge.remember_member(member)
+        card = KnownCard(intent.card_no, intent.uid, member.member_id, version, state.to_json(), ACTIVE)
+        journal.knowledge.saw_card(card)
+        journal.audit("card.issued", card_no=intent.card_no, uid=intent.uid, key_set_version=version)
+
+
 def remember_state(terminal: Terminal, card: PresentedCard, state: CardState) -> None:
     """Keep the newest state seen of a card, inside the caller's transaction."""
     terminal.journal.knowledge.saw_card(
@@ -168,7 +196,7 @@ def remember_state(terminal: Terminal, card: PresentedCard, state: CardState) ->
             member_id=card.known.member_id if card.known else None,
             key_set_version=card.session.keys.version,
             state=state.to_json(),
-            status="active",
+            status=ACTIVE,
         )
     )
 

@@ -34,7 +34,7 @@ from terminal_agent.errors import AgentError
 from terminal_agent.journal.intents import IntentState
 from terminal_agent.journal.knowledge import KnownCard
 from terminal_agent.ports import rfc3339
-from terminal_agent.taps import ISSUE, PresentedCard, Terminal, present
+from terminal_agent.taps import ISSUE, WIPED, PresentedCard, Terminal, is_another_copy, present
 
 FREE_BLOCKS = sorted(
     {block for sector in range(SECTOR_COUNT) for block in data_blocks(sector)}
@@ -69,7 +69,7 @@ def _problem(terminal: Terminal, card: PresentedCard) -> str | None:
     """The first thing that is not as it should be, by its code; None for a healthy card."""
     if terminal.journal.knowledge.block_reason(card.card_no):
         return "card_blocked"
-    if card.known and card.known.state["sequence"] > card.state.sequence:
+    if card.known and card.known.state["sequence"] > card.state.sequence or is_another_copy(card):
         return "card_rolled_back"
     if any(intent.checkout_id for intent in terminal.journal.intents.of_card(card.card_no)):
         return "in_doubt"
@@ -175,7 +175,7 @@ def wipe(terminal: Terminal, connection: ClassicConnection) -> dict[str, Any]:
         for begun in journal.intents.of_uid(connection.uid.hex(), ISSUE):
             journal.intents.settle(begun.intent_id, IntentState.NOT_LANDED)
         if known is not None:
-            journal.knowledge.saw_card(KnownCard(**{**vars(known), "status": "wiped"}))
+            journal.knowledge.saw_card(KnownCard(**{**vars(known), "status": WIPED}))
         journal.audit("card.wiped", uid=connection.uid.hex(), card_no=known.card_no if known else None)
     return {"uid": connection.uid.hex(), "card_no": known.card_no if known else None, "sectors_wiped": SECTOR_COUNT}
 

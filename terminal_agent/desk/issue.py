@@ -37,11 +37,12 @@ from terminal_agent.card.layout import (
     short_code,
 )
 from terminal_agent.card.problems import data_corrupt
+from terminal_agent.card.session import CardSession
 from terminal_agent.club.phone import PhoneInvalid, normalise_phone
 from terminal_agent.contract import EventType
 from terminal_agent.errors import AgentError, ErrorCode
 from terminal_agent.journal.intents import Intent, IntentState
-from terminal_agent.journal.knowledge import KnownCard, Member
+from terminal_agent.journal.knowledge import Member
 from terminal_agent.taps import Terminal
 
 FIRST_STATES = (CardState(sequence=0, balance=0), CardState(sequence=1, balance=0))
@@ -76,16 +77,35 @@ def issue(terminal: Terminal, connection: ClassicConnection, request: IssueReque
     intent = _intent_for(terminal, connection, request)
     version = intent.history["key_set_version"]
     keys = terminal.keys.card_keys(version, connection.uid)
-    _encode(connection, keys, contents(keys, intent, terminal))
-    _finish(terminal, intent, version)
+    state = _state_if_encoded(connection, keys)
+    if state is None:
+        _encode(connection, keys, contents(keys, intent, terminal))
+        state = FIRST_STATES[-1]
+    taps.record_issue(terminal, intent, state)
     return {
         "uid": intent.uid,
         "card_no": intent.card_no,
         "member_id": intent.history["member"]["member_id"],
-        "points": 0,
-        "sequence": FIRST_STATES[-1].sequence,
+        "points": state.balance,
+        "sequence": state.sequence,
         "key_set_version": version,
     }
+
+
+def _state_if_encoded(connection: ClassicConnection, keys: CardKeys) -> CardState | None:
+    """What the card holds if an earlier run had encoded it whole; it may have been tapped elsewhere since.
+
+    The live sector is keyed last, so a card whose live sector opens with our key lacks nothing but the proof.
+    """
+    try:
+        connection.authenticate(IDENTITY_BLOCK, KeyType.B, keys.sector_key(LIVE_SECTOR, KeyType.B))
+    except AuthenticationFailed:
+        return None
+    verify_trailer(connection, LIVE_SECTOR, issued_trailer(keys, LIVE_SECTOR))
+    newest = CardSession(connection, keys).read_live().newest
+    if newest is None:
+        raise data_corrupt("neither of its two states can be read")
+    return newest
 
 
 def _intent_for(terminal: Terminal, connection: ClassicConnection, request: IssueRequest) -> Intent:
@@ -169,20 +189,6 @@ def _member(terminal: Terminal, request: IssueRequest) -> tuple[Member, bool]:
 
 def _member_data(member: Member) -> dict[str, Any]:
     return {"member_id": member.member_id, "phone": member.phone, "name": member.name, "tier": member.tier}
-
-
-def _finish(terminal: Terminal, intent: Intent, version: int) -> None:
-    journal = terminal.journal
-    member = Member(**intent.history["member"])
-    with journal.transaction():
-        journal.intents.settle(intent.intent_id, IntentState.LANDED)
-        for event in intent.events:
-            journal.events.append(event)
-        if journal.knowledge.member(member.member_id) is None:
-            journal.knowledge.remember_member(member)
-        card = KnownCard(intent.card_no, intent.uid, member.member_id, version, intent.after, "active")
-        journal.knowledge.saw_card(card)
-        journal.audit("card.issued", card_no=intent.card_no, uid=intent.uid, key_set_version=version)
 
 
 def contents(keys: CardKeys, intent: Intent, terminal: Terminal) -> dict[int, bytes]:

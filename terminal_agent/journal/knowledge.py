@@ -57,7 +57,7 @@ class Knowledge:
         return _card(row) if row else None
 
     def card_by_uid(self, uid: str) -> KnownCard | None:
-        row = self._database.one("SELECT * FROM cards WHERE uid = ? ORDER BY seen_at DESC LIMIT 1", uid)
+        row = self._database.one("SELECT * FROM cards WHERE uid = ? ORDER BY rowid DESC LIMIT 1", uid)
         return _card(row) if row else None
 
     def saw_card(self, card: KnownCard) -> None:

@@ -10,7 +10,7 @@ from drivers.base import ClassicConnection
 from drivers.errors import DriverError
 from terminal_agent import taps
 from terminal_agent.card import tap
-from terminal_agent.card.layout import CardState, HistoryKind
+from terminal_agent.card.layout import MAX_BALANCE, CardState, HistoryKind
 from terminal_agent.card.problems import data_corrupt, from_driver
 from terminal_agent.club.policy import Policy
 from terminal_agent.club.purchase import Account, Outcome, RedemptionRefused, Refusal, evaluate
@@ -19,10 +19,13 @@ from terminal_agent.errors import AgentError, ErrorCode
 from terminal_agent.journal.events import NewEvent
 from terminal_agent.journal.intents import Checkout, CheckoutState, Intent
 from terminal_agent.journal.journal import CLOCK_SKEW
+from terminal_agent.journal.knowledge import Adjustment
 from terminal_agent.ports import rfc3339
 from terminal_agent.taps import ConfirmChain, PresentedCard, Terminal
 
 MAX_AMOUNT = 10**15
+ADJUSTED_BALANCE_LIMIT = MAX_BALANCE // 2
+"""Head office fills a card at most half, so that there is always room for the sale itself."""
 MAX_LINES = 500
 SKEW_TOLERATED_S = 120
 EARLIEST_SANE_YEAR = 2026
@@ -88,10 +91,10 @@ def purchase(
     answered = recorded(terminal, request)
     if answered is not None:
         return answered
+    taps.refuse_unusable(terminal, card)
     pending = terminal.journal.checkouts.by_receipt(taps.PURCHASE, request.receipt_no)
     if pending is not None:
         raise _wrong_card_for(pending)
-    taps.refuse_unusable(terminal, card)
     return _carry_out(terminal, card, request, confirm)
 
 
@@ -102,6 +105,7 @@ def _carry_out(
     crm_balance = confirm(card.card_no, card.state) if request.redeem else None
     online = crm_balance is not None
     adjustments = terminal.journal.knowledge.adjustments_after(card.card_no, card.state.adjustments_through)
+    adjustments = _that_fit(card.state.balance, adjustments)
     adjusted = sum(adjustment.points for adjustment in adjustments)
     outcome = _evaluate(terminal, policy, card, request, adjusted, crm_balance)
     after = _next_state(card.state, outcome, adjusted, len(adjustments), online)
@@ -120,6 +124,17 @@ def _carry_out(
     redeemed_offline = 0 if online else outcome.redeemed
     _commit(terminal, card, request, intent, result, redeemed_offline)
     return {**result, "state": CheckoutState.DONE.value}
+
+
+def _that_fit(balance: int, adjustments: list[Adjustment]) -> list[Adjustment]:
+    """The first adjustments, in order, that the card has room for; the rest wait and stop no sale."""
+    fitting: list[Adjustment] = []
+    for adjustment in adjustments:
+        balance += adjustment.points
+        if not -ADJUSTED_BALANCE_LIMIT <= balance <= ADJUSTED_BALANCE_LIMIT:
+            break
+        fitting.append(adjustment)
+    return fitting
 
 
 def _commit(
@@ -216,7 +231,8 @@ def _next_state(before: CardState, outcome: Outcome, adjusted: int, adjustments:
             flags=before.flags,
         )
     except ValueError as error:
-        raise data_corrupt(str(error)) from error
+        message = "this sale would give the card more points than it can hold"
+        raise AgentError(ErrorCode.INVALID_INPUT, message, hint="Check the amount; ask head office") from error
 
 
 def _result(

@@ -316,3 +316,25 @@ def test_wiping_leaves_the_maker_s_block_alone(bench: Workbench) -> None:
     card = bench.issue()
     wipe(bench, card)
     assert bytes(card.content[:BLOCK_SIZE]) == bytes(blank().content[:BLOCK_SIZE])
+
+
+def test_a_clock_set_back_does_not_mix_up_the_cards_of_one_uid(bench: Workbench) -> None:
+    card = bench.issue()
+    bench.clock.advance(hours=1)
+    wipe(bench, card)
+    bench.clock.advance(hours=-2)
+    bench.encode(card)
+    wipe(bench, card)
+    assert [row["status"] for row in bench.rows("SELECT status FROM cards")] == ["wiped", "wiped"]
+
+
+def test_show_names_a_clone_of_a_card_seen_here(bench: Workbench, tmp_path: Path) -> None:
+    card = bench.issue(points=5)
+    clone = copy_of(card)
+    bench.purchase(card, "R-1", 10_000)
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    shop = Workbench(folder, terminal_id="shop-2")
+    shop.purchase(clone, "S-1", 20_000)
+    shop.close()
+    assert show(bench, clone)["problem"] == "card_rolled_back"

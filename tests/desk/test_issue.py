@@ -268,3 +268,32 @@ def test_a_request_that_makes_no_sense_is_refused_before_the_card_is_touched(who
 
 def test_a_blank_card_is_in_the_maker_s_state() -> None:
     assert block_of(blank(), 7) == TRANSPORT_TRAILER.encode()
+
+
+def test_a_card_settled_by_its_first_tap_keeps_its_member(bench: Workbench) -> None:
+    card = blank()
+    with pytest.raises(CardRemoved):
+        bench.encode(card, Fault(len(issue_operations(bench))), phone=PHONE)
+    card_no = bench.purchase(card, "R-1", 50_000)["card_no"]
+    (member,) = bench.rows("SELECT * FROM members WHERE phone = ?", PHONE)
+    (known,) = bench.rows("SELECT * FROM cards WHERE card_no = ?", card_no)
+    assert known["member_id"] == member["member_id"]
+    enrolled = len(bench.events(EventType.MEMBER_ENROLLED))
+    bench.encode(blank(UID_7), phone=PHONE)
+    assert len(bench.events(EventType.MEMBER_ENROLLED)) == enrolled
+
+
+def test_finishing_an_issue_takes_no_points_off_a_card_that_was_tapped_elsewhere(
+    bench: Workbench, tmp_path: Path
+) -> None:
+    card = blank()
+    with pytest.raises(CardRemoved):
+        bench.encode(card, Fault(len(issue_operations(bench))), phone=PHONE)
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    shop = Workbench(folder, terminal_id="shop-2")
+    shop.purchase(card, "S-1", 50_000)
+    shop.close()
+    answer = bench.encode(card, phone=PHONE)
+    assert (answer["points"], answer["sequence"]) == (5, 2)
+    assert bench.state(card).balance == 5

@@ -14,6 +14,7 @@ from drivers.simulator import Fault, MemoryImage, Torn
 from terminal_agent import taps
 from terminal_agent.card.layout import CardState
 from terminal_agent.contract import EventType
+from terminal_agent.desk.inspect import wipe
 from terminal_agent.errors import AgentError, ErrorCode, ExitCode
 from terminal_agent.till.checkout import PurchaseRequest, purchase, recorded
 from tests.workbench import (
@@ -517,3 +518,43 @@ def test_a_slot_put_back_by_itself_is_refused(bench: Workbench, card: MemoryImag
     newest = bench.state(card).block
     card.write(newest, old[newest])
     assert refused(bench, card, "R-2", 50_000).code is ErrorCode.CARD_ROLLED_BACK
+
+
+def test_a_clone_with_the_same_counter_is_refused_where_the_other_state_was_seen(
+    bench: Workbench, card: MemoryImage, tmp_path: Path
+) -> None:
+    clone = copy_of(card)
+    bench.purchase(card, "R-1", 50_000, redeem=100)
+    tap_elsewhere(bench, clone, tmp_path, 50_000)
+    assert bench.state(clone).sequence == bench.state(card).sequence
+    assert refused(bench, clone, "R-2", 50_000).code is ErrorCode.CARD_ROLLED_BACK
+    assert len(events_of(bench, EventType.CARD_ANOMALY)) == 1
+    assert bench.purchase(card, "R-3", 10_000)["state"] == "done", "the card this shop knows goes on"
+
+
+def test_the_old_image_of_a_wiped_card_is_refused(bench: Workbench, card: MemoryImage) -> None:
+    old = copy_of(card)
+    with lay(card) as connection:
+        wipe(bench.terminal, connection)
+    assert refused(bench, old, "R-1", 50_000, redeem=100).code is ErrorCode.CARD_ROLLED_BACK
+
+
+def test_a_rolled_back_card_is_named_even_for_a_receipt_in_doubt(bench: Workbench, card: MemoryImage) -> None:
+    old = copy_of(card)
+    bench.purchase(card, "R-1", 50_000)
+    tear(bench, card, Torn.OLD, receipt_no="R-2")
+    assert refused(bench, old, "R-2", 50_000).code is ErrorCode.CARD_ROLLED_BACK
+    assert bench.purchase(card, "R-2", 50_000)["state"] == "done"
+
+
+def test_an_amount_no_card_can_hold_is_not_blamed_on_the_card(bench: Workbench, card: MemoryImage) -> None:
+    assert refused(bench, card, "R-1", 10**15).code is ErrorCode.INVALID_INPUT
+    assert bench.purchase(card, "R-2", 10_000)["state"] == "done"
+
+
+def test_adjustments_no_card_can_hold_stop_no_sale(bench: Workbench, card: MemoryImage) -> None:
+    answer = bench.purchase(card, "R-1", 10_000)
+    bench.adjust(answer["card_no"], 7, 2**31, 9)
+    assert bench.purchase(card, "R-2", 10_000)["points_after"] == 302 + 7
+    assert bench.purchase(card, "R-3", 10_000)["points_after"] == 303 + 7
+    assert bench.state(card).adjustments_through == 1
