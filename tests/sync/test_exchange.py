@@ -275,7 +275,8 @@ def test_the_feed_is_read_to_its_end_and_on_from_there(journal: Journal, crm: Sc
 def test_a_feed_that_does_not_move_on_is_not_read_for_ever(
     journal: Journal, crm: ScriptedCrm, run: Exchange, next_cursor: str | None
 ) -> None:
-    crm.usual_feed = feed([adjustment(1)], next_cursor, True)
+    crm.feed_script = [feed([adjustment(1)], next_cursor, True)] * 3
+    crm.usual_feed = problem(500)
     run()
     assert len(crm.feeds) <= 2
     assert run().feed_items == 1
