@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, ValidationError
 
+from terminal_agent.club.phone import normalise_phone
 from terminal_agent.contract import EventType, canonical_json, fingerprint, source_of
-from terminal_agent.crm.members import normalise_phone
 
 MALFORMED = "event_malformed"
 SOURCE_MISMATCH = "source_mismatch"

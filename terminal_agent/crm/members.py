@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from sqlalchemy import Connection, RowMapping, insert, select, update
 
-from terminal_agent.club import phone as phone_rules
+from terminal_agent.club.phone import normalise_phone
 from terminal_agent.contract import FeedKind
 from terminal_agent.crm import feed
 from terminal_agent.crm.schema import cards, members
 
 DEFAULT_TIER = "basic"
 ACTIVE = "active"
-_IRAN = re.compile(r"98\d{10}")
-
-
-def normalise_phone(text: str) -> str:
-    """The club's one spelling for a phone, also when a query string turned its ``+`` into a space. PhoneInvalid."""
-    spelt = phone_rules.normalise_phone(text)
-    return "0" + spelt.removeprefix("98") if _IRAN.fullmatch(spelt) else spelt
 
 
 def enrol(

@@ -135,13 +135,13 @@ class Knowledge:
         )
 
     def policy(self) -> Policy:
-        """The newest policy that is in force now, of two with one moment the one published last; else the default."""
+        """The newest policy in our currency that is in force, of two with one moment the last; else the default."""
         now = self._clock.now()
         policies = [
             parse_policy(json.loads(r["document"]))
             for r in self._database.query("SELECT document FROM policies ORDER BY rowid DESC")
         ]
-        in_force = [policy for policy in policies if policy.valid_from <= now]
+        in_force = [policy for policy in policies if policy.valid_from <= now and policy.currency == self._currency]
         return max(in_force, key=lambda policy: policy.valid_from, default=None) or parse_policy(
             default_policy(self._currency)
         )

@@ -90,9 +90,9 @@ class Agent:
 
     def confirm_chain(self, card_no: str, state: CardState) -> int | None:
         """The card's balance at the CRM if the CRM has seen exactly this card's chain and lets it redeem, else None."""
-        client = self._crm
-        if client is None:
+        if self._credentials is None:
             return None
+        client = CrmClient(self._credentials, self.ids)  # its own: the exchange may be using the other one
         try:
             known = _card_at(client, card_no)
             if known.get("sequence") != state.sequence and self.journal.events.count(OutboxState.PENDING):
@@ -100,6 +100,8 @@ class Agent:
                 known = _card_at(client, card_no)
         except CrmError:
             return None
+        finally:
+            client.close()
         balance = known.get("balance")
         confirmed = known.get("sequence") == state.sequence and known.get("status") == "active"
         return balance if confirmed and isinstance(balance, int) else None

@@ -28,6 +28,11 @@ class CardLane:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._lock = threading.Lock()
+        self._stopping = False
+
+    def stop(self) -> None:
+        """Nobody waits for a card any more; a card in hand is finished."""
+        self._stopping = True
 
     def with_card(
         self, url: str, wait_s: float, job: Callable[[ClassicConnection], Answer], talk: Talk = lambda _text: None
@@ -68,7 +73,7 @@ class CardLane:
                         raise
                     problem = error
             remaining = deadline - self._clock.monotonic()
-            if remaining <= 0:
+            if remaining <= 0 or self._stopping:
                 raise problem or no_card(wait_s)
             request = FIRST if problem is None else BUSY if problem.code is ErrorCode.BUSY else AGAIN
             if request != asked:

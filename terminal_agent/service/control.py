@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 SOCKET_FILE = "agent.sock"
 MAX_REQUEST_BYTES = 1024 * 1024
+REQUEST_TIMEOUT_S = 5.0
 Talk = Callable[[str], None]
 Execute = Callable[[str, dict[str, Any], Talk], Any]
 
@@ -118,7 +119,7 @@ class _Server(socketserver.ThreadingUnixStreamServer):
 
 
 class _Handler(socketserver.StreamRequestHandler):
-    timeout = 30
+    timeout = REQUEST_TIMEOUT_S
 
     def handle(self) -> None:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError, TimeoutError):

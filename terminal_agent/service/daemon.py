@@ -105,6 +105,7 @@ class Daemon:
         log.info("ready terminal=%s data_dir=%s", self._agent.terminal_id, self._agent.settings.data_dir)
         while not self._stop.wait(3600):
             pass
+        self._agent.lane.stop()
         self._control.stop()
         self._watch.interrupt()
         self._agent.sync.wake()

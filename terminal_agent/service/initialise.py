@@ -25,8 +25,8 @@ def initialise(config: Path, values: dict[str, Any], *, force: bool) -> dict[str
     settings = _settings(values)
     _refuse_overwriting(config, settings, force)
     try:
+        # A folder that was there keeps its rights: it may be shared, and each file of ours is private by itself.
         settings.data_dir.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
-        settings.data_dir.chmod(PRIVATE_FOLDER)
         config.parent.mkdir(parents=True, exist_ok=True)
         lock = DataDirLock(settings.data_dir)
         if not lock.acquire():

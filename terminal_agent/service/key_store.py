@@ -43,6 +43,12 @@ class FileKeyStore:
     def versions(self) -> list[int]:
         """The active version first, then the others, newest first."""
         active = self._active()
+        if active not in self._keys and self._keys:
+            raise AgentError(
+                ErrorCode.CONFIG_INVALID,
+                "it is not clear which key set is in use",
+                hint="Choose one: terminal-agent keys list, then terminal-agent keys activate VERSION",
+            )
         return sorted(self._keys, key=lambda version: (version != active, -version))
 
     def card_keys(self, version: int, uid: bytes) -> CardKeys:
@@ -96,8 +102,10 @@ class FileKeyStore:
     def _active(self) -> int | None:
         try:
             return int((self._folder / "active").read_text())
-        except (FileNotFoundError, ValueError):
+        except FileNotFoundError:
             return max(self._keys, default=None)
+        except ValueError:
+            return None
 
 
 def parse_key(text: str) -> bytes:

@@ -80,13 +80,15 @@ def load_settings(path: Path) -> Settings:
     except (OSError, UnicodeDecodeError) as error:
         raise _invalid(f"the config file {path} cannot be read: {error}", "Check the file and its rights") from error
     try:
-        return Settings.model_validate(tomllib.loads(text))
+        settings = Settings.model_validate(tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
         raise _invalid(
             f"{path}: {error}", "Correct the line; config/terminal-agent.example.toml shows the form"
         ) from error
     except ValidationError as error:
         raise _invalid(f"{path}: {first_problem(error)}", "Correct that key in the config file") from error
+    # A relative folder lies beside the config file, whatever folder a command is run in.
+    return settings.model_copy(update={"data_dir": path.absolute().parent / settings.data_dir})
 
 
 def _invalid(message: str, hint: str) -> AgentError:

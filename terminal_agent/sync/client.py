@@ -27,6 +27,7 @@ READ_TIMEOUT_S = 30.0
 TRIES_PER_CALL = 3
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
 GZIP_FROM_BYTES = 4096
+SECRET_BYTES = 32
 PROBLEM_MEDIA_TYPE = "application/problem+json"
 BATCH_REFUSALS = frozenset({400, 413, 422})
 REFUSALS = BATCH_REFUSALS | {404}
@@ -102,6 +103,8 @@ def enroll(url: str, code: str, terminal_id: str, ids: Ids) -> tuple[Credentials
         credentials = Credentials(url, answer["terminal_id"], str(answer["programme_id"]), answer["token"], secret)
     except (KeyError, TypeError, ValueError, binascii.Error) as error:
         raise CrmUnreachable("the answer to the enrolment is not one of a CRM") from error
+    if len(secret) != SECRET_BYTES:
+        raise CrmUnreachable(f"the enrolment brought a secret of {len(secret)} bytes, not {SECRET_BYTES}")
     if not signature_is_valid(secret, request_id, raw, response.headers.get(SIGNATURE_HEADER)):
         raise CrmUnreachable("the answer to the enrolment is not signed with the secret it brings")
     return credentials, str(answer.get("server_time", ""))
@@ -245,24 +248,23 @@ def _raise_for_status(response: requests.Response, raw: bytes) -> None:
     status = response.status_code
     if 200 <= status < 300:
         return
-    code, detail = _problem(raw)
+    problem = _problem(raw)
+    detail = str(problem.get("detail") or problem.get("title") or "")[:300]
     if status in (401, 403):
         raise CrmUnauthorized(detail or f"the CRM answered {status}")
     is_problem = response.headers.get("Content-Type", "").startswith(PROBLEM_MEDIA_TYPE)
-    if status in REFUSALS and is_problem:
-        raise CrmRefused(status, code, detail or f"the CRM answered {status}")
+    if status in REFUSALS and is_problem and problem.get("retryable") is not True:
+        raise CrmRefused(status, str(problem.get("code", "")), detail or f"the CRM answered {status}")
     raise CrmUnreachable(f"the CRM answered {status}" + (f": {detail}" if detail else ""), _retry_after(response))
 
 
-def _problem(raw: bytes) -> tuple[str, str]:
-    """``code`` and ``detail`` of an RFC 9457 problem; empty where the body is something else."""
+def _problem(raw: bytes) -> dict[str, Any]:
+    """An RFC 9457 problem document; empty where the body is something else."""
     try:
         problem = json.loads(raw)
     except (ValueError, RecursionError):
-        return "", ""
-    if not isinstance(problem, dict):
-        return "", ""
-    return str(problem.get("code", "")), str(problem.get("detail") or problem.get("title") or "")[:300]
+        return {}
+    return problem if isinstance(problem, dict) else {}
 
 
 def _retry_after(response: requests.Response) -> float | None:

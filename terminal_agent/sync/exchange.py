@@ -153,7 +153,7 @@ def _read_feed(journal: Journal, crm: Crm, report: SyncReport) -> None:
     more = True
     while more:
         cursor = journal.meta(FEED_CURSOR)
-        page = crm.get_feed(cursor, FEED_PAGE)
+        page = _page(journal, crm, cursor)
         items, next_cursor = page.get("items"), page.get("next_cursor")
         if not isinstance(items, list) or not (next_cursor is None or isinstance(next_cursor, str)):
             raise CrmUnreachable("the CRM's feed cannot be read")
@@ -164,6 +164,19 @@ def _read_feed(journal: Journal, crm: Crm, report: SyncReport) -> None:
                 journal.set_meta(FEED_CURSOR, next_cursor)
         report.feed_items += len(items)
         more = page.get("has_more") is True and next_cursor not in (None, cursor)
+
+
+def _page(journal: Journal, crm: Crm, cursor: str | None) -> dict[str, Any]:
+    """The page after ``cursor``; from the beginning where the CRM knows the cursor no more. Every item bears that."""
+    try:
+        return crm.get_feed(cursor, FEED_PAGE)
+    except CrmRefused as refused:
+        if cursor is None or refused.status not in BATCH_REFUSALS:
+            raise
+    with journal.transaction():
+        journal.forget_meta(FEED_CURSOR)
+        journal.audit("feed.restarted")
+    return crm.get_feed(None, FEED_PAGE)
 
 
 def _apply(journal: Journal, item: Any) -> None:

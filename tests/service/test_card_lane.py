@@ -212,3 +212,12 @@ def test_a_card_nobody_waits_for_is_no_matter_when_it_will_not_have_it(
 
     put(CARD)
     assert lane.try_with_card("script:", job) is None
+
+
+def test_a_daemon_that_stops_keeps_nobody_waiting(
+    lane: CardLane, put: Callable[..., ScriptedReader], clock: ManualClock
+) -> None:
+    put(EMPTY)
+    lane.stop()
+    assert code_of(lane, 3600) == "no_card_timeout"
+    assert clock.ticks < 2

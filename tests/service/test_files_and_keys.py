@@ -199,3 +199,17 @@ def test_the_kernel_lets_go_of_the_lock_of_a_process_that_died(tmp_path: Path) -
     assert lock.owner() == str(child)
     assert lock.acquire()
     lock.release()
+
+
+@pytest.mark.parametrize("content", ["", "two", "9"])
+def test_an_unclear_active_key_set_is_told_and_can_be_chosen_anew(folder: Path, content: str) -> None:
+    store = FileKeyStore(folder)
+    store.add(bytes(16), 1, activate=True)
+    (folder / "active").write_text(content)
+    again = FileKeyStore(folder)
+    with pytest.raises(AgentError) as caught:
+        again.versions()
+    assert caught.value.code is ErrorCode.CONFIG_INVALID
+    assert [key_set.active for key_set in again.list()] == [False]
+    again.activate(1)
+    assert again.versions() == [1]

@@ -127,3 +127,13 @@ def test_a_data_directory_in_use_is_left_alone(config: Path, data_dir: Path) -> 
     lock.release()
     assert refused.value.code is ErrorCode.BUSY
     assert not config.exists()
+
+
+def test_a_folder_that_was_there_keeps_its_rights(config: Path, data_dir: Path) -> None:
+    data_dir.mkdir(parents=True)
+    data_dir.chmod(0o755)
+    initialise(config, values(data_dir), force=False)
+    assert stat.S_IMODE(data_dir.stat().st_mode) == 0o755
+    files = [path for path in data_dir.rglob("*") if path.is_file()]
+    assert files
+    assert all(stat.S_IMODE(path.stat().st_mode) == 0o600 for path in files)

@@ -143,3 +143,9 @@ def test_a_table_that_cannot_be_edited_line_by_line_is_told_and_left(config: Pat
     assert told.value.code is ErrorCode.CONFIG_INVALID
     assert f'url = "{URL}"' in told.value.hint
     assert config.read_text() == crm + HEAD
+
+
+def test_a_relative_data_directory_lies_beside_the_config_file(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config.write_text('data_dir = "data"\nterminal_id = "till-1"\n')
+    monkeypatch.chdir("/")
+    assert load_settings(config).data_dir == config.parent / "data"

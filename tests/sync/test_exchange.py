@@ -398,3 +398,33 @@ def test_a_full_disk_while_verdicts_are_booked_sends_the_events_again(
     connection.execute("PRAGMA query_only=OFF")
     assert states(journal) == {1: "pending"}
     assert run().accepted == 1
+
+
+def test_a_cursor_the_crm_knows_no_more_starts_the_feed_over(journal: Journal, crm: ScriptedCrm, run: Exchange) -> None:
+    crm.feed_script = [feed([adjustment(1)], "a")]
+    run()
+    crm.feed_script = [problem(400, "cursor_invalid"), feed([adjustment(1), adjustment(2)], "b")]
+    assert run().feed_items == 2
+    assert [request.args.get("cursor") for request in crm.feeds] == [None, "a", None]
+    assert len(journal.knowledge.adjustments_after(CARD, 0)) == 2
+
+
+def test_a_refusal_that_may_pass_later_quarantines_nothing(journal: Journal, crm: ScriptedCrm, run: Exchange) -> None:
+    record(journal, event(1))
+
+    def later(_request: Request) -> Response:
+        document = {"title": "no", "status": 400, "code": "starting", "retryable": True}
+        return Response(json.dumps(document), 400, content_type="application/problem+json")
+
+    crm.events_script = [later]
+    with pytest.raises(CrmUnreachable):
+        run()
+    assert states(journal) == {1: "pending"}
+
+
+def test_a_policy_in_another_currency_is_not_used(journal: Journal, crm: ScriptedCrm, run: Exchange) -> None:
+    document = {**default_policy("EUR"), "version": "eur", "valid_from": "2026-11-22T00:00:00Z"}
+    item = {"kind": "policy", "version": "eur", "valid_from": document["valid_from"], "document": document}
+    crm.usual_feed = feed([item], "a")
+    run()
+    assert journal.knowledge.policy().version == "default"
