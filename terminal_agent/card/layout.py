@@ -15,7 +15,7 @@ A sealed block is one AES block that holds its own redundancy: a fixed tag that 
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum, IntFlag
 from hashlib import sha256
@@ -105,7 +105,7 @@ class CardState:
 
     def to_json(self) -> dict[str, int]:
         """Plain numbers, for the journal."""
-        return {name: int(value) for name, value in asdict(self).items()}
+        return {name: int(value) for name, value in vars(self).items()}
 
     @classmethod
     def from_json(cls, document: dict[str, int]) -> CardState:
