@@ -41,8 +41,11 @@ class Database:
 
     def query(self, sql: str, *values: Any) -> list[sqlite3.Row]:
         """All rows of a SELECT; never a half-read cursor, which would pin the WAL."""
-        with self._lock, _told_to_people():
-            return self._connection.execute(sql, values).fetchall()
+        with self._lock:
+            try:
+                return self._connection.execute(sql, values).fetchall()
+            except sqlite3.Error as error:
+                raise _for_people(error) from error
 
     def one(self, sql: str, *values: Any) -> sqlite3.Row | None:
         """The first row of a SELECT."""
@@ -63,8 +66,10 @@ class Database:
             if self._connection.in_transaction:
                 yield
                 return
-            with _told_to_people():
+            try:
                 yield from self._outermost()
+            except sqlite3.Error as error:
+                raise _for_people(error) from error
 
     def _outermost(self) -> Iterator[None]:
         self._connection.execute("BEGIN IMMEDIATE")
@@ -81,17 +86,13 @@ class Database:
             self._connection.close()
 
 
-@contextmanager
-def _told_to_people() -> Iterator[None]:
+def _for_people(error: sqlite3.Error) -> AgentError:
     """A disk that is full or broken is the operator's to mend: one sentence, one action."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise AgentError(
-            ErrorCode.JOURNAL_FAILED,
-            f"the journal cannot be used: {error}",
-            hint="Check the disk (df -h, dmesg), then run the command again; what was recorded before is safe",
-        ) from error
+    return AgentError(
+        ErrorCode.JOURNAL_FAILED,
+        f"the journal cannot be used: {error}",
+        hint="Check the disk (df -h, dmesg), then run the command again; what was recorded before is safe",
+    )
 
 
 def _connect(path: Path) -> sqlite3.Connection:

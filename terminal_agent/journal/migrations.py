@@ -39,6 +39,7 @@ _FIRST_TAP = (
         currency TEXT NOT NULL, state TEXT NOT NULL CHECK (state IN ('in_doubt', 'done', 'closed')),
         card_no TEXT NOT NULL, redeemed_offline INTEGER NOT NULL, result TEXT NOT NULL, created_at TEXT NOT NULL,
         finished_at TEXT, UNIQUE (kind, receipt_no)) STRICT""",
+    "CREATE INDEX checkouts_redeemed_offline ON checkouts (created_at) WHERE redeemed_offline > 0",
     """CREATE TABLE cards (
         card_no TEXT PRIMARY KEY, uid TEXT NOT NULL, member_id TEXT, key_set_version INTEGER NOT NULL,
         state TEXT NOT NULL, status TEXT NOT NULL, seen_at TEXT NOT NULL) STRICT""",
