@@ -203,13 +203,14 @@ class PcscChannel:
 
     def send(self, apdu: bytes) -> Answer:
         """One exchange. Raises :class:`CardRemoved` when no answer came."""
-        with self._on_the_card():
-            code, raw = scard.SCardTransmit(self._card, self._request, list(apdu))
-            if log.isEnabledFor(TRAFFIC):
-                log.log(TRAFFIC, "> %s", pseudo_apdu.command_for_log(apdu))
-            _check(code, "talking to the card")
-            answer = bytes(raw)
-            if len(answer) < 2:  # pcscd's first word about a card that left: success, and nothing
+        code, raw = scard.SCardTransmit(self._card, self._request, list(apdu))
+        if log.isEnabledFor(TRAFFIC):
+            log.log(TRAFFIC, "> %s", pseudo_apdu.command_for_log(apdu))
+        answer = bytes(raw)
+        if code != scard.SCARD_S_SUCCESS or len(answer) < 2:
+            with self._on_the_card():
+                _check(code, "talking to the card")
+                # pcscd's first word about a card that left: success, and nothing
                 raise CardRemoved("the card left the reader: no answer")
         if log.isEnabledFor(TRAFFIC):
             log.log(TRAFFIC, "< %s %s", pseudo_apdu.answer_for_log(apdu, answer[:-2]), answer[-2:].hex())
