@@ -93,7 +93,7 @@ class Intents:
         )
 
     def of_card(self, card_no: str, state: IntentState = IntentState.OPEN) -> list[Intent]:
-        """A card's intents in one state, oldest first. The state stands in the SQL so that its partial index is used."""
+        """A card's intents in one state, oldest first. The SQL names the state, so that its partial index is used."""
         return [
             _intent(r)
             for r in self._database.query(
@@ -169,7 +169,8 @@ class Checkouts:
     def redeemed_offline_since(self, moment: str) -> int:
         """Points redeemed offline on this terminal since ``moment`` (RFC 3339), sales in doubt included."""
         row = self._database.one(
-            "SELECT coalesce(sum(redeemed_offline), 0) AS n FROM checkouts WHERE created_at >= ? AND redeemed_offline > 0",
+            "SELECT coalesce(sum(redeemed_offline), 0) AS n FROM checkouts "
+            "WHERE created_at >= ? AND redeemed_offline > 0",
             moment,
         )
         return int(row["n"]) if row else 0
