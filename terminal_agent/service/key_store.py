@@ -39,10 +39,11 @@ class FileKeyStore:
         self._folder = folder
         named = [(KEY_FILE.fullmatch(path.name), path) for path in sorted(folder.glob("v*.key"))]
         self._keys = {int(match[1]): _read_key(path) for match, path in named if match}
+        self._active = self._read_active()
 
     def versions(self) -> list[int]:
         """The active version first, then the others, newest first."""
-        active = self._active()
+        active = self._active
         if active not in self._keys and self._keys:
             raise AgentError(
                 ErrorCode.CONFIG_INVALID,
@@ -62,7 +63,7 @@ class FileKeyStore:
         return CardKeys(version, uid, self._keys[version])
 
     def list(self) -> list[KeySet]:
-        active = self._active()
+        active = self._active
         return [KeySet(version, check_value(key), version == active) for version, key in sorted(self._keys.items())]
 
     def generate(self, *, activate: bool) -> KeySet:
@@ -87,7 +88,7 @@ class FileKeyStore:
         self._keys[version] = key
         if activate or len(self._keys) == 1:
             self.activate(version)
-        return KeySet(version, check_value(key), version == self._active())
+        return KeySet(version, check_value(key), version == self._active)
 
     def activate(self, version: int) -> KeySet:
         """Issue cards under ``version`` from now on. Raises AgentError for one that is not here."""
@@ -97,9 +98,10 @@ class FileKeyStore:
                 ErrorCode.INVALID_INPUT, f"there is no key set {version}", hint="See them: terminal-agent keys list"
             )
         write_private(self._folder / "active", f"{version}\n")
+        self._active = version
         return KeySet(version, key_set.kcv, True)
 
-    def _active(self) -> int | None:
+    def _read_active(self) -> int | None:
         try:
             return int((self._folder / "active").read_text())
         except FileNotFoundError:
