@@ -196,3 +196,40 @@ def blank_card(uid: bytes) -> bytearray:
         start = trailer_of(sector) * BLOCK_SIZE
         image[start : start + BLOCK_SIZE] = TRANSPORT_TRAILER.encode()
     return image
+
+
+# The MIFARE application directory, version 1 (NXP AN10787): which application each of the sectors 1..15 belongs to.
+MAD_KEY_A = bytes.fromhex("A0A1A2A3A4A5")
+MAD_GENERAL_PURPOSE_BYTE = 0xC1
+"""Directory there (bit 7), several applications (bit 6), version 1."""
+MAD_BLOCKS = (1, 2)
+_MAD_CRC_PRESET, _MAD_CRC_POLYNOMIAL = 0xC7, 0x1D
+
+
+def mad_crc(content: bytes) -> int:
+    """CRC-8 over the info byte and the 15 application ids; the preset is AN10787's 0xE3 with its bits mirrored."""
+    crc = _MAD_CRC_PRESET
+    for byte in content:
+        crc ^= byte
+        for _ in range(8):
+            crc = (crc << 1 ^ _MAD_CRC_POLYNOMIAL if crc & 0x80 else crc << 1) & 0xFF
+    return crc
+
+
+def encode_mad(applications: dict[int, int], publisher_sector: int = 0) -> bytes:
+    """The 32 bytes of blocks 1 and 2: ``applications`` gives the 16-bit id of a sector (1..15), others are free (0)."""
+    if not set(applications) <= set(range(1, SECTOR_COUNT)):
+        raise ValueError("an application directory covers the sectors 1 to 15")
+    ids = [applications.get(sector, 0) for sector in range(1, SECTOR_COUNT)]
+    content = bytes([publisher_sector]) + b"".join(number.to_bytes(2, "little") for number in ids)
+    return bytes([mad_crc(content)]) + content
+
+
+def decode_mad(raw: bytes) -> dict[int, int]:
+    """The application id of every sector that has one. Raises ValueError for a wrong length or check sum."""
+    if len(raw) != len(MAD_BLOCKS) * BLOCK_SIZE:
+        raise ValueError(f"an application directory is 32 bytes, not {len(raw)}")
+    if mad_crc(raw[1:]) != raw[0]:
+        raise ValueError("the check sum of the application directory is wrong")
+    ids = {sector: int.from_bytes(raw[2 * sector : 2 * sector + 2], "little") for sector in range(1, SECTOR_COUNT)}
+    return {sector: number for sector, number in ids.items() if number}

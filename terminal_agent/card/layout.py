@@ -20,7 +20,7 @@ from datetime import UTC, datetime, timedelta
 from enum import IntEnum, IntFlag
 from hashlib import sha256
 
-from drivers.mifare_classic import BLOCK_SIZE, AccessBits, data_blocks
+from drivers.mifare_classic import BLOCK_SIZE, AccessBits, data_blocks, encode_mad
 from terminal_agent.card.card_number import is_card_number
 from terminal_agent.card.keys import aes_decrypt_block, aes_encrypt_block
 
@@ -33,6 +33,10 @@ HISTORY_BLOCKS = tuple(block for sector in HISTORY_SECTORS for block in data_blo
 
 ISSUED_ACCESS = AccessBits((0b100, 0b100, 0b100, 0b011))
 """Data: read with key A or B, write with B. Trailer: keys and access bits written with B alone."""
+
+APPLICATION_ID = 0x4C59
+"""What an application directory (on request) calls our sectors; not registered with NXP."""
+DIRECTORY = encode_mad(dict.fromkeys((LIVE_SECTOR, *HISTORY_SECTORS), APPLICATION_ID))
 
 IDENTITY_TAG = b"LID1"
 STATE_TAG = b"LST1"

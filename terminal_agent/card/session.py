@@ -134,8 +134,13 @@ class CardSession:
 
 def opens_with_transport_key(connection: ClassicConnection, block: int) -> bool:
     """Whether the maker's delivery key opens the sector of ``block``; it stays open then."""
+    return opens_with(connection, block, TRANSPORT_KEY)
+
+
+def opens_with(connection: ClassicConnection, block: int, key_a: bytes) -> bool:
+    """Whether this key A opens the sector of ``block``; it stays open then."""
     try:
-        connection.authenticate(block, KeyType.A, TRANSPORT_KEY)
+        connection.authenticate(block, KeyType.A, key_a)
     except AuthenticationFailed:
         return False
     return True

@@ -8,10 +8,12 @@ from drivers.base import ClassicConnection
 from drivers.errors import AuthenticationFailed, CardRemoved, DriverError, ReaderError
 from drivers.mifare_classic import (
     BLOCK_SIZE,
+    MAD_KEY_A,
     SECTOR_COUNT,
     TRANSPORT_KEY,
     TRANSPORT_TRAILER,
     KeyType,
+    SectorTrailer,
     data_blocks,
     trailer_of,
 )
@@ -28,8 +30,8 @@ from terminal_agent.card.layout import (
     decode_state,
 )
 from terminal_agent.card.problems import data_corrupt
-from terminal_agent.card.session import CardSession, opens_with_transport_key
-from terminal_agent.desk.issue import issued_trailer, verify_trailer, write_verified
+from terminal_agent.card.session import CardSession, opens_with, opens_with_transport_key
+from terminal_agent.desk.issue import directory_blocks, issued_trailer, verify_trailer, write_verified
 from terminal_agent.errors import AgentError
 from terminal_agent.journal.intents import IntentState
 from terminal_agent.journal.knowledge import KnownCard
@@ -95,11 +97,12 @@ def verify(terminal: Terminal, connection: ClassicConnection) -> dict[str, Any]:
     known = terminal.journal.knowledge.card_by_uid(connection.uid.hex())
     session = CardSession.open(connection, terminal.keys, known=known is not None and known.status == "active")
     keys = session.keys
+    mad = opens_with(connection, trailer_of(0), MAD_KEY_A)
     blocks: dict[int, bytes] = {}
     findings: list[dict[str, Any]] = []
     for sector in range(SECTOR_COUNT):
-        findings += _check_sector(connection, keys, sector, blocks)
-    findings += _check_content(keys, blocks)
+        findings += _check_sector(connection, issued_trailer(keys, sector, mad=mad), sector, blocks)
+    findings += _check_content(keys, blocks, mad=mad)
     return {
         "ok": not findings,
         "findings": findings,
@@ -114,13 +117,13 @@ def _finding(block: int, problem: str) -> dict[str, Any]:
 
 
 def _check_sector(
-    connection: ClassicConnection, keys: CardKeys, sector: int, blocks: dict[int, bytes]
+    connection: ClassicConnection, expected: SectorTrailer, sector: int, blocks: dict[int, bytes]
 ) -> list[dict[str, Any]]:
     trailer = trailer_of(sector)
     if opens_with_transport_key(connection, trailer):
         return [_finding(trailer, "still opens with the maker's key")]
     try:
-        verify_trailer(connection, sector, issued_trailer(keys, sector))
+        verify_trailer(connection, sector, expected)
         for block in range(sector * 4, sector * 4 + 4):
             blocks[block] = connection.read_block(block)
     except (CardRemoved, ReaderError):
@@ -132,7 +135,7 @@ def _check_sector(
     return []
 
 
-def _check_content(keys: CardKeys, blocks: dict[int, bytes]) -> list[dict[str, Any]]:
+def _check_content(keys: CardKeys, blocks: dict[int, bytes], *, mad: bool) -> list[dict[str, Any]]:
     findings = []
     newest = -1
     for block in (IDENTITY_BLOCK, *STATE_BLOCKS):
@@ -151,8 +154,11 @@ def _check_content(keys: CardKeys, blocks: dict[int, bytes]) -> list[dict[str, A
                 decode_history(keys.history_key, blocks[block], block, max(newest, 0))
             except SealBroken as error:
                 findings.append(_finding(block, f"history: {error}"))
+    empty = dict.fromkeys(FREE_BLOCKS, bytes(BLOCK_SIZE)) | (directory_blocks() if mad else {})
     return findings + [
-        _finding(block, "holds data we did not write") for block in FREE_BLOCKS if any(blocks.get(block, b""))
+        _finding(block, "holds data we did not write")
+        for block, content in empty.items()
+        if blocks.get(block, content) != content
     ]
 
 

@@ -13,6 +13,9 @@ from drivers.base import ClassicConnection
 from drivers.errors import AuthenticationFailed, CardRemoved, DriverError, ReaderError
 from drivers.mifare_classic import (
     BLOCK_SIZE,
+    MAD_BLOCKS,
+    MAD_GENERAL_PURPOSE_BYTE,
+    MAD_KEY_A,
     SECTOR_COUNT,
     TRANSPORT_KEY,
     KeyType,
@@ -24,6 +27,7 @@ from terminal_agent import taps
 from terminal_agent.card.card_number import card_number
 from terminal_agent.card.keys import CardKeys
 from terminal_agent.card.layout import (
+    DIRECTORY,
     IDENTITY_BLOCK,
     ISSUED_ACCESS,
     LIVE_SECTOR,
@@ -51,11 +55,14 @@ ISSUE_ORDER = [*(s for s in range(SECTOR_COUNT) if s != LIVE_SECTOR), LIVE_SECTO
 
 @dataclass(frozen=True)
 class IssueRequest:
-    """Who the card is for; all may be unknown. ``phone`` in any spelling, ``card_no`` where cards are pre-printed."""
+    """Who the card is for; all may be unknown. ``phone`` in any spelling.
+
+    ``mad`` writes an application directory, so that other systems' tools can list the card; its key is public."""
 
     phone: str | None = None
     name: str | None = None
     tier: str | None = None
+    mad: bool = False
 
     def __post_init__(self) -> None:
         for value, what in ((self.name, "name"), (self.tier, "tier")):
@@ -79,7 +86,7 @@ def issue(terminal: Terminal, connection: ClassicConnection, request: IssueReque
     keys = terminal.keys.card_keys(version, connection.uid)
     state = _state_if_encoded(connection, keys)
     if state is None:
-        _encode(connection, keys, contents(keys, intent, terminal))
+        _encode(connection, keys, contents(keys, intent, terminal), mad=intent.history["mad"])
         state = FIRST_STATES[-1]
     taps.record_issue(terminal, intent, state)
     return {
@@ -174,7 +181,12 @@ def _new_intent(terminal: Terminal, uid: str, request: IssueRequest) -> Intent:
         before=None,
         after=FIRST_STATES[-1].to_json(),
         events=tuple(events),
-        history={"kind": HistoryKind.ISSUE.value, "key_set_version": version, "member": _member_data(member)},
+        history={
+            "kind": HistoryKind.ISSUE.value,
+            "key_set_version": version,
+            "member": _member_data(member),
+            "mad": request.mad,
+        },
     )
 
 
@@ -195,6 +207,8 @@ def contents(keys: CardKeys, intent: Intent, terminal: Terminal) -> dict[int, by
     """Every data block of a freshly issued card by number; free blocks are zeros."""
     blocks = {block: bytes(BLOCK_SIZE) for sector in range(SECTOR_COUNT) for block in data_blocks(sector)}
     identity = Identity(keys.version, terminal.programme_code, intent.card_no)
+    if intent.history["mad"]:
+        blocks |= directory_blocks()
     blocks[IDENTITY_BLOCK] = encode_identity(keys.identity_key, identity)
     for state in FIRST_STATES:
         blocks[state.block] = encode_state(keys.state_key, state)
@@ -205,15 +219,23 @@ def contents(keys: CardKeys, intent: Intent, terminal: Terminal) -> dict[int, by
     return blocks
 
 
-def issued_trailer(keys: CardKeys, sector: int) -> SectorTrailer:
-    """The trailer of an issued card's sector."""
+def directory_blocks() -> dict[int, bytes]:
+    """The two blocks of the application directory."""
+    return {block: DIRECTORY[n * BLOCK_SIZE : (n + 1) * BLOCK_SIZE] for n, block in enumerate(MAD_BLOCKS)}
+
+
+def issued_trailer(keys: CardKeys, sector: int, *, mad: bool = False) -> SectorTrailer:
+    """The trailer of an issued card's sector; with an application directory sector 0 has the public key A."""
+    if mad and sector == 0:
+        key_b = keys.sector_key(sector, KeyType.B)
+        return SectorTrailer(MAD_KEY_A, ISSUED_ACCESS, key_b, MAD_GENERAL_PURPOSE_BYTE)
     key_a, key_b = (keys.sector_key(sector, key_type) for key_type in (KeyType.A, KeyType.B))
     return SectorTrailer(key_a, ISSUED_ACCESS, key_b)
 
 
-def _encode(connection: ClassicConnection, keys: CardKeys, blocks: dict[int, bytes]) -> None:
+def _encode(connection: ClassicConnection, keys: CardKeys, blocks: dict[int, bytes], *, mad: bool) -> None:
     for sector in ISSUE_ORDER:
-        trailer = issued_trailer(keys, sector)
+        trailer = issued_trailer(keys, sector, mad=mad)
         try:
             _encode_sector(connection, sector, trailer, blocks)
         except (CardRemoved, ReaderError):
@@ -257,7 +279,7 @@ def verify_trailer(connection: ClassicConnection, sector: int, trailer: SectorTr
     """Both keys open the sector and the access bits are as written; keys cannot be read back."""
     block = trailer_of(sector)
     connection.authenticate(block, KeyType.A, trailer.key_a)
-    if connection.read_block(block)[6:9] != trailer.access.encode():
+    if connection.read_block(block)[6:10] != trailer.encode()[6:10]:
         raise data_corrupt(f"the access bits of sector {sector} are not what was written")
     if not trailer.access.key_b_is_readable:
         connection.authenticate(block, KeyType.B, trailer.key_b)

@@ -46,7 +46,7 @@ def reader_url(agent: Agent, params: Params) -> str:
 
 
 def card_issue(agent: Agent, params: Params, talk: Talk) -> Any:
-    request = IssueRequest(params.get("phone"), params.get("name"), params.get("tier"))
+    request = IssueRequest(params.get("phone"), params.get("name"), params.get("tier"), bool(params.get("mad")))
     terminal = agent.terminal
     answer = _with_card(agent, params, talk, lambda connection: issue(terminal, connection, request))
     agent.sync.wake()

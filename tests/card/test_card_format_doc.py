@@ -110,3 +110,8 @@ def test_the_ring_of_the_page_is_ours() -> None:
     row = next(line for line in PAGE.splitlines() if "history ring, places" in line)
     blocks = tuple(int(number) for number in re.findall(r"\d+", row.split("|")[1]))
     assert blocks == layout.HISTORY_BLOCKS == tuple(independent_reader.RING)
+
+
+def test_the_page_gives_the_directory_s_block() -> None:
+    assert layout.DIRECTORY[:16].hex(" ").upper() in PAGE
+    assert not any(layout.DIRECTORY[16:])

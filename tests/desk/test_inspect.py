@@ -9,10 +9,20 @@ from typing import Any
 import pytest
 
 from drivers.errors import CardRemoved, ReaderLost
-from drivers.mifare_classic import BLOCK_SIZE, TRANSPORT_TRAILER, is_trailer, trailer_of
+from drivers.mifare_classic import (
+    BLOCK_SIZE,
+    MAD_KEY_A,
+    TRANSPORT_TRAILER,
+    KeyType,
+    decode_mad,
+    is_trailer,
+    trailer_of,
+)
 from drivers.simulator import Fault, MemoryImage, Torn
+from terminal_agent.card.layout import DIRECTORY
 from terminal_agent.contract import EventType
 from terminal_agent.desk import inspect
+from terminal_agent.desk.issue import IssueRequest, issue
 from terminal_agent.errors import AgentError, ErrorCode
 from tests.desk.test_issue import every_fault, uid_of_try
 from tests.workbench import (
@@ -338,3 +348,26 @@ def test_show_names_a_clone_of_a_card_seen_here(bench: Workbench, tmp_path: Path
     shop.purchase(clone, "S-1", 20_000)
     shop.close()
     assert show(bench, clone)["problem"] == "card_rolled_back"
+
+
+def test_a_card_with_an_application_directory_is_found_by_others_and_verifies(bench: Workbench) -> None:
+    card = blank()
+    with lay(card) as connection:
+        issue(bench.terminal, connection, IssueRequest(mad=True))
+    with lay(card) as anybody:
+        anybody.authenticate(1, KeyType.A, MAD_KEY_A)
+        assert anybody.read_block(3)[9] == 0xC1
+        listed = decode_mad(anybody.read_block(1) + anybody.read_block(2))
+    assert set(listed) == {1, 2, 3, 4, 5, 6}
+    assert verify(bench, card)["ok"]
+    assert bench.purchase(card, "R-1", 50_000)["points_after"] == 5
+    flip(card, 1)
+    assert [finding["block"] for finding in verify(bench, card)["findings"]] == [1]
+    wipe(bench, card)
+    assert bytes(card.content) == bytes(blank().content)
+
+
+def test_a_directory_nobody_asked_for_is_found(bench: Workbench) -> None:
+    card = bench.issue()
+    card.content[16:48] = DIRECTORY
+    assert [finding["block"] for finding in verify(bench, card)["findings"]] == [1]

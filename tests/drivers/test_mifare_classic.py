@@ -16,6 +16,9 @@ from drivers.mifare_classic import (
     SectorTrailer,
     blank_card,
     data_blocks,
+    decode_mad,
+    encode_mad,
+    mad_crc,
     manufacturer_block,
     sector_of,
     trailer_of,
@@ -107,3 +110,28 @@ def test_block_0_is_no_data_block_and_blocks_end_at_63() -> None:
     assert (data_blocks(0), data_blocks(1), sector_of(63)) == ([1, 2], [4, 5, 6], 15)
     with pytest.raises(ValueError, match="64"):
         sector_of(64)
+
+
+def test_the_check_sum_of_an_application_directory_is_the_one_of_the_application_note() -> None:
+    content = bytes.fromhex("01 0108 0108 0108 0000 0000 0000 0400 0310 0310 0210 0210 0000 0000 0000 1130")
+    assert mad_crc(content) == 0x89
+    assert decode_mad(bytes([0x89]) + content)[7] == 0x0004
+
+
+@given(st.dictionaries(st.integers(1, 15), st.integers(1, 0xFFFF)))
+def test_an_application_directory_reads_as_it_was_written(applications: dict[int, int]) -> None:
+    assert decode_mad(encode_mad(applications)) == applications
+
+
+@given(st.integers(0, 255))
+def test_a_flipped_bit_breaks_an_application_directory(bit: int) -> None:
+    raw = bytearray(encode_mad({1: 0x4C59}))
+    raw[bit // 8] ^= 1 << bit % 8
+    with pytest.raises(ValueError, match="check sum"):
+        decode_mad(bytes(raw))
+
+
+@pytest.mark.parametrize("sector", [0, 16])
+def test_an_application_directory_covers_the_sectors_1_to_15(sector: int) -> None:
+    with pytest.raises(ValueError, match="1 to 15"):
+        encode_mad({sector: 1})
