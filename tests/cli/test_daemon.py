@@ -50,6 +50,9 @@ def test_a_torn_sale_is_settled_when_the_same_card_comes_back(
 ) -> None:
     torn_purchase(pcsc_shop, virtual_reader, image, outcome)
     assert pcsc_shop.done("queue", "list")["in_doubt"] == 1
+    listed = pcsc_shop.done("queue", "list", "--state", "in_doubt")
+    assert listed["events"] == []
+    assert [row["receipt_no"] for row in listed["checkouts_in_doubt"]] == ["7"]
     virtual_reader.insert(VirtualCard(image))
     settled = pcsc_shop.done("purchase", "250000", "--receipt", "7")
     assert (settled["points_after"], settled["state"]) == (25, "done")
