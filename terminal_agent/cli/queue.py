@@ -12,6 +12,7 @@ from terminal_agent.cli.output import AgentCommand, AgentGroup, emit
 from terminal_agent.errors import ExitCode
 
 WIDTH_OF_A_PIPE = 160
+STATES = ["pending", "in_doubt", "quarantined", "acknowledged"]
 
 
 @click.group(cls=AgentGroup)
@@ -20,9 +21,7 @@ def queue() -> None:
 
 
 @queue.command("list")
-@click.option(
-    "--state", type=click.Choice(["pending", "quarantined", "acknowledged"]), help="only events in this state"
-)
+@click.option("--state", type=click.Choice(STATES), help="only what is in this state")
 def queue_list(state: str | None) -> None:
     """List the events that the CRM has not acknowledged.
 

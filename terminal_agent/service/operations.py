@@ -15,6 +15,7 @@ from terminal_agent.desk import inspect
 from terminal_agent.desk.issue import IssueRequest, issue
 from terminal_agent.errors import AgentError, ErrorCode
 from terminal_agent.journal.events import OutboxState
+from terminal_agent.journal.intents import CheckoutState
 from terminal_agent.ports import rfc3339
 from terminal_agent.service.agent import Agent
 from terminal_agent.service.key_store import parse_key
@@ -80,8 +81,10 @@ def purchase_by_tap(agent: Agent, params: Params, talk: Talk) -> Any:
 
 
 def queue_list(agent: Agent, params: Params, talk: Talk) -> Any:
-    state = OutboxState(params["state"]) if params.get("state") else None
-    events = agent.journal.events.entries(state, MAX_QUEUE_ROWS)
+    wanted = params.get("state")
+    state = OutboxState(wanted) if wanted and wanted != CheckoutState.IN_DOUBT else None
+    # A sale in doubt has no event yet: it is listed by its checkout.
+    events = [] if wanted == CheckoutState.IN_DOUBT else agent.journal.events.entries(state, MAX_QUEUE_ROWS)
     in_doubt = [
         {"checkout_id": c.checkout_id, "receipt_no": c.receipt_no, "card_no": c.card_no, "since": c.created_at}
         for c in agent.journal.checkouts.in_doubt()
