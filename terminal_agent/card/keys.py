@@ -5,6 +5,7 @@ Source: NXP AN10922 rev 2.2 section 2.2 (AES-128), whose vectors the tests repea
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol
@@ -47,9 +48,17 @@ def diversify_aes128(master_key: bytes, diversification_input: bytes) -> bytes:
 
     Not plain CMAC: the input is always padded to two blocks, also where one would do.
     """
+    return _diversify(_block_cipher(master_key), diversification_input)
+
+
+def _block_cipher(key: bytes) -> Callable[[bytes], bytes]:
+    """AES-128 of one block after the other, each by itself."""
+    return Cipher(algorithms.AES(key), modes.ECB()).encryptor().update  # noqa: S305 - single blocks, no mode
+
+
+def _diversify(encrypt: Callable[[bytes], bytes], diversification_input: bytes) -> bytes:
     if not 1 <= len(diversification_input) <= MAX_DIVERSIFICATION_INPUT:
         raise ValueError("the diversification input is 1 to 31 bytes")
-    encrypt = Cipher(algorithms.AES(master_key), modes.ECB()).encryptor().update  # noqa: S305 - three single blocks
     k1 = _double(encrypt(bytes(AES_BLOCK)))
     message = b"\x01" + diversification_input
     padded = message if len(message) == 2 * AES_BLOCK else (message + b"\x80").ljust(2 * AES_BLOCK, b"\0")
@@ -73,8 +82,12 @@ class CardKeys:
     uid: bytes
     _master_key: bytes = field(repr=False)
 
+    @cached_property
+    def _encrypt(self) -> Callable[[bytes], bytes]:
+        return _block_cipher(self._master_key)
+
     def _diversify(self, label: bytes) -> bytes:
-        return diversify_aes128(self._master_key, bytes([len(self.uid)]) + self.uid + SYSTEM_LABEL + label)
+        return _diversify(self._encrypt, bytes([len(self.uid)]) + self.uid + SYSTEM_LABEL + label)
 
     def sector_key(self, sector: int, key_type: KeyType) -> bytes:
         """The 6-byte Crypto1 key of a sector: the first 6 of the 16 bytes derived for it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from terminal_agent.club.policy import Policy, default_policy, parse_policy
@@ -137,14 +138,10 @@ class Knowledge:
     def policy(self) -> Policy:
         """The newest policy in our currency that is in force, of two with one moment the last; else the default."""
         now = self._clock.now()
-        policies = [
-            parse_policy(json.loads(r["document"]))
-            for r in self._database.query("SELECT document FROM policies ORDER BY rowid DESC")
-        ]
+        rows = self._database.query("SELECT document FROM policies ORDER BY rowid DESC")
+        policies = [_policy_in(row["document"]) for row in rows]
         in_force = [policy for policy in policies if policy.valid_from <= now and policy.currency == self._currency]
-        return max(in_force, key=lambda policy: policy.valid_from, default=None) or parse_policy(
-            default_policy(self._currency)
-        )
+        return max(in_force, key=lambda policy: policy.valid_from, default=None) or _default_policy(self._currency)
 
     def remember_policy(self, version: str, document: dict[str, Any]) -> None:
         """Keep a policy. Raises PolicyInvalid for a document that cannot be used."""
@@ -156,6 +153,17 @@ class Knowledge:
             rfc3339(policy.valid_from),
             json.dumps(document),
         )
+
+
+@lru_cache(maxsize=32)
+def _policy_in(document: str) -> Policy:
+    """A stored policy; every tap asks for all of them, and they are frozen."""
+    return parse_policy(json.loads(document))
+
+
+@lru_cache
+def _default_policy(currency: str) -> Policy:
+    return parse_policy(default_policy(currency))
 
 
 def _card(row: Any) -> KnownCard:

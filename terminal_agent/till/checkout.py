@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -258,7 +258,7 @@ def _result(
         "points_after": after.balance,
         "sequence": after.sequence,
         "offers": [],
-        "explanation": [asdict(reason) for reason in outcome.reasons],
+        "explanation": [dict(vars(reason)) for reason in outcome.reasons],
         "online": online,
         "replayed": False,
     }
@@ -279,7 +279,7 @@ def _event(
             "amount": request.amount,
             "currency": terminal.currency,
             "receipt_no": request.receipt_no,
-            "lines": [asdict(line) for line in request.lines],
+            "lines": [dict(vars(line)) for line in request.lines],
         },
         "points": {"earned": outcome.earned, "redeemed": outcome.redeemed, "offers": []},
         "policy_version": policy.version,
