@@ -44,3 +44,9 @@ def virtual_reader(shared_virtual_reader: VirtualReader) -> VirtualReader:
     shared_virtual_reader.remove()
     shared_virtual_reader.use(ACS)
     return shared_virtual_reader
+
+
+@pytest.fixture(scope="session")
+def httpserver_listen_address() -> tuple[str, int]:
+    """A number, not a name: a bare machine may not know who localhost is."""
+    return ("127.0.0.1", 0)
