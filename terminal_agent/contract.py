@@ -59,9 +59,12 @@ class FeedKind(StrEnum):
     SETTINGS = "settings"
 
 
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
 def canonical_json(document: Any) -> bytes:
     """The one way we write JSON that is hashed or signed: sorted keys, no spaces, UTF-8."""
-    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    return _CANONICAL.encode(document).encode()
 
 
 def fingerprint(body: bytes) -> str:

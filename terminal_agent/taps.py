@@ -16,7 +16,7 @@ from terminal_agent.contract import EventType, subject_of
 from terminal_agent.errors import AgentError
 from terminal_agent.journal import Journal
 from terminal_agent.journal.events import NewEvent
-from terminal_agent.journal.intents import CheckoutState, Intent, IntentState
+from terminal_agent.journal.intents import Checkout, CheckoutState, Intent, IntentState
 from terminal_agent.journal.knowledge import KnownCard, Member
 from terminal_agent.ports import Clock, Ids, rfc3339
 
@@ -51,6 +51,8 @@ class PresentedCard:
     state: CardState
     known: KnownCard | None
     torn: bool
+    sequence_seen: int = -1
+    """The highest sequence this shop knows the card had; a card that holds less was rolled back."""
 
     @property
     def card_no(self) -> str:
@@ -67,8 +69,11 @@ def present(terminal: Terminal, connection: ClassicConnection) -> PresentedCard:
         raise not_our_card()
     if live.newest is None:
         raise data_corrupt("neither of its two states can be read")
-    known = knowledge.card(live.identity.card_no)
-    return PresentedCard(session, live.identity, live.newest, known, live.torn)
+    known = known_uid
+    if known is None or known.card_no != live.identity.card_no:
+        known = knowledge.card(live.identity.card_no)
+    seen = known.state["sequence"] if known else -1
+    return PresentedCard(session, live.identity, live.newest, known, live.torn, seen)
 
 
 def refuse_unusable(terminal: Terminal, card: PresentedCard) -> None:
@@ -76,12 +81,9 @@ def refuse_unusable(terminal: Terminal, card: PresentedCard) -> None:
     reason = terminal.journal.knowledge.block_reason(card.card_no)
     if reason is not None:
         raise card_blocked(reason)
-    seen = [intent.before["sequence"] for intent in terminal.journal.intents.of_card(card.card_no) if intent.before]
-    if card.known is not None:
-        seen.append(card.known.state["sequence"])
-    if seen and max(seen) > card.state.sequence or is_another_copy(card):
-        _report_rollback(terminal, card, max(seen))
-        raise card_rolled_back(max(seen), card.state.sequence)
+    if card.sequence_seen > card.state.sequence or is_another_copy(card):
+        _report_rollback(terminal, card, card.sequence_seen)
+        raise card_rolled_back(card.sequence_seen, card.state.sequence)
 
 
 def is_another_copy(card: PresentedCard) -> bool:
@@ -129,10 +131,13 @@ def card_data(card_no: str, before: CardState | None, after: CardState) -> dict[
 
 def settle(terminal: Terminal, card: PresentedCard) -> PresentedCard:
     """Bring every open intent of this card to its end, then say what the card holds now."""
-    for intent in terminal.journal.intents.of_card(card.card_no):
-        card = _settle_one(terminal, card, intent)
-    for intent in terminal.journal.intents.of_card(card.card_no, IntentState.CLOSED):
-        _report_closed(terminal, card, intent)
+    unsettled = terminal.journal.intents.unsettled(card.card_no)
+    for state, intent in unsettled:
+        if state is IntentState.OPEN:
+            card = _settle_one(terminal, card, intent)
+    for state, intent in unsettled:
+        if state is IntentState.CLOSED:
+            _report_closed(terminal, card, intent)
     return card
 
 
@@ -144,7 +149,7 @@ def _settle_one(terminal: Terminal, card: PresentedCard, intent: Intent) -> Pres
         return replace(card, known=known)
     verdict = tap.judge(CardState.from_json(intent.before), after, card.state)
     if verdict is tap.Settlement.ROLLED_BACK:
-        return card  # refuse_unusable names it
+        return replace(card, sequence_seen=max(card.sequence_seen, intent.before["sequence"]))
     if verdict is tap.Settlement.MOVED_ON:
         if intent.checkout_id:
             close(terminal, intent.checkout_id)
@@ -157,15 +162,16 @@ def _settle_one(terminal: Terminal, card: PresentedCard, intent: Intent) -> Pres
     return replace(card, state=after)
 
 
-def finish(terminal: Terminal, card: PresentedCard, intent: Intent) -> None:
-    """The write landed: outcome, events and the newest state seen, in one commit."""
+def finish(terminal: Terminal, card: PresentedCard, intent: Intent, checkout: Checkout | None = None) -> None:
+    """The write landed: outcome, events and the newest state seen, in one commit. ``checkout`` saves looking it up."""
     journal = terminal.journal
     with journal.transaction():
         journal.intents.settle(intent.intent_id, IntentState.LANDED)
         for event in intent.events:
             journal.events.append(event)
         remember_state(terminal, card, CardState.from_json(intent.after))
-        checkout = journal.checkouts.by_id(intent.checkout_id) if intent.checkout_id else None
+        if checkout is None and intent.checkout_id is not None:
+            checkout = journal.checkouts.by_id(intent.checkout_id)
         if checkout is not None:
             result = {**checkout.result, "state": CheckoutState.DONE.value}
             journal.checkouts.finish(checkout.checkout_id, CheckoutState.DONE, result)

@@ -73,7 +73,8 @@ def _problem(terminal: Terminal, card: PresentedCard) -> str | None:
         return "card_blocked"
     if card.known and card.known.state["sequence"] > card.state.sequence or is_another_copy(card):
         return "card_rolled_back"
-    if any(intent.checkout_id for intent in terminal.journal.intents.of_card(card.card_no)):
+    unsettled = terminal.journal.intents.unsettled(card.card_no)
+    if any(state is IntentState.OPEN and intent.checkout_id for state, intent in unsettled):
         return "in_doubt"
     return "torn_write" if card.torn else None
 

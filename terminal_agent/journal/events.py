@@ -137,7 +137,7 @@ class Events:
         be booked in any order.
         """
         rows = self._database.query(
-            f"{_ENTRY} WHERE o.state = 'pending' AND o.position > ? "
+            f"{_ENTRY} WHERE o.state = 'pending' AND o.state <> 'acknowledged' AND o.position > ? "
             "AND NOT EXISTS (SELECT 1 FROM outbox q WHERE q.state = 'quarantined' "
             "AND q.redeems = 1 AND q.card_no = o.card_no AND q.position < o.position "
             "AND (o.redeems = 1 OR e.type <> ?)) ORDER BY o.position LIMIT ?",
@@ -169,7 +169,9 @@ class Events:
         ]
 
     def count(self, state: OutboxState) -> int:
-        row = self._database.one("SELECT count(*) AS n FROM outbox WHERE state = ?", state.value)
+        """How many events are in this state; counting what waits reads nothing of what is acknowledged."""
+        waiting = "" if state is OutboxState.ACKNOWLEDGED else "AND state <> 'acknowledged'"  # names the partial index
+        row = self._database.one(f"SELECT count(*) AS n FROM outbox WHERE state = ? {waiting}", state.value)
         return int(row["n"]) if row else 0
 
     def oldest_pending_age_s(self) -> float | None:

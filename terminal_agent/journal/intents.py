@@ -92,14 +92,12 @@ class Intents:
             intent_id,
         )
 
-    def of_card(self, card_no: str, state: IntentState = IntentState.OPEN) -> list[Intent]:
-        """A card's intents in one state, oldest first. The SQL names the state, so that its partial index is used."""
-        return [
-            _intent(r)
-            for r in self._database.query(
-                f"SELECT * FROM intents WHERE card_no = ? AND state = '{state.value}' ORDER BY rowid", card_no
-            )
-        ]
+    def unsettled(self, card_no: str) -> list[tuple[IntentState, Intent]]:
+        """A card's open and closed intents, oldest first."""
+        rows = self._database.query(
+            "SELECT * FROM intents WHERE card_no = ? AND state IN ('open', 'closed') ORDER BY rowid", card_no
+        )
+        return [(IntentState(row["state"]), _intent(row)) for row in rows]
 
     def of_uid(self, uid: str, kind: str) -> list[Intent]:
         """Open intents of one kind for a card that may not carry its number yet."""

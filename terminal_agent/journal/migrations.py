@@ -33,7 +33,7 @@ _FIRST_TAP = (
         before TEXT, after TEXT NOT NULL, document TEXT NOT NULL, created_at TEXT NOT NULL,
         state TEXT NOT NULL CHECK (state IN ('open', 'landed', 'not_landed', 'closed')), settled_at TEXT) STRICT""",
     "CREATE INDEX intents_open ON intents (card_no) WHERE state = 'open'",
-    "CREATE INDEX intents_closed ON intents (card_no) WHERE state = 'closed'",
+    "CREATE INDEX intents_unsettled ON intents (card_no) WHERE state IN ('open', 'closed')",
     """CREATE TABLE checkouts (
         checkout_id TEXT PRIMARY KEY, kind TEXT NOT NULL, receipt_no TEXT NOT NULL, amount INTEGER NOT NULL,
         currency TEXT NOT NULL, state TEXT NOT NULL CHECK (state IN ('in_doubt', 'done', 'closed')),

@@ -63,7 +63,14 @@ class PurchaseRequest:
 
 def recorded(terminal: Terminal, request: PurchaseRequest) -> dict[str, Any] | None:
     """The answer of a receipt that is finished, or None. Raises AgentError for the same receipt with another amount."""
-    checkout = terminal.journal.checkouts.by_receipt(taps.PURCHASE, request.receipt_no)
+    return _answer_of(_checkout_of(terminal, request), request)
+
+
+def _checkout_of(terminal: Terminal, request: PurchaseRequest) -> Checkout | None:
+    return terminal.journal.checkouts.by_receipt(taps.PURCHASE, request.receipt_no)
+
+
+def _answer_of(checkout: Checkout | None, request: PurchaseRequest) -> dict[str, Any] | None:
     if checkout is None:
         return None
     if checkout.amount != request.amount:
@@ -88,11 +95,11 @@ def purchase(
         card = taps.settle(terminal, taps.present(terminal, connection))
     except tap.InDoubt as doubt:
         raise _still_in_doubt(terminal, request, doubt) from doubt
-    answered = recorded(terminal, request)
+    pending = _checkout_of(terminal, request)
+    answered = _answer_of(pending, request)
     if answered is not None:
         return answered
     taps.refuse_unusable(terminal, card)
-    pending = terminal.journal.checkouts.by_receipt(taps.PURCHASE, request.receipt_no)
     if pending is not None:
         raise _wrong_card_for(pending)
     return _carry_out(terminal, card, request, confirm)
@@ -166,7 +173,7 @@ def _commit(
 
     after = CardState.from_json(intent.after)
     try:
-        tap.commit(card.session, after, begin, lambda: taps.finish(terminal, card, intent))
+        tap.commit(card.session, after, begin, lambda: taps.finish(terminal, card, intent, checkout))
     except tap.InDoubt as doubt:
         raise taps.in_doubt_error(_problem(doubt), result) from doubt
     tap.write_history(card.session, taps.history_entry(terminal, intent))
@@ -182,17 +189,21 @@ def _evaluate(
 ) -> Outcome:
     """The card's own balance counts; online never more than the CRM's."""
     balance = card.state.balance + adjusted
-    day_ago = rfc3339(terminal.clock.now() - timedelta(days=1))
     account = Account(
         balance=balance if crm_balance is None else min(balance, crm_balance),
         redeemed_offline=card.state.redeemed_offline,
-        terminal_redeemed_offline_today=terminal.journal.checkouts.redeemed_offline_since(day_ago),
+        terminal_redeemed_offline_today=_redeemed_offline_today(terminal) if request.redeem else 0,
         online=crm_balance is not None,
     )
     try:
         return evaluate(policy, account, request.amount, request.redeem)
     except RedemptionRefused as refused:
         raise _refusal(refused) from refused
+
+
+def _redeemed_offline_today(terminal: Terminal) -> int:
+    day_ago = rfc3339(terminal.clock.now() - timedelta(days=1))
+    return terminal.journal.checkouts.redeemed_offline_since(day_ago)
 
 
 _REFUSALS = {
@@ -304,7 +315,7 @@ def _problem(doubt: tap.InDoubt) -> AgentError:
 
 def _still_in_doubt(terminal: Terminal, request: PurchaseRequest, doubt: tap.InDoubt) -> AgentError:
     """Settling failed again: the answer is in doubt if it was this receipt's own write, else the card's problem."""
-    checkout = terminal.journal.checkouts.by_receipt(taps.PURCHASE, request.receipt_no)
+    checkout = _checkout_of(terminal, request)
     problem = _problem(doubt)
     return problem if checkout is None else taps.in_doubt_error(problem, checkout.result)
 
