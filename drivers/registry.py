@@ -18,7 +18,9 @@ def open_reader(url: str) -> Reader:
     """
     scheme, colon, rest = url.partition(":")
     if not colon or scheme not in SCHEMES:
-        raise NoReader(f"{url!r} is not a reader URL; it starts with one of: " + ", ".join(f"{s}:" for s in SCHEMES))
+        problem = NoReader(f"{url!r} is not a reader URL")
+        problem.hint = "Use pcsc:, pcsc:PART-OF-NAME, sim:FILE.mfd or sim:DIR/"
+        raise problem
     if scheme == "sim":
         from drivers.simulator import SimulatedReader
 

@@ -261,6 +261,10 @@ class SimulatedReader(Reader):
 
     def connect(self) -> ClassicConnection:
         path = self._next_card() if self._feeds else self._path
+        if path.is_dir():
+            problem = NoReader(f"{path} is a folder, not a card")
+            problem.hint = f"For a new card each time write sim:{path}/"
+            raise problem
         _create_blank(path)
         size = path.stat().st_size
         if size != CARD_SIZE:

@@ -250,6 +250,7 @@ def close(terminal: Terminal, checkout_id: str) -> dict[str, Any] | None:
         **checkout.result,
         "state": CheckoutState.CLOSED.value,
         "points_redeemed": 0,
+        "explanation": [reason for reason in checkout.result["explanation"] if reason["points"] >= 0],
         "points_after": checkout.result["points_before"] + checkout.result["points_adjusted"] + earned,
     }
     with journal.transaction():

@@ -65,13 +65,12 @@ def key_rejected() -> AgentError:
     )
 
 
-def data_corrupt(detail: str) -> AgentError:
+REPLACE_CARD = "Do not use it; replace the card, the points are safe at the CRM"
+
+
+def data_corrupt(detail: str, hint: str = REPLACE_CARD) -> AgentError:
     """Our card by its keys, with content we did not write."""
-    return AgentError(
-        ErrorCode.DATA_CORRUPT,
-        f"what is on this card is damaged or was edited: {detail}",
-        hint="Do not use it; replace the card, the points are safe at the CRM",
-    )
+    return AgentError(ErrorCode.DATA_CORRUPT, f"what is on this card is damaged or was edited: {detail}", hint=hint)
 
 
 def card_blocked(reason: str) -> AgentError:

@@ -137,10 +137,10 @@ def opens_with_transport_key(connection: ClassicConnection, block: int) -> bool:
     return opens_with(connection, block, TRANSPORT_KEY)
 
 
-def opens_with(connection: ClassicConnection, block: int, key_a: bytes) -> bool:
-    """Whether this key A opens the sector of ``block``; it stays open then."""
+def opens_with(connection: ClassicConnection, block: int, key: bytes, key_type: KeyType = KeyType.A) -> bool:
+    """Whether this key opens the sector of ``block``; it stays open then."""
     try:
-        connection.authenticate(block, KeyType.A, key_a)
+        connection.authenticate(block, key_type, key)
     except AuthenticationFailed:
         return False
     return True

@@ -67,4 +67,6 @@ def whole_number(text: str, what: str) -> int:
     digits = text.translate({ord(c): None for c in " _,،٬'"})
     if digits.isdecimal() and len(digits) <= 18:
         return int(digits)
+    if digits.isdecimal():
+        raise AgentError(ErrorCode.INVALID_INPUT, f"{what} is too large", hint="Check it for digits too many")
     raise AgentError(ErrorCode.INVALID_INPUT, f"{what} is a whole number, not {text!r}", hint="As in 250000 or ۲۵۰٬۰۰۰")

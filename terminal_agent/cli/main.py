@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 from pathlib import Path
@@ -81,7 +82,8 @@ def run(arguments: list[str]) -> int:
     except Exception as error:
         log.exception("terminal-agent met something unforeseen")
         what = f"something unforeseen happened: {type(error).__name__}"
-        print_error(AgentError(ErrorCode.INTERNAL, what, hint=REPORT_HINT), as_json=as_json)
+        with contextlib.suppress(OSError):  # stdout itself may be what failed
+            print_error(AgentError(ErrorCode.INTERNAL, what, hint=REPORT_HINT), as_json=as_json)
         return ExitCode.FAILURE
 
 

@@ -12,6 +12,18 @@ from terminal_agent.cli.backend import absolute_reader, call, set_up_logging
 from terminal_agent.cli.output import AgentCommand, AgentGroup, emit, say, state
 from terminal_agent.errors import AgentError, ErrorCode
 
+LONGEST_SECRET_LINE = 200
+CODE_FORM = "Put the one-time code on its first line"
+
+
+def _text(raw: bytes) -> str:
+    """What a file of ours holds is ASCII; anything else is refused without being shown."""
+    try:
+        return raw.decode("ascii")
+    except UnicodeDecodeError:
+        hint = "Check that it is the right file"
+        raise AgentError(ErrorCode.INVALID_INPUT, "the file is no text", hint=hint) from None
+
 
 @click.command(cls=AgentCommand)
 @click.option(
@@ -38,6 +50,8 @@ def init(
     from terminal_agent.service.settings import config_to_write
 
     set_up_logging()
+    if data_dir == Path():
+        raise AgentError(ErrorCode.INVALID_INPUT, "--data-dir names no folder of its own", hint="As in --data-dir shop")
     answer = initialise(
         config_to_write(state().config).absolute(),
         {
@@ -61,7 +75,9 @@ def init(
 
 @click.command(cls=AgentCommand)
 @click.option("--crm-url", required=True, metavar="URL", help="address of the CRM, without /v1")
-@click.option("--code-file", type=click.File(), required=True, help="file with the one-time code, - for standard input")
+@click.option(
+    "--code-file", type=click.File("rb"), required=True, help="file with the one-time code, - for standard input"
+)
 def enroll(crm_url: str, code_file: Any) -> None:
     """Join a CRM with a one-time code.
 
@@ -70,11 +86,9 @@ def enroll(crm_url: str, code_file: Any) -> None:
       terminal-agent enroll --crm-url https://crm.example --code-file code.txt
       terminal-agent enroll --crm-url http://127.0.0.1:8000 --code-file -
     """
-    code = code_file.readline(200).strip()
+    code = _text(code_file.readline(LONGEST_SECRET_LINE)).strip()
     if not code:
-        raise AgentError(
-            ErrorCode.INVALID_INPUT, "the code file is empty", hint="Put the one-time code on its first line"
-        )
+        raise AgentError(ErrorCode.INVALID_INPUT, "the code file is empty", hint=CODE_FORM)
     answer = call("enroll", crm_url=crm_url, code=code)
     emit(answer, f"Terminal {answer['terminal_id']} has joined the CRM at {answer['crm_url']}.")
 
@@ -110,7 +124,9 @@ def keys_generate(activate: bool) -> None:
 
 
 @keys.command("import")
-@click.option("--file", "file", type=click.File(), required=True, help="file with 32 hex digits, - for standard input")
+@click.option(
+    "--file", "file", type=click.File("rb"), required=True, help="file with 32 hex digits, - for standard input"
+)
 @click.option(
     "--version", type=click.IntRange(1, 255), metavar="N", help="version to keep it under [default: next free]"
 )
@@ -122,7 +138,9 @@ def keys_import(file: Any, version: int | None, activate: bool) -> None:
     Example:
       terminal-agent keys import --file club.key --version 1 --activate
     """
-    _tell(call("keys.import", key=file.read(200), version=version, activate=activate), "imported")
+    _tell(
+        call("keys.import", key=_text(file.read(LONGEST_SECRET_LINE)), version=version, activate=activate), "imported"
+    )
 
 
 @keys.command("activate")

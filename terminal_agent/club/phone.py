@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-import unicodedata
+
+from terminal_agent.club.text import fold_digits
 
 SHORTEST, LONGEST = 7, 15
 
@@ -17,7 +18,7 @@ def normalise_phone(text: str) -> str:
 
     Other countries keep their prefix as ``+…``. A normal form is its own normal form. Raises :class:`PhoneInvalid`.
     """
-    folded = "".join(str(unicodedata.digit(c)) if c.isdigit() else c for c in text.strip())
+    folded = fold_digits(text.strip())
     if re.search(r"[^\d+()\s./-]", folded):
         raise PhoneInvalid("a telephone number has digits only")
     digits = re.sub(r"\D", "", folded)

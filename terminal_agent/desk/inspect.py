@@ -42,6 +42,7 @@ FREE_BLOCKS = sorted(
     {block for sector in range(SECTOR_COUNT) for block in data_blocks(sector)}
     - {IDENTITY_BLOCK, *STATE_BLOCKS, *HISTORY_BLOCKS}
 )
+ERROR, WARNING = "error", "warning"
 WIPE_ORDER = [LIVE_SECTOR, *(sector for sector in range(SECTOR_COUNT) if sector != LIVE_SECTOR)]
 
 
@@ -93,7 +94,8 @@ def _history_line(entry: HistoryEntry) -> dict[str, Any]:
 def verify(terminal: Terminal, connection: ClassicConnection) -> dict[str, Any]:
     """All 64 blocks against format 1: both keys of every sector, access bits, seals, empty places.
 
-    Gives ``{ok, findings: [{sector, block, problem}], ...}``. Raises AgentError for a card that is not ours at all.
+    Gives ``{ok, findings: [{sector, block, problem, severity}], ...}``; a warning leaves the card good.
+    Raises AgentError for a card that is not ours at all.
     """
     known = terminal.journal.knowledge.card_by_uid(connection.uid.hex())
     session = CardSession.open(connection, terminal.keys, known=known is not None and known.status == "active")
@@ -105,7 +107,7 @@ def verify(terminal: Terminal, connection: ClassicConnection) -> dict[str, Any]:
         findings += _check_sector(connection, issued_trailer(keys, sector, mad=mad), sector, blocks)
     findings += _check_content(keys, blocks, mad=mad)
     return {
-        "ok": not findings,
+        "ok": not any(finding["severity"] == ERROR for finding in findings),
         "findings": findings,
         "uid": session.uid.hex(),
         "key_set_version": keys.version,
@@ -113,8 +115,8 @@ def verify(terminal: Terminal, connection: ClassicConnection) -> dict[str, Any]:
     }
 
 
-def _finding(block: int, problem: str) -> dict[str, Any]:
-    return {"sector": block // 4, "block": block, "problem": problem}
+def _finding(block: int, problem: str, severity: str = ERROR) -> dict[str, Any]:
+    return {"sector": block // 4, "block": block, "problem": problem, "severity": severity}
 
 
 def _check_sector(
@@ -154,7 +156,7 @@ def _check_content(keys: CardKeys, blocks: dict[int, bytes], *, mad: bool) -> li
             try:
                 decode_history(keys.history_key, blocks[block], block, max(newest, 0))
             except SealBroken as error:
-                findings.append(_finding(block, f"history: {error}"))
+                findings.append(_finding(block, f"history: {error}", WARNING))  # a torn entry is nobody's loss
     empty = dict.fromkeys(FREE_BLOCKS, bytes(BLOCK_SIZE)) | (directory_blocks() if mad else {})
     return findings + [
         _finding(block, "holds data we did not write")

@@ -17,6 +17,7 @@ from drivers.mifare_classic import (
     MAD_GENERAL_PURPOSE_BYTE,
     MAD_KEY_A,
     SECTOR_COUNT,
+    TRANSPORT_ACCESS,
     TRANSPORT_KEY,
     KeyType,
     SectorTrailer,
@@ -41,8 +42,9 @@ from terminal_agent.card.layout import (
     short_code,
 )
 from terminal_agent.card.problems import data_corrupt
-from terminal_agent.card.session import CardSession
+from terminal_agent.card.session import CardSession, opens_with, opens_with_transport_key
 from terminal_agent.club.phone import PhoneInvalid, normalise_phone
+from terminal_agent.club.text import TextInvalid, plain_text
 from terminal_agent.contract import EventType
 from terminal_agent.errors import AgentError, ErrorCode
 from terminal_agent.journal.intents import Intent, IntentState
@@ -50,6 +52,7 @@ from terminal_agent.journal.knowledge import Member
 from terminal_agent.taps import Terminal
 
 FIRST_STATES = (CardState(sequence=0, balance=0), CardState(sequence=1, balance=0))
+LONGEST_NAME = 100
 ISSUE_ORDER = [*(s for s in range(SECTOR_COUNT) if s != LIVE_SECTOR), LIVE_SECTOR]
 
 
@@ -65,15 +68,23 @@ class IssueRequest:
     mad: bool = False
 
     def __post_init__(self) -> None:
-        for value, what in ((self.name, "name"), (self.tier, "tier")):
-            if value is not None and not 0 < len(value.strip()) <= 100:
-                raise AgentError(ErrorCode.INVALID_INPUT, f"a {what} has 1 to 100 characters", hint="Shorten it")
-        if self.phone is not None:
-            try:
-                normalise_phone(self.phone)
-            except PhoneInvalid as error:
-                hint = "As in 09125554433 or +989125554433"
-                raise AgentError(ErrorCode.INVALID_INPUT, str(error), hint=hint) from error
+        """Whatever could fail later fails here, before the card is touched. Raises AgentError ``invalid_input``."""
+        try:
+            phone = None if self.phone is None else normalise_phone(self.phone)
+        except PhoneInvalid as error:
+            hint = "As in 09125554433 or +989125554433"
+            raise AgentError(ErrorCode.INVALID_INPUT, str(error), hint=hint) from error
+        object.__setattr__(self, "phone", phone)
+        object.__setattr__(self, "name", _plain(self.name, "name"))
+        object.__setattr__(self, "tier", _plain(self.tier, "tier"))
+
+
+def _plain(text: str | None, what: str) -> str | None:
+    try:
+        return None if text is None else plain_text(text, LONGEST_NAME)
+    except TextInvalid as error:
+        hint = "Type it again; a terminal that is not set to UTF-8 spoils letters"
+        raise AgentError(ErrorCode.INVALID_INPUT, f"the {what} {error}", hint=hint) from error
 
 
 def issue(terminal: Terminal, connection: ClassicConnection, request: IssueRequest) -> dict[str, Any]:
@@ -127,6 +138,7 @@ def _intent_for(terminal: Terminal, connection: ClassicConnection, request: Issu
             return intent
     _require_blank(terminal, connection)
     intent = _new_intent(terminal, uid, request)
+    _require_every_sector(connection, terminal.keys.card_keys(intent.history["key_set_version"], connection.uid))
     with terminal.journal.transaction():
         for abandoned in begun:
             intents.settle(abandoned.intent_id, IntentState.NOT_LANDED)
@@ -137,7 +149,7 @@ def _intent_for(terminal: Terminal, connection: ClassicConnection, request: Issu
 def _is_for(intent: Intent, request: IssueRequest) -> bool:
     member = intent.history["member"]
     if request.phone:
-        return bool(member["phone"] == normalise_phone(request.phone))
+        return bool(member["phone"] == request.phone)
     return member["phone"] is None and member["name"] == request.name
 
 
@@ -153,6 +165,22 @@ def _require_blank(terminal: Terminal, connection: ClassicConnection) -> None:
             hint="Take a blank card, or return this one to blank: terminal-agent card wipe --force",
             details={"card_no": card.card_no},
         ) from None
+
+
+def _require_every_sector(connection: ClassicConnection, keys: CardKeys) -> None:
+    """Raises AgentError, before anything is written, for a card with a sector that we could not re-key."""
+    for sector in range(SECTOR_COUNT):
+        block = trailer_of(sector)
+        if opens_with_transport_key(connection, block):
+            if connection.read_block(block)[6:9] == TRANSPORT_ACCESS.encode():
+                continue
+        elif opens_with(connection, block, keys.sector_key(sector, KeyType.B), KeyType.B):
+            continue  # an earlier run got that far
+        raise AgentError(
+            ErrorCode.NOT_OUR_CARD,
+            f"this card is not blank: sector {sector} is locked by somebody else",
+            hint="Take a fresh card; nothing was written to this one",
+        )
 
 
 def _new_intent(terminal: Terminal, uid: str, request: IssueRequest) -> Intent:
@@ -192,11 +220,10 @@ def _new_intent(terminal: Terminal, uid: str, request: IssueRequest) -> Intent:
 
 def _member(terminal: Terminal, request: IssueRequest) -> tuple[Member, bool]:
     """The member this card is for, and whether we know them already by their phone."""
-    phone = normalise_phone(request.phone) if request.phone else None
-    known = terminal.journal.knowledge.member_by_phone(phone) if phone else None
+    known = terminal.journal.knowledge.member_by_phone(request.phone) if request.phone else None
     if known is not None:
         return known, True
-    return Member(terminal.ids.uuid(), phone, request.name, request.tier), False
+    return Member(terminal.ids.uuid(), request.phone, request.name, request.tier), False
 
 
 def _member_data(member: Member) -> dict[str, Any]:
@@ -241,7 +268,10 @@ def _encode(connection: ClassicConnection, keys: CardKeys, blocks: dict[int, byt
         except (CardRemoved, ReaderError):
             raise  # neither says anything against the card
         except DriverError as error:
-            raise data_corrupt(f"sector {sector} does not take its keys ({error})") from error
+            detail = f"sector {sector} does not take its keys ({error})"
+            raise data_corrupt(
+                detail, hint="Throw this card away and issue another one; it never held points"
+            ) from error
 
 
 def _encode_sector(

@@ -36,7 +36,8 @@ class Database:
             raise AgentError(
                 ErrorCode.JOURNAL_FAILED,
                 f"the journal {path} cannot be opened: {error}",
-                hint="Keep the file; check the disk (df -h, dmesg), then start again",
+                hint="Check the disk (df -h). Is it damaged? Keep it, it may hold unsent sales, and go on without: "
+                f"mkdir {path.parent}/damaged && mv {path}* {path.parent}/damaged/",
             ) from error
 
     def query(self, sql: str, *values: Any) -> list[sqlite3.Row]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from terminal_agent.contract import canonical_json
 from terminal_agent.journal.database import Database
 from terminal_agent.journal.events import NewEvent
 from terminal_agent.ports import Clock, rfc3339
@@ -79,7 +80,8 @@ class Intents:
             intent.uid,
             None if intent.before is None else json.dumps(intent.before),
             json.dumps(intent.after),
-            json.dumps(document),
+            # Minted the same way as the events later: what cannot be minted fails here, before the card is written.
+            canonical_json(document).decode(),
             rfc3339(self._clock.now()),
         )
 

@@ -90,8 +90,8 @@ def _lock_of(settings: Settings) -> DataDirLock:
     if not settings.data_dir.is_dir():
         raise AgentError(
             ErrorCode.CONFIG_INVALID,
-            f"the data directory {settings.data_dir} does not exist",
-            hint=f"Create it: terminal-agent init --data-dir {settings.data_dir}",
+            f"there is no folder {settings.data_dir}, the data directory",
+            hint=f"Create it: terminal-agent init --data-dir {settings.data_dir} --force (keys and journals are kept)",
         )
     return DataDirLock(settings.data_dir)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from http import HTTPStatus
 from typing import Any
 
 from drivers import ReaderInfo, ReaderState, list_readers, open_reader
@@ -28,6 +29,7 @@ Talk = Callable[[str], None]
 Operation = Callable[[Agent, Params, Talk], Any]
 
 MAX_QUEUE_ROWS = 1000
+NEW_CODE = "A code works once and not for long; get a new one: terminal-agent crm code --data-dir DIR"
 
 
 def _with_card(agent: Agent, params: Params, talk: Talk, job: Callable[[ClassicConnection], Any]) -> Any:
@@ -163,6 +165,16 @@ def crm_problem(error: crm.CrmError, url: str | None) -> AgentError:
     )
 
 
+def _enrolment_refused(error: crm.CrmRefused) -> AgentError:
+    if error.status == HTTPStatus.NOT_FOUND:
+        return AgentError(
+            ErrorCode.CRM_UNREACHABLE,
+            f"there is no CRM at this address: {error}",
+            hint="Check --crm-url: it is the CRM's address without /v1",
+        )
+    return AgentError(ErrorCode.CRM_UNAUTHORIZED, f"the CRM does not take this code: {error}", hint=NEW_CODE)
+
+
 def enroll(agent: Agent, params: Params, talk: Talk) -> Any:
     url = crm.checked_url(params["crm_url"])
     try:
@@ -171,10 +183,13 @@ def enroll(agent: Agent, params: Params, talk: Talk) -> Any:
         raise AgentError(
             ErrorCode.CRM_UNAUTHORIZED,
             f"the CRM does not take this code: {error}",
-            hint="A code works once and not for long; get a new one: terminal-agent crm code --data-dir DIR",
+            hint=NEW_CODE,
         ) from error
+    except crm.CrmRefused as error:
+        raise _enrolment_refused(error) from error
     except crm.CrmError as error:
-        raise crm_problem(error, url) from error
+        hint = f"The code is still good. Check the line to {url}, then run the command again"
+        raise AgentError(ErrorCode.CRM_UNREACHABLE, f"the CRM cannot be reached: {error}", hint=hint) from error
     agent.join(credentials)
     with agent.journal.transaction():
         agent.journal.audit("crm.joined", crm_url=url, terminal_id=credentials.terminal_id)

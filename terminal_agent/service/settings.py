@@ -11,8 +11,9 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from drivers.registry import SCHEMES
 from terminal_agent.errors import AgentError, ErrorCode
 from terminal_agent.service.files import write_private
 
@@ -35,6 +36,13 @@ class TillSettings(_Section):
 
     listen: str = Field("127.0.0.1:7411", pattern=r"^(\[[0-9a-fA-F:]+\]|[^:\s]+):\d{1,5}$")
 
+    @field_validator("listen")
+    @classmethod
+    def _port_exists(cls, value: str) -> str:
+        if int(value.rpartition(":")[2]) > HIGHEST_PORT:
+            raise ValueError("no such port")
+        return value
+
 
 class Settings(_Section):
     """The whole config file."""
@@ -46,8 +54,29 @@ class Settings(_Section):
     crm: CrmSettings = CrmSettings()
     till: TillSettings = TillSettings()
 
+    @field_validator("reader")
+    @classmethod
+    def _reader_kind_exists(cls, value: str | None) -> str | None:
+        if value is not None and value.partition(":")[0] not in SCHEMES:
+            raise ValueError("no such kind of reader")
+        return value
+
 
 _SECTIONS: dict[str, type[BaseModel]] = {"crm": CrmSettings, "till": TillSettings}
+
+
+# What each key must be, in words; pydantic's own are a programmer's.
+EXPECTED = {
+    "data_dir": "the path of a folder, in quotes",
+    "terminal_id": "1 to 64 letters, digits, dots, dashes or underscores, in quotes",
+    "currency": "the three capital letters of a currency, as in IRR",
+    "reader": "a reader URL: pcsc:, pcsc:PART-OF-NAME, sim:FILE.mfd or sim:DIR/",
+    "crm": "a table: a line [crm], and below it url = ...",
+    "crm.url": "the CRM's address, in quotes",
+    "till": "a table: a line [till], and below it listen = ...",
+    "till.listen": "HOST:PORT, as in 127.0.0.1:7411",
+}
+HIGHEST_PORT = 65535
 
 
 def user_config() -> Path:
@@ -61,13 +90,19 @@ def find_config(named: Path | None) -> Path:
     variable = os.environ.get(CONFIG_VARIABLE)
     if variable:
         return Path(variable)
-    return SYSTEM_CONFIG if SYSTEM_CONFIG.exists() else user_config()
+    if SYSTEM_CONFIG.exists() or user_config().exists():
+        return SYSTEM_CONFIG if SYSTEM_CONFIG.exists() else user_config()
+    return _config_of_this_user()
+
+
+def _config_of_this_user() -> Path:
+    return SYSTEM_CONFIG if os.geteuid() == 0 else user_config()
 
 
 def config_to_write(named: Path | None) -> Path:
     """Where ``init`` writes: like :func:`find_config`, the system's file only when we may write there."""
     if named is None and not os.environ.get(CONFIG_VARIABLE):
-        return SYSTEM_CONFIG if os.geteuid() == 0 else user_config()
+        return _config_of_this_user()
     return find_config(named)
 
 
@@ -76,9 +111,14 @@ def load_settings(path: Path) -> Settings:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise _invalid(f"there is no config file {path}", "Create it: terminal-agent init --data-dir DIR") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise _invalid(f"the config file {path} cannot be read: {error}", "Check the file and its rights") from error
+        hint = f"Create it: terminal-agent --config {path} init --data-dir DIR"
+        raise _invalid(f"there is no config file {path}", hint) from None
+    except UnicodeDecodeError as error:
+        raise _invalid(f"the config file {path} is not written in UTF-8", "Save it as UTF-8 text") from error
+    except OSError as error:
+        raise _invalid(
+            f"the config file {path} cannot be read: {error.strerror}", "Check its place and rights"
+        ) from error
     try:
         settings = Settings.model_validate(tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
@@ -100,8 +140,10 @@ def first_problem(error: ValidationError) -> str:
     problems = error.errors(include_url=False)
     problem = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])  # a typo explains the rest
     key = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "missing":
+        return f"the key {key} is missing"
     if problem["type"] != "extra_forbidden":
-        return f"{key}: {problem['msg']}"
+        return f"{key} must be {EXPECTED.get(key, 'something else')}"
     section: type[BaseModel] = _SECTIONS.get(str(problem["loc"][0]), Settings) if len(problem["loc"]) > 1 else Settings
     near = difflib.get_close_matches(str(problem["loc"][-1]), list(section.model_fields), n=1)
     return f"there is no key {key}" + (f"; did you mean {near[0]}?" if near else "")

@@ -30,8 +30,8 @@ GZIP_FROM_BYTES = 4096
 SECRET_BYTES = 32
 PROBLEM_MEDIA_TYPE = "application/problem+json"
 BATCH_REFUSALS = frozenset({400, 413, 422})
-REFUSALS = BATCH_REFUSALS | {404}
-"""Statuses that say no for good, and only as a problem document: a proxy's or a portal's page is no answer."""
+RETRIED = frozenset({408, 409, 425, 429})
+"""A 4xx but these says no for good, and only as a problem document: a proxy's or a portal's page is no answer."""
 
 
 class CrmError(Exception):
@@ -47,7 +47,12 @@ class CrmUnreachable(CrmError):
 
 
 class CrmUnauthorized(CrmError):
-    """The CRM does not accept this terminal's token (401, 403)."""
+    """The CRM does not accept this terminal's token (401, 403). ``certain``: a problem document says so; a portal or a
+    proxy on the way may answer the same without one."""
+
+    def __init__(self, message: str, *, certain: bool = True) -> None:
+        super().__init__(message)
+        self.certain = certain
 
 
 class CrmRefused(CrmError):
@@ -250,10 +255,11 @@ def _raise_for_status(response: requests.Response, raw: bytes) -> None:
         return
     problem = _problem(raw)
     detail = str(problem.get("detail") or problem.get("title") or "")[:300]
-    if status in (401, 403):
-        raise CrmUnauthorized(detail or f"the CRM answered {status}")
     is_problem = response.headers.get("Content-Type", "").startswith(PROBLEM_MEDIA_TYPE)
-    if status in REFUSALS and is_problem and problem.get("retryable") is not True:
+    if status in (401, 403):
+        raise CrmUnauthorized(detail or f"the CRM answered {status}", certain=is_problem)
+    is_final = status < 500 and status not in RETRIED and problem.get("retryable") is not True
+    if is_problem and is_final:
         raise CrmRefused(status, str(problem.get("code", "")), detail or f"the CRM answered {status}")
     raise CrmUnreachable(f"the CRM answered {status}" + (f": {detail}" if detail else ""), _retry_after(response))
 

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 BACKOFF_BASE_S = 2.0
 BACKOFF_CAP_S = 60.0
 FEED_INTERVAL_S = 60.0
-UNAUTHORIZED_PAUSE_S = 900.0
+UNAUTHORIZED_PAUSE_S = 300.0
 MAX_RETRY_AFTER_S = 3600.0
 
 CRM_STATE = "crm_state"
@@ -91,11 +91,12 @@ class SyncWorker:
 
     def _note_failure(self, error: CrmError) -> None:
         failures = int(self._journal.meta(FAILURES) or 0) + 1
-        if isinstance(error, CrmUnauthorized):
-            self._note(CrmState.UNAUTHORIZED, failures, UNAUTHORIZED_PAUSE_S)
-            return
+        state = CrmState.UNAUTHORIZED if isinstance(error, CrmUnauthorized) else CrmState.DOWN
         retry_after = error.retry_after_s if isinstance(error, CrmUnreachable) else None
-        self._note(CrmState.DOWN, failures, backoff_s(failures, retry_after, self._ids.uniform))
+        wait_s = backoff_s(failures, retry_after, self._ids.uniform)
+        if isinstance(error, CrmUnauthorized) and error.certain:
+            wait_s = UNAUTHORIZED_PAUSE_S
+        self._note(state, failures, wait_s)
 
     def _note(self, state: CrmState, failures: int, wait_s: float) -> None:
         previous = self._journal.meta(CRM_STATE)

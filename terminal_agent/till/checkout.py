@@ -14,6 +14,7 @@ from terminal_agent.card.layout import MAX_BALANCE, CardState, HistoryKind
 from terminal_agent.card.problems import data_corrupt, from_driver
 from terminal_agent.club.policy import Policy
 from terminal_agent.club.purchase import Account, Outcome, RedemptionRefused, Refusal, evaluate
+from terminal_agent.club.text import TextInvalid, reference
 from terminal_agent.contract import EventType
 from terminal_agent.errors import AgentError, ErrorCode
 from terminal_agent.journal.events import NewEvent
@@ -27,6 +28,8 @@ MAX_AMOUNT = 10**15
 ADJUSTED_BALANCE_LIMIT = MAX_BALANCE // 2
 """Head office fills a card at most half, so that there is always room for the sale itself."""
 MAX_LINES = 500
+MAX_QUANTITY = 10**9
+LONGEST_REFERENCE = 64
 SKEW_TOLERATED_S = 120
 EARLIEST_SANE_YEAR = 2026
 
@@ -42,7 +45,7 @@ class Line:
 
 @dataclass(frozen=True)
 class PurchaseRequest:
-    """What the cashier or the POS asks for. ``receipt_no`` is the natural key on this terminal."""
+    """What the cashier or the POS asks for. ``receipt_no`` is the natural key on this terminal, in one normal form."""
 
     receipt_no: str
     amount: int
@@ -50,15 +53,31 @@ class PurchaseRequest:
     lines: tuple[Line, ...] = ()
 
     def __post_init__(self) -> None:
+        """Whatever could fail later fails here, before the card is touched. Raises AgentError ``invalid_input``."""
         problems = (
-            (not self.receipt_no.strip() or len(self.receipt_no) > 64, "a receipt number has 1 to 64 characters"),
             (not 0 < self.amount <= MAX_AMOUNT, f"an amount is a whole number from 1 to {MAX_AMOUNT}"),
-            (not 0 <= self.redeem <= 2**31 - 1, "points to redeem are a whole number, 0 or more"),
+            (not 0 <= self.redeem <= MAX_BALANCE, "points to redeem are a whole number, 0 or more"),
             (len(self.lines) > MAX_LINES, f"a bill has at most {MAX_LINES} lines"),
+            (any(not 0 < line.quantity <= MAX_QUANTITY for line in self.lines), "a quantity is a whole number from 1"),
+            (any(line.amount > self.amount for line in self.lines), "a line amounts to more than the whole bill"),
         )
         for wrong, message in problems:
             if wrong:
-                raise AgentError(ErrorCode.INVALID_INPUT, message, hint="terminal-agent purchase --help")
+                raise _invalid(message)
+        object.__setattr__(self, "receipt_no", _reference(self.receipt_no, "the receipt number"))
+        lines = tuple(Line(_reference(x.sku, "the SKU of a line"), x.quantity, x.amount) for x in self.lines)
+        object.__setattr__(self, "lines", lines)
+
+
+def _reference(text: str, what: str) -> str:
+    try:
+        return reference(text, LONGEST_REFERENCE)
+    except TextInvalid as error:
+        raise _invalid(f"{what} {error}") from error
+
+
+def _invalid(message: str) -> AgentError:
+    return AgentError(ErrorCode.INVALID_INPUT, message, hint="terminal-agent purchase --help")
 
 
 def recorded(terminal: Terminal, request: PurchaseRequest) -> dict[str, Any] | None:

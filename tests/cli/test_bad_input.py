@@ -270,3 +270,38 @@ def test_keys_are_listed_by_check_value_and_never_overwritten(shop: Shop) -> Non
 def test_a_card_of_a_wrong_size_is_unsupported(shop: Shop) -> None:
     shop.card.write_bytes(bytes(blank_card(b"\x01\x02\x03\x04")) * 4)
     refused(shop, "unsupported_card", 4, "card", "show")
+
+
+def test_bytes_that_are_no_text_are_refused_before_anything_happens(shop: Shop) -> None:
+    not_text = "\udcd8"  # what Python makes of a byte that is no UTF-8
+    shop.done("card", "issue")
+    image = shop.card.read_bytes()
+    purchase = ("purchase", "50000", "--receipt")
+    for command in ((*purchase, not_text), (*purchase, "1", "--line", f"{not_text}:1:100")):
+        refused(shop, "invalid_input", 2, *command)
+    blank = ("--reader", f"sim:{shop.folder}/blank.mfd")
+    refused(shop, "invalid_input", 2, "card", "issue", *blank, "--name", not_text)
+    assert shop.card.read_bytes() == image
+    assert shop.ta("card", "show", *blank).code == "blank_card"
+    assert shop.done("purchase", "50000", "--receipt", "1")["points_after"] == 5
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"", b"\n"])
+def test_a_code_or_key_file_that_is_no_text(shop: Shop, content: bytes) -> None:
+    file = shop.folder / "file"
+    file.write_bytes(content)
+    refused(shop, "invalid_input", 2, "enroll", "--crm-url", "http://127.0.0.1:9", "--code-file", str(file))
+    refused(shop, "invalid_input", 2, "keys", "import", "--file", str(file))
+
+
+def test_a_config_whose_reader_is_a_typo(shop: Shop) -> None:
+    shop.config.write_text(shop.config.read_text().replace('"sim:', '"sin:'))
+    refused(shop, "config_invalid", 6, "status")
+
+
+def test_an_address_with_v1_is_told_apart_from_a_dead_line(shop: Shop, crm: CrmProcess) -> None:
+    code = shop.folder / "code.txt"
+    code.write_text("AAAA-BBBB-CCCC\n")
+    answer = shop.ta("enroll", "--crm-url", crm.url + "/v1", "--code-file", str(code))
+    assert (answer.code, answer.exit_code) == ("crm_unreachable", 5)
+    assert "without /v1" in answer.json["error"]["hint"]

@@ -371,3 +371,11 @@ def test_a_directory_nobody_asked_for_is_found(bench: Workbench) -> None:
     card = bench.issue()
     card.content[16:48] = DIRECTORY
     assert [finding["block"] for finding in verify(bench, card)["findings"]] == [1]
+
+
+def test_a_torn_history_entry_is_a_warning_and_leaves_the_card_good(bench: Workbench) -> None:
+    card = bench.issue(points=5)
+    flip(card, 10)
+    found = verify(bench, card)
+    assert found["ok"]
+    assert [(finding["block"], finding["severity"]) for finding in found["findings"]] == [(10, "warning")]

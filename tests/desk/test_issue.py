@@ -9,7 +9,14 @@ from typing import Any
 import pytest
 
 from drivers.errors import CardRemoved, ReaderLost
-from drivers.mifare_classic import TRANSPORT_KEY, TRANSPORT_TRAILER, is_trailer, trailer_of
+from drivers.mifare_classic import (
+    TRANSPORT_KEY,
+    TRANSPORT_TRAILER,
+    AccessBits,
+    SectorTrailer,
+    is_trailer,
+    trailer_of,
+)
 from drivers.simulator import Fault, MemoryImage, Torn
 from terminal_agent.card.layout import CardState
 from terminal_agent.contract import EventType
@@ -247,8 +254,9 @@ def test_a_block_that_keeps_nothing_is_found_while_issuing(bench: Workbench, blo
 
 def test_a_reader_lost_while_issuing_is_not_held_against_the_card(bench: Workbench) -> None:
     for number in range(1, len(issue_operations(bench)) + 1, 7):
+        connection = RecordingConnection(lay(blank(number.to_bytes(4, "big"))), number, ReaderLost("unplugged"))
         with pytest.raises(ReaderLost):
-            issue(bench.terminal, RecordingConnection(lay(blank()), number, ReaderLost("unplugged")), IssueRequest())
+            issue(bench.terminal, connection, IssueRequest())
 
 
 def test_leftover_data_on_a_blank_card_is_overwritten(bench: Workbench) -> None:
@@ -297,3 +305,31 @@ def test_finishing_an_issue_takes_no_points_off_a_card_that_was_tapped_elsewhere
     answer = bench.encode(card, phone=PHONE)
     assert (answer["points"], answer["sequence"]) == (5, 2)
     assert bench.state(card).balance == 5
+
+
+@pytest.mark.parametrize("sector", [0, 1, 9, 15])
+@pytest.mark.parametrize("plant", ["keys", "access bits"])
+def test_a_card_with_a_sector_of_somebody_else_is_left_as_it_was(bench: Workbench, sector: int, plant: str) -> None:
+    card = blank()
+    foreign = (
+        SectorTrailer(b"\xa0" * 6, AccessBits((0, 0, 0, 0b001)), b"\xb0" * 6)
+        if plant == "keys"
+        else SectorTrailer(TRANSPORT_KEY, AccessBits((0b111, 0, 0, 0b011)), TRANSPORT_KEY)
+    )
+    card.write(trailer_of(sector), foreign.encode())
+    before = bytes(card.content)
+    with pytest.raises(AgentError) as caught:
+        bench.encode(card)
+    assert caught.value.code is ErrorCode.NOT_OUR_CARD
+    assert bytes(card.content) == before
+    assert bench.rows("SELECT * FROM intents") == []
+
+
+@pytest.mark.parametrize("text", ["\udcd8", "a\nb", "\x1b[31m", "\u202ereversed"])
+@pytest.mark.parametrize("field", ["name", "tier"])
+def test_text_nobody_can_read_is_refused_before_the_card_is_touched(bench: Workbench, field: str, text: str) -> None:
+    card = blank()
+    with pytest.raises(AgentError) as caught:
+        bench.encode(card, None, **{field: text})
+    assert caught.value.code is ErrorCode.INVALID_INPUT
+    assert bytes(card.content) == bytes(blank().content)

@@ -51,9 +51,11 @@ def test_a_config_of_two_lines_is_enough(config: Path) -> None:
         ('[crm]\nulr = "x"', "no key crm.ulr; did you mean url?"),
         ('[tilll]\nlisten = "x"', "no key tilll; did you mean till?"),
         ("zzz = 1", "no key zzz"),
-        ('[till]\nlisten = "7411"', "till.listen: "),
-        ('currency = "rial"', "currency: "),
-        ("reader = 5", "reader: "),
+        ('[till]\nlisten = "7411"', "till.listen must be HOST:PORT"),
+        ('[till]\nlisten = "127.0.0.1:99999"', "till.listen must be HOST:PORT"),
+        ('reader = "pscs:"', "reader must be a reader URL: pcsc:"),
+        ('currency = "rial"', "currency must be the three capital letters"),
+        ("reader = 5", "reader must be a reader URL"),
         ('reader = "pcsc:\n', "(at line 3, column"),
         ("[crm\n", "(at line 3, column"),
     ],
@@ -82,11 +84,11 @@ def test_a_terminal_id_that_would_not_travel_is_refused(config: Path, terminal_i
 def test_a_file_that_is_not_there_or_cannot_be_read_is_told(tmp_path: Path) -> None:
     with pytest.raises(AgentError, match="there is no config file") as told:
         load_settings(tmp_path / "none.toml")
-    assert "terminal-agent init" in told.value.hint
+    assert f"terminal-agent --config {tmp_path / 'none.toml'} init" in told.value.hint
     with pytest.raises(AgentError, match="cannot be read"):
         load_settings(tmp_path)
     (tmp_path / "latin.toml").write_bytes(b'terminal_id = "caf\xe9"\n')
-    with pytest.raises(AgentError, match="cannot be read"):
+    with pytest.raises(AgentError, match="not written in UTF-8"):
         load_settings(tmp_path / "latin.toml")
 
 

@@ -28,7 +28,7 @@ from terminal_agent.sync.worker import (
     backoff_s,
 )
 from tests.journal.support import CountedIds, ManualClock, event
-from tests.sync.support import ScriptedCrm, no_feed, problem, signed
+from tests.sync.support import ScriptedCrm, no_feed, page, problem, signed
 
 MakeWorker = Callable[[], SyncWorker]
 
@@ -240,3 +240,16 @@ def test_two_exchanges_never_run_at_once(journal: Journal, crm: ScriptedCrm, mak
     for thread in threads:
         thread.join()
     assert (len(crm.feeds), most[0]) == (3, 1)
+
+
+def test_only_the_crm_s_own_word_pauses_for_minutes(crm: ScriptedCrm, make_worker: MakeWorker) -> None:
+    worker = make_worker()
+    crm.feed_script = [page(403)]  # a portal, not the CRM
+    with pytest.raises(CrmUnauthorized):
+        worker.exchange_now()
+    assert worker.state is CrmState.UNAUTHORIZED
+    assert due_in_s(worker) <= BACKOFF_BASE_S
+    crm.feed_script = [problem(403, "crm_unauthorized")]
+    with pytest.raises(CrmUnauthorized):
+        worker.exchange_now()
+    assert due_in_s(worker) == UNAUTHORIZED_PAUSE_S

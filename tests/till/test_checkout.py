@@ -16,7 +16,7 @@ from terminal_agent.card.layout import CardState
 from terminal_agent.contract import EventType
 from terminal_agent.desk.inspect import wipe
 from terminal_agent.errors import AgentError, ErrorCode, ExitCode
-from terminal_agent.till.checkout import PurchaseRequest, purchase, recorded
+from terminal_agent.till.checkout import Line, PurchaseRequest, purchase, recorded
 from tests.workbench import (
     UID_7,
     RecordingConnection,
@@ -558,3 +558,39 @@ def test_adjustments_no_card_can_hold_stop_no_sale(bench: Workbench, card: Memor
     assert bench.purchase(card, "R-2", 10_000)["points_after"] == 302 + 7
     assert bench.purchase(card, "R-3", 10_000)["points_after"] == 303 + 7
     assert bench.state(card).adjustments_through == 1
+
+
+@pytest.mark.parametrize("receipt_no", ["\udcd8", "a\nb", "\u202e1", " ", "x" * 65])
+def test_a_receipt_number_nobody_can_read_is_refused(receipt_no: str) -> None:
+    with pytest.raises(AgentError) as caught:
+        PurchaseRequest(receipt_no, 50_000)
+    assert caught.value.code is ErrorCode.INVALID_INPUT
+
+
+@pytest.mark.parametrize("line", [Line("\udcd8", 1, 1), Line("tea", 0, 1), Line("tea", 1, 50_001)])
+def test_a_line_that_cannot_be_is_refused(line: Line) -> None:
+    with pytest.raises(AgentError):
+        PurchaseRequest("R-1", 50_000, lines=(line,))
+
+
+def test_a_receipt_is_the_same_in_every_spelling(bench: Workbench, card: MemoryImage) -> None:
+    first = bench.purchase(card, "55", 50_000)
+    for spelling in ("۵۵", "٥٥", " 55 "):
+        assert bench.purchase(card, spelling, 50_000) == {**first, "replayed": True}
+
+
+def test_what_cannot_be_minted_fails_before_the_card_is_written(
+    bench: Workbench, card: MemoryImage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("terminal_agent.till.checkout.reference", lambda text, longest: text)
+    before = bytes(card.content)
+    with pytest.raises(UnicodeEncodeError):
+        bench.purchase(card, "\udcd8", 50_000)
+    assert bytes(card.content) == before
+    assert bench.rows("SELECT * FROM intents WHERE state = 'open'") == []
+
+
+def test_a_sale_closed_without_its_card_explains_no_redemption(bench: Workbench, card: MemoryImage) -> None:
+    tear(bench, card, Torn.OLD, redeem=20)
+    closed = bench.close_in_doubt()
+    assert [reason["rule"] for reason in closed["explanation"]] == ["earn"]
