@@ -99,10 +99,6 @@ class Context:
             self._handle = handle
         return self._handle
 
-    @property
-    def is_open(self) -> bool:
-        return self._handle is not None
-
     @contextmanager
     def watched(self) -> Iterator[Any]:
         """The handle; forgotten for good when the service turns out to have gone."""
@@ -139,25 +135,6 @@ class Context:
         handle, self._handle = self._handle, None
         if handle is not None:
             scard.SCardReleaseContext(handle)
-
-
-_spare_contexts: list[Context] = []
-
-
-def _context_at_hand() -> Context:
-    """The one that the last reader left behind: a new one costs as much as all else in opening a reader."""
-    try:
-        return _spare_contexts.pop()
-    except IndexError:
-        return Context()
-
-
-def _keep_at_hand(context: Context) -> None:
-    """Keep one for the next reader; it is let go of when its service turns out to have gone."""
-    if _spare_contexts:
-        context.release()
-    else:
-        _spare_contexts.append(context)
 
 
 def _reader_state(flags: int) -> ReaderState:
@@ -267,13 +244,13 @@ class PcscReader(Reader):
             self._wanted, self._forced_profile = parse_place(place)
         except ValueError as error:
             raise NoReader(str(error)) from error
-        self._context = _context_at_hand()
+        self._context = Context()
         self._interrupted = threading.Event()
         self._channel: PcscChannel | None = None
         self._present = False
         self._plug_flags = scard.SCARD_STATE_UNAWARE
         try:
-            self._find_with_a_context_that_may_be_old()
+            self._find()
         except DriverError:
             self._context.release()
             raise
@@ -319,16 +296,7 @@ class PcscReader(Reader):
     def close(self) -> None:
         if self._channel is not None:
             self._channel.close()
-        _keep_at_hand(self._context)
-
-    def _find_with_a_context_that_may_be_old(self) -> None:
-        was_open = self._context.is_open
-        try:
-            self._find()
-        except ServiceUnavailable:
-            if not was_open:
-                raise
-            self._find()  # the service may have come back since: now in a new context
+        self._context.release()
 
     def _find(self) -> None:
         """Settle which reader is meant. Raises :class:`NoReader`."""

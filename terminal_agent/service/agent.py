@@ -107,7 +107,8 @@ class Agent:
         return balance if confirmed and isinstance(balance, int) else None
 
     def close(self) -> None:
-        """Let go of the journal and the connection."""
+        """Let go of the journal, the reader and the connection."""
+        self.lane.close()
         self.journal.close()
         if self._crm is not None:
             self._crm.close()

@@ -91,7 +91,7 @@ def test_a_card_that_lies_on_the_reader_is_used_at_once(
     reader = put(CARD)
     said: list[str] = []
     assert lane.with_card("script:", 0, lambda card: len(card.uid), said.append) == 4
-    assert (said, clock.ticks, reader.opened, reader.closed) == ([], 0, ["script:"], True)
+    assert (said, clock.ticks, reader.opened) == ([], 0, ["script:"])
 
 
 def test_a_card_is_asked_for_once_and_waited_for(lane: CardLane, put: Callable[..., ScriptedReader]) -> None:
@@ -108,6 +108,7 @@ def test_without_a_card_the_wait_ends_in_time(
     reader = put(EMPTY)
     assert code_of(lane, wait_s) == "no_card_timeout"
     assert clock.ticks == pytest.approx(wait_s)
+    lane.close()
     assert reader.closed
 
 
@@ -221,3 +222,31 @@ def test_a_daemon_that_stops_keeps_nobody_waiting(
     lane.stop()
     assert code_of(lane, 3600) == "no_card_timeout"
     assert clock.ticks < 2
+
+
+def test_a_reader_is_kept_open_for_the_next_job(lane: CardLane, put: Callable[..., ScriptedReader]) -> None:
+    reader = put(CARD)
+    for _ in range(3):
+        lane.with_card("script:", 0, lambda _card: "done")
+    assert (reader.opened, reader.closed) == (["script:"], False)
+    lane.close()
+    assert reader.closed
+
+
+@pytest.mark.parametrize("gone", [ReaderState.LOST, ServiceUnavailable("pcscd was restarted")])
+def test_a_kept_reader_that_answers_no_more_is_opened_anew(
+    lane: CardLane, put: Callable[..., ScriptedReader], gone: ReaderState | Exception
+) -> None:
+    first = put(CARD, gone)
+    lane.with_card("script:", 0, lambda _card: "done")
+    second = put(CARD)
+    assert lane.with_card("script:", 0, lambda _card: "done") == "done"
+    assert (first.closed, second.opened) == (True, ["script:"])
+
+
+def test_another_reader_takes_the_place_of_the_kept_one(lane: CardLane, put: Callable[..., ScriptedReader]) -> None:
+    first = put(CARD)
+    lane.with_card("script:", 0, lambda _card: "done")
+    second = put(CARD)
+    lane.with_card("other:", 0, lambda _card: "done")
+    assert (first.closed, second.opened) == (True, ["other:"])
