@@ -1,0 +1,53 @@
+"""The daemon closes a sale in doubt whose card never comes back, in the time the policy gives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from drivers.simulator import Fault, Torn
+from terminal_agent.desk.issue import IssueRequest, issue
+from terminal_agent.errors import AgentError
+from terminal_agent.service.agent import Agent
+from terminal_agent.service.initialise import initialise
+from terminal_agent.service.operations import close_overdue
+from terminal_agent.service.settings import load_settings
+from terminal_agent.till.checkout import PurchaseRequest, purchase, recorded
+from tests.workbench import CountingIds, FixedClock, blank, lay, offline
+
+OPERATIONS_BEFORE_THE_WRITE = 4
+
+
+@pytest.fixture
+def clock() -> FixedClock:
+    return FixedClock()
+
+
+@pytest.fixture
+def agent(tmp_path: Path, clock: FixedClock) -> Iterator[Agent]:
+    config = tmp_path / "config.toml"
+    initialise(config, {"data_dir": str(tmp_path / "data"), "terminal_id": "till-1"}, force=False)
+    agent = Agent(load_settings(config), config, clock, CountingIds())
+    yield agent
+    agent.close()
+
+
+def test_a_sale_in_doubt_is_closed_when_its_time_is_over_and_not_before(agent: Agent, clock: FixedClock) -> None:
+    card = blank()
+    with lay(card) as connection:
+        issue(agent.terminal, connection, IssueRequest())
+    request = PurchaseRequest("R-1", 50_000)
+    torn = Fault(OPERATIONS_BEFORE_THE_WRITE + 1, Torn.OLD)
+    with lay(card, torn) as connection, pytest.raises(AgentError):
+        purchase(agent.terminal, connection, request, offline)
+    wait_s = agent.journal.knowledge.policy().in_doubt.close_after_s
+    clock.advance(seconds=wait_s - 1)
+    assert close_overdue(agent) == 0
+    clock.advance(seconds=2)
+    assert close_overdue(agent) == 1
+    assert close_overdue(agent) == 0
+    answer = recorded(agent.terminal, request)
+    assert answer is not None
+    assert (answer["state"], answer["points_earned"]) == ("closed", 5)
