@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from importlib.util import find_spec
 
 import pytest
 
 from tests.pcsc.service import SOCKET_VARIABLE, PcscService, find_problem
 from tests.pcsc.virtual_reader import ACS, VirtualReader
+
+WITHOUT_PCSC = os.environ.get("TERMINAL_AGENT_WITHOUT_PCSC") == "1"
+# Without pyscard the module cannot even be read; with it, each test says by itself why it is skipped.
+collect_ignore = ["pcsc/test_pcsc_reader.py"] if WITHOUT_PCSC and find_spec("smartcard") is None else []
 
 _SERVICE = PcscService()
 # The client library reads this once per process, so it must be there before the first reader is opened.
@@ -19,7 +24,7 @@ os.environ[SOCKET_VARIABLE] = str(_SERVICE.socket_path)
 def pcsc_service() -> Iterator[PcscService]:
     """A running pcscd with two empty virtual readers. Fails, not skips, where it cannot run."""
     problem = find_problem()
-    if problem and os.environ.get("TERMINAL_AGENT_WITHOUT_PCSC") == "1":
+    if problem and WITHOUT_PCSC:
         pytest.skip(f"TERMINAL_AGENT_WITHOUT_PCSC=1: {problem}")
     if problem:
         pytest.fail(f"{problem}\nor set TERMINAL_AGENT_WITHOUT_PCSC=1 to go without these tests")
