@@ -40,5 +40,5 @@ def _pcsc_module() -> ModuleType:
         return importlib.import_module("drivers.pcsc")
     except ImportError as error:
         problem = ServiceUnavailable(f"the PC/SC library is not installed: {error}")
-        problem.hint = "Install it: pip install 'terminal-agent[pcsc]'"
+        problem.hint = "Install it: pip install pyscard"
         raise problem from error

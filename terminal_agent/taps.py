@@ -231,11 +231,25 @@ def close(terminal: Terminal, checkout_id: str) -> dict[str, Any] | None:
     to the card as an adjustment.
     """
     journal = terminal.journal
-    checkout, intent = journal.checkouts.by_id(checkout_id), journal.intents.of_checkout(checkout_id)
-    if checkout is None or intent is None or checkout.state is not CheckoutState.IN_DOUBT:
-        return None
+    with journal.transaction():  # looked up inside: two who close the same sale must not both do it
+        checkout, intent = journal.checkouts.by_id(checkout_id), journal.intents.of_checkout(checkout_id)
+        if checkout is None or intent is None or checkout.state is not CheckoutState.IN_DOUBT:
+            return None
+        result = _result_without_card(checkout)
+        journal.intents.settle(intent.intent_id, IntentState.CLOSED)
+        for event in intent.events:
+            points = {**event.data["points"], "redeemed": 0}
+            data = {**event.data, "card": None, "intent": _what_was_tried(intent), "points": points}
+            journal.events.append(replace(event, data=data))
+        journal.checkouts.finish(checkout_id, CheckoutState.CLOSED, result)
+        journal.audit("checkout.closed", checkout_id=checkout_id, card_no=intent.card_no)
+    return result
+
+
+def _what_was_tried(intent: Intent) -> dict[str, Any]:
+    """``data.intent`` of an event: from the card's later events the CRM can tell whether this write landed."""
     before, after = intent.before or {}, intent.after
-    tried = {
+    return {
         "intent_id": intent.intent_id,
         "card_no": intent.card_no,
         "sequence_before": before.get("sequence"),
@@ -245,23 +259,17 @@ def close(terminal: Terminal, checkout_id: str) -> dict[str, Any] | None:
         "adjustments_before": before.get("adjustments_through"),
         "adjustments_through": after["adjustments_through"],
     }
-    earned = checkout.result["points_earned"]
-    result = {
-        **checkout.result,
+
+
+def _result_without_card(checkout: Checkout) -> dict[str, Any]:
+    tried = checkout.result
+    return {
+        **tried,
         "state": CheckoutState.CLOSED.value,
         "points_redeemed": 0,
-        "explanation": [reason for reason in checkout.result["explanation"] if reason["points"] >= 0],
-        "points_after": checkout.result["points_before"] + checkout.result["points_adjusted"] + earned,
+        "explanation": [reason for reason in tried["explanation"] if reason["points"] >= 0],
+        "points_after": tried["points_before"] + tried["points_adjusted"] + tried["points_earned"],
     }
-    with journal.transaction():
-        journal.intents.settle(intent.intent_id, IntentState.CLOSED)
-        for event in intent.events:
-            points = {**event.data["points"], "redeemed": 0}
-            data = {**event.data, "card": None, "intent": tried, "points": points}
-            journal.events.append(replace(event, data=data))
-        journal.checkouts.finish(checkout_id, CheckoutState.CLOSED, result)
-        journal.audit("checkout.closed", checkout_id=checkout_id, card_no=intent.card_no)
-    return result
 
 
 def history_entry(terminal: Terminal, intent: Intent) -> HistoryEntry:

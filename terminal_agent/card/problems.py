@@ -81,10 +81,11 @@ def card_blocked(reason: str) -> AgentError:
 
 
 def card_rolled_back(seen: int, now: int) -> AgentError:
-    """The card holds an older state than this shop has seen."""
+    """The card holds an older state than this shop has seen, or another one under the same number of taps."""
+    older = f"this card holds an older state (tap {now}) than this shop has seen (tap {seen})"
     return AgentError(
         ErrorCode.CARD_ROLLED_BACK,
-        f"this card holds an older state (tap {now}) than this shop has seen (tap {seen})",
+        older if now < seen else "this is a copy: the true card was used in this shop, and holds something else",
         hint="Do not use it; it was copied or tampered with. Ask head office",
     )
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -14,58 +11,23 @@ from drivers.simulator import Fault, MemoryImage, Torn
 from terminal_agent import taps
 from terminal_agent.card.layout import CardState
 from terminal_agent.contract import EventType
-from terminal_agent.desk.inspect import wipe
 from terminal_agent.errors import AgentError, ErrorCode, ExitCode
 from terminal_agent.till.checkout import Line, PurchaseRequest, purchase, recorded
+from tests.till.support import OPERATIONS, WRITE, events_of, refused, tear
 from tests.workbench import (
     UID_7,
     RecordingConnection,
     Workbench,
-    block_of,
     copy_of,
-    flip,
     lay,
     offline,
 )
 
-WRITE = 5
-"""The commit point among the eight operations of a purchase; test_session.py counts them."""
-OPERATIONS = 8
 FAULTS = [
     pytest.param(Fault(call, outcome), id=f"{call}-{outcome}")
     for call in range(1, OPERATIONS + 1)
     for outcome in (Torn if call in (WRITE, OPERATIONS) else [Torn.OLD])
 ]
-
-
-@pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Workbench]:
-    bench = Workbench(tmp_path)
-    yield bench
-    bench.close()
-
-
-@pytest.fixture
-def card(bench: Workbench) -> MemoryImage:
-    """A card with 300 points, earned by one purchase."""
-    return bench.issue(points=300)
-
-
-def refused(bench: Workbench, card: MemoryImage, receipt_no: str, amount: int, **options: Any) -> AgentError:
-    with pytest.raises(AgentError) as caught:
-        bench.purchase(card, receipt_no, amount, **options)
-    return caught.value
-
-
-def tear(bench: Workbench, card: MemoryImage, outcome: Torn, receipt_no: str = "R-1", **options: Any) -> AgentError:
-    """A purchase of 50 000 whose card leaves in the middle of the write."""
-    error = refused(bench, card, receipt_no, 50_000, fault=Fault(WRITE, outcome), **options)
-    assert error.details["state"] == "in_doubt"
-    return error
-
-
-def events_of(bench: Workbench, kind: EventType) -> list[dict[str, Any]]:
-    return [event["data"] for event in bench.events(kind)]
 
 
 # --- a purchase
@@ -395,158 +357,6 @@ def test_adjusted_points_can_be_redeemed_in_the_same_tap(bench: Workbench) -> No
     assert bench.purchase(card, "R-1", 9_000, redeem=50)["points_after"] == 0
 
 
-# --- sales closed without their card
-
-
-def test_a_sale_closed_without_its_card_stands_and_redeems_nothing(bench: Workbench, card: MemoryImage) -> None:
-    tear(bench, card, Torn.OLD, redeem=20)
-    closed = bench.close_in_doubt()
-    assert (closed["state"], closed["points_earned"], closed["points_redeemed"]) == ("closed", 5, 0)
-    event = events_of(bench, EventType.PURCHASE_RECORDED)[-1]
-    assert event["card"] is None
-    assert event["points"] == {"earned": 5, "redeemed": 0, "offers": []}
-    tried = event["intent"]
-    assert (tried["sequence_before"], tried["sequence_after"]) == (2, 3)
-    assert (tried["balance_before"], tried["balance_after"]) == (300, 285)
-    replay = recorded(bench.terminal, PurchaseRequest("R-1", 50_000, 20))
-    assert replay == {**closed, "replayed": True}
-
-
-def test_a_sale_is_closed_once(bench: Workbench, card: MemoryImage) -> None:
-    tear(bench, card, Torn.OLD)
-    checkout_id = bench.close_in_doubt()["checkout_id"]
-    assert taps.close(bench.terminal, checkout_id) is None
-    assert len(events_of(bench, EventType.PURCHASE_RECORDED)) == 2
-
-
-@pytest.mark.parametrize(("outcome", "landed"), [(Torn.OLD, False), (Torn.GARBAGE, False), (Torn.NEW, True)])
-def test_a_closed_sale_whose_card_returns_is_resolved_once(
-    bench: Workbench, card: MemoryImage, outcome: Torn, landed: bool
-) -> None:
-    tear(bench, card, outcome)
-    bench.close_in_doubt()
-    bench.restart()
-    for number in range(2, 5):
-        bench.purchase(card, f"R-{number}", 10_000)
-    (resolved,) = events_of(bench, EventType.INTENT_RESOLVED)
-    (intent_id,) = [e["intent"]["intent_id"] for e in events_of(bench, EventType.PURCHASE_RECORDED) if "intent" in e]
-    assert (resolved["intent_id"], resolved["landed"]) == (intent_id, landed)
-    assert bench.state(card).balance == 300 + (5 if landed else 0) + 3
-    assert bench.rows("SELECT * FROM intents WHERE state IN ('open', 'closed')") == []
-
-
-def test_a_card_that_moved_on_elsewhere_closes_the_sale_and_leaves_the_answer_to_the_crm(
-    bench: Workbench, card: MemoryImage, tmp_path: Path
-) -> None:
-    tear(bench, card, Torn.OLD)
-    tap_elsewhere(bench, card, tmp_path, 30_000)
-    bench.purchase(card, "R-2", 10_000)
-    assert events_of(bench, EventType.INTENT_RESOLVED) == []
-    (closed,) = [e for e in events_of(bench, EventType.PURCHASE_RECORDED) if e["card"] is None]
-    assert closed["intent"]["sequence_after"] == 3
-    assert recorded(bench.terminal, PurchaseRequest("R-1", 50_000))["state"] == "closed"  # type: ignore[index]
-    assert bench.state(card) == CardState(4, 304)
-
-
-def test_a_closed_sale_whose_card_moved_on_is_not_resolved_here(
-    bench: Workbench, card: MemoryImage, tmp_path: Path
-) -> None:
-    tear(bench, card, Torn.NEW)
-    bench.close_in_doubt()
-    tap_elsewhere(bench, card, tmp_path, 30_000)
-    bench.purchase(card, "R-2", 10_000)
-    assert events_of(bench, EventType.INTENT_RESOLVED) == []
-    assert bench.state(card) == CardState(5, 309)
-
-
-def tap_elsewhere(bench: Workbench, card: MemoryImage, tmp_path: Path, amount: int) -> None:
-    """Another shop of the club, which never heard of this one's sales."""
-    folder = tmp_path / "elsewhere"
-    folder.mkdir()
-    shop = Workbench(folder, terminal_id="shop-2")
-    shop.purchase(card, "S-1", amount)
-    shop.close()
-
-
-# --- cards that may not be used
-
-
-def test_a_rolled_back_card_is_refused_and_reported_once_for_each_state(bench: Workbench, card: MemoryImage) -> None:
-    old = copy_of(card)
-    bench.purchase(card, "R-1", 50_000)
-    for number in range(3):
-        assert refused(bench, old, f"X-{number}", 50_000).code is ErrorCode.CARD_ROLLED_BACK
-    (anomaly,) = events_of(bench, EventType.CARD_ANOMALY)
-    assert anomaly["kind"] == "rolled_back"
-    assert anomaly["detail"] == {"sequence_seen": 3, "sequence_on_card": 2}
-    assert bench.state(old) == CardState(2, 300)
-    assert bench.purchase(card, "R-2", 10_000)["state"] == "done", "the true card goes on"
-
-
-def test_a_spoilt_newest_slot_is_a_rollback_too(bench: Workbench, card: MemoryImage) -> None:
-    bench.purchase(card, "R-1", 50_000, redeem=100)
-    flip(card, bench.state(card).block)
-    assert bench.state(card).balance == 300
-    assert refused(bench, card, "R-2", 50_000).code is ErrorCode.CARD_ROLLED_BACK
-
-
-def test_a_card_rolled_back_past_a_sale_in_doubt_is_refused(bench: Workbench, card: MemoryImage) -> None:
-    old = copy_of(card)
-    bench.purchase(card, "R-1", 50_000)
-    tear(bench, card, Torn.OLD, receipt_no="R-2")
-    assert refused(bench, old, "R-3", 50_000).code is ErrorCode.CARD_ROLLED_BACK
-    assert bench.purchase(card, "R-2", 50_000)["points_after"] == 310
-
-
-def test_a_blocked_card_is_refused_until_it_is_freed(bench: Workbench, card: MemoryImage) -> None:
-    card_no = bench.purchase(card, "R-1", 10_000)["card_no"]
-    bench.block_card(card_no, "reported lost")
-    content = bytes(copy_of(card).content)
-    error = refused(bench, card, "R-2", 50_000)
-    assert error.code is ErrorCode.CARD_BLOCKED
-    assert "reported lost" in error.message
-    assert bytes(card.content) == content
-    bench.block_card(card_no, blocked=False)
-    assert bench.purchase(card, "R-2", 50_000)["state"] == "done"
-    bench.check_books(card)
-
-
-def test_a_slot_put_back_by_itself_is_refused(bench: Workbench, card: MemoryImage) -> None:
-    """The state of two taps ago restored over the newest one, the other slot left alone."""
-    old = {block: block_of(card, block) for block in (5, 6)}
-    bench.purchase(card, "R-1", 50_000)
-    newest = bench.state(card).block
-    card.write(newest, old[newest])
-    assert refused(bench, card, "R-2", 50_000).code is ErrorCode.CARD_ROLLED_BACK
-
-
-def test_a_clone_with_the_same_counter_is_refused_where_the_other_state_was_seen(
-    bench: Workbench, card: MemoryImage, tmp_path: Path
-) -> None:
-    clone = copy_of(card)
-    bench.purchase(card, "R-1", 50_000, redeem=100)
-    tap_elsewhere(bench, clone, tmp_path, 50_000)
-    assert bench.state(clone).sequence == bench.state(card).sequence
-    assert refused(bench, clone, "R-2", 50_000).code is ErrorCode.CARD_ROLLED_BACK
-    assert len(events_of(bench, EventType.CARD_ANOMALY)) == 1
-    assert bench.purchase(card, "R-3", 10_000)["state"] == "done", "the card this shop knows goes on"
-
-
-def test_the_old_image_of_a_wiped_card_is_refused(bench: Workbench, card: MemoryImage) -> None:
-    old = copy_of(card)
-    with lay(card) as connection:
-        wipe(bench.terminal, connection)
-    assert refused(bench, old, "R-1", 50_000, redeem=100).code is ErrorCode.CARD_ROLLED_BACK
-
-
-def test_a_rolled_back_card_is_named_even_for_a_receipt_in_doubt(bench: Workbench, card: MemoryImage) -> None:
-    old = copy_of(card)
-    bench.purchase(card, "R-1", 50_000)
-    tear(bench, card, Torn.OLD, receipt_no="R-2")
-    assert refused(bench, old, "R-2", 50_000).code is ErrorCode.CARD_ROLLED_BACK
-    assert bench.purchase(card, "R-2", 50_000)["state"] == "done"
-
-
 def test_an_amount_no_card_can_hold_is_not_blamed_on_the_card(bench: Workbench, card: MemoryImage) -> None:
     assert refused(bench, card, "R-1", 10**15).code is ErrorCode.INVALID_INPUT
     assert bench.purchase(card, "R-2", 10_000)["state"] == "done"
@@ -588,9 +398,3 @@ def test_what_cannot_be_minted_fails_before_the_card_is_written(
         bench.purchase(card, "\udcd8", 50_000)
     assert bytes(card.content) == before
     assert bench.rows("SELECT * FROM intents WHERE state = 'open'") == []
-
-
-def test_a_sale_closed_without_its_card_explains_no_redemption(bench: Workbench, card: MemoryImage) -> None:
-    tear(bench, card, Torn.OLD, redeem=20)
-    closed = bench.close_in_doubt()
-    assert [reason["rule"] for reason in closed["explanation"]] == ["earn"]
