@@ -17,7 +17,9 @@ from terminal_agent.ports import Clock
 Answer = TypeVar("Answer")
 Talk = Callable[[str], None]
 POLL_S = 1.0
-SETTLE_S = 0.05
+# A reader that is polled (pcscd: each 0.4 s) may name a card that has left. Opening it meanwhile can make pcscd miss
+# the card that comes back, until it is lifted once more; so the next try waits for a change, or for one poll.
+SETTLE_S = 0.5
 BUSY = "Another program is using the card; waiting for it."
 FIRST = "Put the card on the reader."
 AGAIN = "The card was taken away too soon: put the SAME card back and hold it still."

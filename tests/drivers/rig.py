@@ -98,6 +98,7 @@ class PcscRig(Rig):
 
     def lay_same_card_again(self) -> None:
         self._card.fault = None
+        self.virtual.remove()  # the torn card may still be on its way out
         self._place(self._card)
 
     def content(self) -> bytes:
