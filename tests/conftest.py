@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 
 from tests.pcsc.service import SOCKET_VARIABLE, PcscService, find_problem
 from tests.pcsc.virtual_reader import ACS, VirtualReader
+from tests.workbench import Workbench
 
 WITHOUT_PCSC = os.environ.get("TERMINAL_AGENT_WITHOUT_PCSC") == "1"
 # Without pyscard the module cannot even be read; with it, each test says by itself why it is skipped.
@@ -55,3 +57,11 @@ def virtual_reader(shared_virtual_reader: VirtualReader) -> VirtualReader:
 def httpserver_listen_address() -> tuple[str, int]:
     """A number, not a name: a bare machine may not know who localhost is."""
     return ("127.0.0.1", 0)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Workbench]:
+    """A shop on a bench, with its journal on this test's disk."""
+    bench = Workbench(tmp_path)
+    yield bench
+    bench.close()

@@ -73,7 +73,7 @@ class CountingIds:
 class RecordingConnection(ClassicConnection):
     """Another connection, with a list of what was asked of it, and an error of choice at the n-th operation."""
 
-    def __init__(self, inner: ClassicConnection, fail_at: int = 0, error: Exception | None = None) -> None:
+    def __init__(self, inner: ClassicConnection, fail_at: int = 0, error: BaseException | None = None) -> None:
         self._inner = inner
         self._fail_at = fail_at
         self._error = error or RuntimeError("the workbench was given no error")

@@ -23,8 +23,7 @@ SYSTEM_LABEL = b"LOYALTY1"
 
 def aes_encrypt_block(key: bytes, block: bytes) -> bytes:
     """One AES-128 block (FIPS 197)."""
-    encryptor = Cipher(algorithms.AES(key), modes.ECB()).encryptor()  # noqa: S305 - one block, no mode
-    return encryptor.update(block) + encryptor.finalize()
+    return _block_cipher(key)(block)
 
 
 def aes_decrypt_block(key: bytes, block: bytes) -> bytes:

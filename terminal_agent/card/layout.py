@@ -114,7 +114,8 @@ class CardState:
     @classmethod
     def from_json(cls, document: dict[str, int]) -> CardState:
         """The inverse of :meth:`to_json`."""
-        return cls(**{**document, "flags": CardFlags(document["flags"])})  # type: ignore[arg-type]
+        numbers = {name: number for name, number in document.items() if name != "flags"}
+        return cls(**numbers, flags=CardFlags(document["flags"]))
 
 
 class HistoryKind(IntEnum):

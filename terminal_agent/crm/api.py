@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
@@ -39,25 +38,24 @@ class _Service:
         return rfc3339(self.clock.now())
 
 
-def create_app(store: Store, clock: Clock, ids: Ids) -> FastAPI:
-    """The CRM on ``store``; the caller closes the store."""
-    app = FastAPI(title="terminal-agent reference CRM", version="1", docs_url=None, redoc_url=None)
-    app.state.service = _Service(store, clock, ids)
-    problems.install(app)
-    app.include_router(_open)
-    app.include_router(_terminal, prefix="/v1")
-    app.openapi = _openapi_with_problem(app.openapi)  # type: ignore[method-assign]
-    return app
+class _App(FastAPI):
+    """FastAPI whose OpenAPI names the problem document, which no route returns by itself."""
 
-
-def _openapi_with_problem(original: Callable[[], dict[str, Any]]) -> Callable[[], dict[str, Any]]:
-    def openapi() -> dict[str, Any]:
-        document = original()
+    def openapi(self) -> dict[str, Any]:
+        document = super().openapi()
         schemas = document.setdefault("components", {}).setdefault("schemas", {})
         schemas["Problem"] = wire.Problem.model_json_schema()
         return document
 
-    return openapi
+
+def create_app(store: Store, clock: Clock, ids: Ids) -> FastAPI:
+    """The CRM on ``store``; the caller closes the store."""
+    app = _App(title="terminal-agent reference CRM", version="1", docs_url=None, redoc_url=None)
+    app.state.service = _Service(store, clock, ids)
+    problems.install(app)
+    app.include_router(_open)
+    app.include_router(_terminal, prefix="/v1")
+    return app
 
 
 def _service(request: Request) -> _Service:

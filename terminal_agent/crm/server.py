@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
@@ -67,7 +68,7 @@ def running(app: FastAPI, host: str = "127.0.0.1", port: int = 0) -> Iterator[st
     thread = Thread(target=server.run, kwargs={"sockets": [listener]}, name="crm", daemon=True)
     thread.start()
     try:
-        yield url_of(listener)
+        yield url_of(listener.getsockname())
     finally:
         server.should_exit = True
         thread.join()
@@ -88,11 +89,11 @@ def listen(host: str, port: int) -> socket.socket:
         ) from error
 
 
-def url_of(listener: socket.socket) -> str:
-    """Where the socket is reached."""
-    host, port = listener.getsockname()[:2]
+def url_of(address: tuple[Any, ...]) -> str:
+    """Where a socket with this address (host, port, …) is reached."""
+    host, port = address[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _announce(listener: socket.socket) -> None:
-    print(f"listening on {url_of(listener)}", file=sys.stderr, flush=True)  # noqa: T201 - callers wait for this line
+    print(f"listening on {url_of(listener.getsockname())}", file=sys.stderr, flush=True)  # noqa: T201 - callers wait for this line

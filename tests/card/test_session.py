@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,13 +28,6 @@ from tests.workbench import (
     offline,
     operations_of,
 )
-
-
-@pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Workbench]:
-    bench = Workbench(tmp_path)
-    yield bench
-    bench.close()
 
 
 def refusal(bench: Workbench, card: MemoryImage, *, known: bool = False) -> ErrorCode:

@@ -41,13 +41,6 @@ from tests.workbench import (
 PHONE = "09125554433"
 
 
-@pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Workbench]:
-    bench = Workbench(tmp_path)
-    yield bench
-    bench.close()
-
-
 def every_fault(operations: list[tuple[str, int]]) -> Iterator[tuple[Fault, int]]:
     """The card leaves at each operation; a write is cut short in each of three ways. With the block it concerns."""
     for number, (action, block) in enumerate(operations, 1):

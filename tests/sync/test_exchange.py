@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -245,7 +246,7 @@ def test_the_clock_is_compared_with_the_crms(
     for unreadable in (None, 5, "yesterday", "2026-11-22T09:30:10"):
         record(journal, event(100 + len(crm.posts)))
         document: dict[str, Any] = {"results": [], "server_time": unreadable}
-        crm.usual_events = lambda request, document=document: signed(request, document)  # type: ignore[misc]
+        crm.usual_events = partial(signed, document=document)
         run()
     assert journal.meta(CLOCK_SKEW) == "-10"
 

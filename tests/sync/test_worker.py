@@ -11,6 +11,7 @@ from datetime import timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from werkzeug import Request, Response
 
 from terminal_agent.journal import Journal
 from terminal_agent.journal.events import OutboxState
@@ -226,14 +227,14 @@ def test_two_exchanges_never_run_at_once(journal: Journal, crm: ScriptedCrm, mak
     worker = make_worker()
     inside, most = [0], [0]
 
-    def slow_feed(request: object) -> object:
+    def slow_feed(request: Request) -> Response:
         inside[0] += 1
         most[0] = max(most[0], inside[0])
         time.sleep(0.02)
         inside[0] -= 1
-        return signed(request, {"items": [], "next_cursor": "end", "has_more": False})  # type: ignore[arg-type]
+        return signed(request, {"items": [], "next_cursor": "end", "has_more": False})
 
-    crm.usual_feed = slow_feed  # type: ignore[assignment]
+    crm.usual_feed = slow_feed
     threads = [threading.Thread(target=worker.exchange_now) for _ in range(3)]
     for thread in threads:
         thread.start()

@@ -1,9 +1,6 @@
-"""A bench and a card for the till's tests."""
+"""A card for the till's tests."""
 
 from __future__ import annotations
-
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -11,13 +8,6 @@ from drivers.simulator import MemoryImage
 from tests.workbench import (
     Workbench,
 )
-
-
-@pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Workbench]:
-    bench = Workbench(tmp_path)
-    yield bench
-    bench.close()
 
 
 @pytest.fixture

@@ -158,7 +158,7 @@ class PowerCut(BaseException):
 
 
 def test_the_intent_is_on_disk_before_the_card_is_written(bench: Workbench, card: MemoryImage) -> None:
-    connection = RecordingConnection(lay(card), WRITE, PowerCut())  # type: ignore[arg-type]
+    connection = RecordingConnection(lay(card), WRITE, PowerCut())
     with pytest.raises(PowerCut):
         purchase(bench.terminal, connection, PurchaseRequest("R-1", 50_000), offline)
     (intent,) = bench.rows("SELECT * FROM intents WHERE state = 'open'")

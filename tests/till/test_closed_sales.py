@@ -65,7 +65,9 @@ def test_a_card_that_moved_on_elsewhere_closes_the_sale_and_leaves_the_answer_to
     assert events_of(bench, EventType.INTENT_RESOLVED) == []
     (closed,) = [e for e in events_of(bench, EventType.PURCHASE_RECORDED) if e["card"] is None]
     assert closed["intent"]["sequence_after"] == 3
-    assert recorded(bench.terminal, PurchaseRequest("R-1", 50_000))["state"] == "closed"  # type: ignore[index]
+    answer = recorded(bench.terminal, PurchaseRequest("R-1", 50_000))
+    assert answer is not None
+    assert answer["state"] == "closed"
     assert bench.state(card) == CardState(4, 304)
 
 
