@@ -34,6 +34,7 @@ class ErrorCode(StrEnum):
     KEY_REJECTED = "key_rejected"
     DATA_CORRUPT = "data_corrupt"
     RECEIPT_CONFLICT = "receipt_conflict"
+    REVERSAL_REFUSED = "reversal_refused"
     ALREADY_ISSUED = "already_issued"
     CARD_BLOCKED = "card_blocked"
     CARD_ROLLED_BACK = "card_rolled_back"

@@ -22,7 +22,8 @@ from terminal_agent.ports import Clock, Ids, rfc3339
 
 ISSUE = "issue"
 PURCHASE = "purchase"
-ACTIVE, WIPED = "active", "wiped"
+REVERSAL = "reversal"
+ACTIVE, WIPED, BLOCKED = "active", "wiped", "blocked"
 
 
 @dataclass(frozen=True)
@@ -82,8 +83,35 @@ def refuse_unusable(terminal: Terminal, card: PresentedCard) -> None:
     if reason is not None:
         raise card_blocked(reason)
     if card.sequence_seen > card.state.sequence or is_another_copy(card):
-        _report_rollback(terminal, card, card.sequence_seen)
-        raise card_rolled_back(card.sequence_seen, card.state.sequence)
+        raise _rolled_back(terminal, card, card.sequence_seen)
+
+
+@dataclass(frozen=True)
+class CardAtCrm:
+    """What the CRM says of a card at this tap: its balance there, the newest sequence it has heard of, its status."""
+
+    balance: int
+    sequence: int
+    status: str
+
+
+ConfirmChain = Callable[[str, CardState], CardAtCrm | None]
+"""Asks the CRM about a card that shows this state; None when the CRM is not to be asked, or does not know the card."""
+
+
+def confirmed_balance(terminal: Terminal, card: PresentedCard, confirm: ConfirmChain) -> int | None:
+    """The card's balance at the CRM if the CRM has seen exactly this card's chain, None when it cannot say.
+
+    Raises AgentError for a card that the CRM has blocked, or has seen further on than it is now.
+    """
+    known = confirm(card.card_no, card.state)
+    if known is None:
+        return None
+    if known.status == BLOCKED:
+        raise card_blocked("the CRM says so")
+    if known.sequence > card.state.sequence:
+        raise _rolled_back(terminal, card, known.sequence)
+    return known.balance if (known.sequence, known.status) == (card.state.sequence, ACTIVE) else None
 
 
 def is_another_copy(card: PresentedCard) -> bool:
@@ -96,18 +124,18 @@ def is_another_copy(card: PresentedCard) -> bool:
     )
 
 
-def _report_rollback(terminal: Terminal, card: PresentedCard, seen: int) -> None:
-    """One anomaly event for each state a card was rolled back to, however often it is tapped."""
+def _rolled_back(terminal: Terminal, card: PresentedCard, seen: int) -> AgentError:
+    """The refusal, with one anomaly event for each state a card was rolled back to, however often it is tapped."""
     journal = terminal.journal
     key = f"rolled_back:{card.card_no}:{card.state.sequence}:{seen}"
-    if journal.meta(key) is not None:
-        return
-    detail = {"sequence_seen": seen, "sequence_on_card": card.state.sequence}
-    data = {"card_no": card.card_no, "kind": "rolled_back", "detail": detail}
-    with journal.transaction():
-        journal.set_meta(key, rfc3339(terminal.clock.now()))
-        journal.audit("card.rolled_back", card_no=card.card_no, **detail)
-        journal.events.append(new_event(terminal, EventType.CARD_ANOMALY, card.card_no, data))
+    if journal.meta(key) is None:
+        detail = {"sequence_seen": seen, "sequence_on_card": card.state.sequence}
+        data = {"card_no": card.card_no, "kind": "rolled_back", "detail": detail}
+        with journal.transaction():
+            journal.set_meta(key, rfc3339(terminal.clock.now()))
+            journal.audit("card.rolled_back", card_no=card.card_no, **detail)
+            journal.events.append(new_event(terminal, EventType.CARD_ANOMALY, card.card_no, data))
+    return card_rolled_back(seen, card.state.sequence)
 
 
 def new_event(
@@ -150,7 +178,8 @@ def _settle_one(terminal: Terminal, card: PresentedCard, intent: Intent) -> Pres
     verdict = tap.judge(CardState.from_json(intent.before), after, card.state)
     if verdict is tap.Settlement.ROLLED_BACK:
         return replace(card, sequence_seen=max(card.sequence_seen, intent.before["sequence"]))
-    if verdict is tap.Settlement.MOVED_ON:
+    blocked = terminal.journal.knowledge.block_reason(card.card_no) is not None
+    if verdict is tap.Settlement.MOVED_ON or verdict is tap.Settlement.NOT_LANDED and blocked:
         if intent.checkout_id:
             close(terminal, intent.checkout_id)
         return card
@@ -238,7 +267,7 @@ def close(terminal: Terminal, checkout_id: str) -> dict[str, Any] | None:
         result = _result_without_card(checkout)
         journal.intents.settle(intent.intent_id, IntentState.CLOSED)
         for event in intent.events:
-            points = {**event.data["points"], "redeemed": 0}
+            points = {**event.data["points"], "redeemed": min(0, event.data["points"]["redeemed"])}
             data = {**event.data, "card": None, "intent": _what_was_tried(intent), "points": points}
             journal.events.append(replace(event, data=data))
         journal.checkouts.finish(checkout_id, CheckoutState.CLOSED, result)
@@ -262,13 +291,15 @@ def _what_was_tried(intent: Intent) -> dict[str, Any]:
 
 
 def _result_without_card(checkout: Checkout) -> dict[str, Any]:
+    """The answer of a checkout that ends without its card: what was to be redeemed is not, the rest stands."""
     tried = checkout.result
+    redeemed = min(0, tried["points_redeemed"])
     return {
         **tried,
         "state": CheckoutState.CLOSED.value,
-        "points_redeemed": 0,
-        "explanation": [reason for reason in tried["explanation"] if reason["points"] >= 0],
-        "points_after": tried["points_before"] + tried["points_adjusted"] + tried["points_earned"],
+        "points_redeemed": redeemed,
+        "explanation": [reason for reason in tried["explanation"] if reason["rule"] != "redeem"],
+        "points_after": tried["points_before"] + tried["points_adjusted"] + tried["points_earned"] - redeemed,
     }
 
 
@@ -282,10 +313,6 @@ def history_entry(terminal: Terminal, intent: Intent) -> HistoryEntry:
         points=intent.history["points"],
         terminal=short_code(terminal.terminal_id),
     )
-
-
-ConfirmChain = Callable[[str, CardState], int | None]
-"""Asks the CRM whether it has seen exactly this card's chain: its balance there, None when not, or not to be asked."""
 
 
 def in_doubt_error(problem: AgentError, result: dict[str, Any]) -> AgentError:

@@ -25,8 +25,9 @@ from terminal_agent.journal.journal import JOURNAL_FILE
 from terminal_agent.journal.knowledge import Adjustment
 from terminal_agent.ports import uuid7
 from terminal_agent.service.key_store import FileKeyStore
-from terminal_agent.taps import ConfirmChain, Terminal
+from terminal_agent.taps import CardAtCrm, ConfirmChain, Terminal
 from terminal_agent.till.checkout import PurchaseRequest, purchase
+from terminal_agent.till.reversal import ReversalRequest, reverse_by_tap
 
 MASTER_KEY = bytes.fromhex("0F1E2D3C4B5A69788796A5B4C3D2E1F0")
 UID = bytes.fromhex("1A2B3C4D")
@@ -104,7 +105,7 @@ class RecordingConnection(ClassicConnection):
         self._inner.close()
 
 
-def offline(card_no: str, state: CardState) -> int | None:
+def offline(card_no: str, state: CardState) -> CardAtCrm | None:
     """The CRM cannot be asked."""
     return None
 
@@ -187,6 +188,18 @@ class Workbench:
         with lay(image, fault) as connection:
             return purchase(self.terminal, connection, PurchaseRequest(receipt_no, amount, redeem), confirm)
 
+    def reverse(
+        self,
+        image: MemoryImage,
+        receipt_no: str,
+        amount: int | None = None,
+        *,
+        reference: str | None = None,
+        fault: Fault | None = None,
+    ) -> dict[str, Any]:
+        with lay(image, fault) as connection:
+            return reverse_by_tap(self.terminal, connection, ReversalRequest(receipt_no, amount, reference))
+
     def close_in_doubt(self) -> dict[str, Any]:
         """Close the one sale in doubt without its card."""
         (checkout,) = self.journal.checkouts.in_doubt()
@@ -228,7 +241,8 @@ class Workbench:
 
     def check_books(self, image: MemoryImage, *, adjusted: int = 0) -> None:
         """Points, events, journal and card agree, and nothing is left in doubt."""
-        state, events = self.state(image), self.events(EventType.PURCHASE_RECORDED)
+        kinds = (EventType.PURCHASE_RECORDED.value, EventType.PURCHASE_REVERSED.value)
+        state, events = self.state(image), [event for event in self.events() if event["type"] in kinds]
         points = [event["data"]["points"] for event in events]
         assert state.balance == sum(p["earned"] - p["redeemed"] for p in points) + adjusted
         assert state.sequence == 1 + len(events)
@@ -242,11 +256,11 @@ class Workbench:
         if chain:
             assert chain[-1]["balance_after"] == state.balance
 
-    def _check_journal(self, state: CardState, purchases: int) -> None:
+    def _check_journal(self, state: CardState, checkouts_done: int) -> None:
         assert self.journal.events.broken_link() is None
         assert self.rows("SELECT * FROM intents WHERE state = 'open'") == []
         checkouts = self.rows("SELECT * FROM checkouts")
-        assert [c["state"] for c in checkouts] == [CheckoutState.DONE] * purchases
+        assert [c["state"] for c in checkouts] == [CheckoutState.DONE] * checkouts_done
         (known,) = self.rows("SELECT state FROM cards")
         assert json.loads(known["state"]) == state.to_json()
 

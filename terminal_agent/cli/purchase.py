@@ -1,4 +1,4 @@
-"""purchase: one checkout by tap."""
+"""purchase and reverse: one checkout by tap."""
 
 from __future__ import annotations
 
@@ -53,10 +53,44 @@ def _line(text: str) -> dict[str, Any]:
     return {"sku": sku, "quantity": whole_number(quantity, "a quantity"), "amount": whole_number(amount, "an amount")}
 
 
+@click.command(cls=AgentCommand)
+@click.option("--receipt", "receipt_no", required=True, metavar="NO", help="receipt number of the purchase")
+@click.option("--amount", metavar="AMOUNT", help="how much of it is returned; all that is left if not given")
+@click.option(
+    "--reference",
+    metavar="NO",
+    help="number of this return; needed only to return the same amount of one receipt twice",
+)
+@reader_options
+def reverse(receipt_no: str, amount: str | None, reference: str | None, reader: str | None, wait_s: float) -> int:
+    """Take a purchase back, whole or in part, with the card it was made with.
+
+    Points it earned go, points that paid for it come back, as policy says; works offline. The same return again gives
+    the same answer and moves no points.
+
+    \b
+    Examples:
+      terminal-agent reverse --receipt 1001
+      terminal-agent reverse --receipt 1001 --amount 50000
+      terminal-agent reverse --receipt 1001 --amount 50000 --reference R-7
+    """
+    answer = call(
+        "reverse",
+        receipt_no=receipt_no,
+        amount=None if amount is None else whole_number(amount, "the amount"),
+        reference=reference,
+        reader=reader,
+        wait_s=wait_s,
+    )
+    emit(answer, _human(answer))
+    return ExitCode.NEEDS_ATTENTION if answer["state"] == "closed" else ExitCode.DONE
+
+
 def _human(answer: dict[str, Any]) -> str:
     if answer["state"] == "closed":
+        moved = answer["points_earned"] - answer["points_redeemed"]
         return (
-            f"This sale was closed without its card: {answer['points_earned']} points are credited at the CRM\n"
+            f"This sale was closed without its card: {moved:+,} points are booked at the CRM\n"
             "and reach the card at its next tap."
         )
     again = " (recorded before, nothing was booked twice)" if answer["replayed"] else ""
@@ -69,4 +103,4 @@ def _human(answer: dict[str, Any]) -> str:
     return "\n".join([*lines, "Remove the card."])
 
 
-COMMANDS = (purchase,)
+COMMANDS = (purchase, reverse)

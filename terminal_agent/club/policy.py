@@ -38,9 +38,10 @@ class OfflineRule(_Rule):
 
 
 class ReturnsRule(_Rule):
-    """How long a purchase may be returned."""
+    """How long a purchase may be returned, and whether the points that paid for it come back."""
 
     window_days: int = Field(30, ge=0)
+    give_back_redeemed: bool = True
 
 
 class InDoubtRule(_Rule):

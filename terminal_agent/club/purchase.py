@@ -48,7 +48,8 @@ class Reason:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Points earned and redeemed (both >= 0), and why; the reasons' points add up to earned - redeemed."""
+    """Points earned and redeemed (both >= 0; of a return both <= 0), and why; the reasons' points add up to
+    earned - redeemed."""
 
     earned: int
     redeemed: int
@@ -67,14 +68,19 @@ def evaluate(policy: Policy, account: Account, amount: int, redeem: int = 0) -> 
     if redeem:
         _check_redemption(policy, account, amount, redeem)
     worth = redeem * policy.redeem.amount_per_point
-    counted = amount if policy.earn.basis == "gross" else max(0, amount - worth)
-    earned = counted // policy.earn.per_amount * policy.earn.points
-    reasons = [
-        Reason("earn", earned, f"{policy.earn.points} per {policy.earn.per_amount} of {counted} ({policy.earn.basis})")
-    ]
+    earned, reason = earned_by(policy, amount, worth)
+    reasons = [reason]
     if redeem:
         reasons.append(Reason("redeem", -redeem, f"{redeem} points pay {worth} {policy.currency}"))
     return Outcome(earned, redeem, tuple(reasons))
+
+
+def earned_by(policy: Policy, amount: int, paid_with_points: int) -> tuple[int, Reason]:
+    """Points earned by a bill of ``amount``, of which points paid ``paid_with_points`` (both in the currency)."""
+    rule = policy.earn
+    counted = amount if rule.basis == "gross" else max(0, amount - paid_with_points)
+    earned = counted // rule.per_amount * rule.points
+    return earned, Reason("earn", earned, f"{rule.points} per {rule.per_amount} of {counted} ({rule.basis})")
 
 
 def _check_redemption(policy: Policy, account: Account, amount: int, redeem: int) -> None:

@@ -47,7 +47,8 @@ class Intent:
 
 @dataclass(frozen=True)
 class Checkout:
-    """One sale by its receipt. ``result`` is the answer the cashier got, or gets again."""
+    """One sale or return by its receipt. ``result`` is the answer the cashier got, or gets again; ``reference`` tells
+    several returns of one receipt apart; ``redeemed_offline`` counts what was granted without the CRM."""
 
     checkout_id: str
     kind: str
@@ -59,6 +60,8 @@ class Checkout:
     redeemed_offline: int
     result: dict[str, Any]
     created_at: str
+    reference: str = ""
+    online: bool = False
 
 
 class Intents:
@@ -110,6 +113,11 @@ class Intents:
             )
         ]
 
+    def event_of(self, checkout_id: str) -> NewEvent | None:
+        """The event that a checkout recorded, or will when it is settled."""
+        row = self._database.one("SELECT * FROM intents WHERE checkout_id = ?", checkout_id)
+        return _intent(row).events[0] if row else None
+
     def of_checkout(self, checkout_id: str) -> Intent | None:
         row = self._database.one("SELECT * FROM intents WHERE checkout_id = ? AND state = 'open'", checkout_id)
         return _intent(row) if row else None
@@ -137,6 +145,7 @@ class Checkouts:
     def begin(self, checkout: Checkout) -> None:
         """Record a checkout whose card write is about to happen, inside the caller's transaction."""
         values = {**vars(checkout), "state": checkout.state.value, "result": json.dumps(checkout.result)}
+        values["online"] = int(checkout.online)
         columns = ", ".join(values)
         self._database.execute(
             f"INSERT INTO checkouts ({columns}) VALUES ({', '.join('?' * len(values))})", *values.values()
@@ -152,9 +161,18 @@ class Checkouts:
             checkout_id,
         )
 
-    def by_receipt(self, kind: str, receipt_no: str) -> Checkout | None:
-        row = self._database.one("SELECT * FROM checkouts WHERE kind = ? AND receipt_no = ?", kind, receipt_no)
+    def by_receipt(self, kind: str, receipt_no: str, reference: str = "") -> Checkout | None:
+        row = self._database.one(
+            "SELECT * FROM checkouts WHERE kind = ? AND receipt_no = ? AND reference = ?", kind, receipt_no, reference
+        )
         return _checkout(row) if row else None
+
+    def amount_of(self, kind: str, receipt_no: str) -> int:
+        """The sum of all checkouts of one kind on one receipt, those in doubt included."""
+        row = self._database.one(
+            "SELECT coalesce(sum(amount), 0) AS n FROM checkouts WHERE kind = ? AND receipt_no = ?", kind, receipt_no
+        )
+        return int(row["n"]) if row else 0
 
     def by_id(self, checkout_id: str) -> Checkout | None:
         row = self._database.one("SELECT * FROM checkouts WHERE checkout_id = ?", checkout_id)
@@ -172,6 +190,16 @@ class Checkouts:
             "SELECT coalesce(sum(redeemed_offline), 0) AS n FROM checkouts "
             "WHERE created_at >= ? AND redeemed_offline > 0",
             moment,
+        )
+        return int(row["n"]) if row else 0
+
+    def redeemed_offline_by(self, card_no: str) -> int:
+        """Points a card redeemed offline on this terminal since the CRM last confirmed it here, in doubt included."""
+        row = self._database.one(
+            "SELECT coalesce(sum(redeemed_offline), 0) AS n FROM checkouts WHERE card_no = ? AND redeemed_offline > 0 "
+            "AND rowid > (SELECT coalesce(max(rowid), 0) FROM checkouts WHERE card_no = ? AND online = 1)",
+            card_no,
+            card_no,
         )
         return int(row["n"]) if row else 0
 
@@ -194,4 +222,5 @@ def _intent(row: Any) -> Intent:
 
 def _checkout(row: Any) -> Checkout:
     fields = {name: row[name] for name in row.keys() if name != "finished_at"}  # noqa: SIM118 - a Row is no dict
-    return Checkout(**{**fields, "state": CheckoutState(row["state"]), "result": json.loads(row["result"])})
+    plain = {"state": CheckoutState(row["state"]), "result": json.loads(row["result"]), "online": bool(row["online"])}
+    return Checkout(**{**fields, **plain})

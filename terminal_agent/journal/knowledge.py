@@ -135,13 +135,20 @@ class Knowledge:
             adjustment.reason,
         )
 
-    def policy(self) -> Policy:
-        """The newest policy in our currency that is in force, of two with one moment the last; else the default."""
+    def policy(self, version: str | None = None) -> Policy:
+        """The policy of that version, if it is known here; else the newest in our currency that is in force, of two
+        with one moment the last; else the default."""
+        named = self._database.one("SELECT document FROM policies WHERE version = ?", version)
+        if named is not None:
+            return _policy_in(named["document"])
+        default = _default_policy(self._currency)
+        if version == default.version:
+            return default
         now = self._clock.now()
         rows = self._database.query("SELECT document FROM policies ORDER BY rowid DESC")
         policies = [_policy_in(row["document"]) for row in rows]
         in_force = [policy for policy in policies if policy.valid_from <= now and policy.currency == self._currency]
-        return max(in_force, key=lambda policy: policy.valid_from, default=None) or _default_policy(self._currency)
+        return max(in_force, key=lambda policy: policy.valid_from, default=default)
 
     def remember_policy(self, version: str, document: dict[str, Any]) -> None:
         """Keep a policy. Raises PolicyInvalid for a document that cannot be used."""

@@ -32,14 +32,17 @@ _FIRST_TAP = (
         intent_id TEXT PRIMARY KEY, checkout_id TEXT, kind TEXT NOT NULL, card_no TEXT NOT NULL, uid TEXT NOT NULL,
         before TEXT, after TEXT NOT NULL, document TEXT NOT NULL, created_at TEXT NOT NULL,
         state TEXT NOT NULL CHECK (state IN ('open', 'landed', 'not_landed', 'closed')), settled_at TEXT) STRICT""",
+    "CREATE INDEX intents_of_checkout ON intents (checkout_id) WHERE checkout_id IS NOT NULL",
     "CREATE INDEX intents_open ON intents (card_no) WHERE state = 'open'",
     "CREATE INDEX intents_unsettled ON intents (card_no) WHERE state IN ('open', 'closed')",
     """CREATE TABLE checkouts (
         checkout_id TEXT PRIMARY KEY, kind TEXT NOT NULL, receipt_no TEXT NOT NULL, amount INTEGER NOT NULL,
         currency TEXT NOT NULL, state TEXT NOT NULL CHECK (state IN ('in_doubt', 'done', 'closed')),
         card_no TEXT NOT NULL, redeemed_offline INTEGER NOT NULL, result TEXT NOT NULL, created_at TEXT NOT NULL,
-        finished_at TEXT, UNIQUE (kind, receipt_no)) STRICT""",
+        reference TEXT NOT NULL, online INTEGER NOT NULL, finished_at TEXT, 
+        UNIQUE (kind, receipt_no, reference)) STRICT""",
     "CREATE INDEX checkouts_redeemed_offline ON checkouts (created_at) WHERE redeemed_offline > 0",
+    "CREATE INDEX checkouts_redemptions_of ON checkouts (card_no) WHERE redeemed_offline > 0 OR online = 1",
     """CREATE TABLE cards (
         card_no TEXT PRIMARY KEY, uid TEXT NOT NULL, member_id TEXT, key_set_version INTEGER NOT NULL,
         state TEXT NOT NULL, status TEXT NOT NULL, seen_at TEXT NOT NULL) STRICT""",

@@ -17,7 +17,7 @@ from terminal_agent.service.key_store import FileKeyStore
 from terminal_agent.service.settings import Settings, set_crm_url
 from terminal_agent.sync.client import Credentials, CrmClient, CrmError, CrmRefused
 from terminal_agent.sync.worker import SyncWorker
-from terminal_agent.taps import Terminal
+from terminal_agent.taps import CardAtCrm, Terminal
 
 CONFIRM_TIMEOUT_S = 1.5
 KEYS_FOLDER = "keys"
@@ -88,8 +88,8 @@ class Agent:
         if self.journal.events.terminal_id != credentials.terminal_id:
             self.journal.start_epoch(credentials.terminal_id)
 
-    def confirm_chain(self, card_no: str, state: CardState) -> int | None:
-        """The card's balance at the CRM if the CRM has seen exactly this card's chain and lets it redeem, else None."""
+    def confirm_chain(self, card_no: str, state: CardState) -> CardAtCrm | None:
+        """What the CRM says of the card, once it has heard all that this terminal has to say; None if it cannot."""
         if self._credentials is None:
             return None
         client = CrmClient(self._credentials, self.ids)  # its own: the exchange may be using the other one
@@ -98,13 +98,11 @@ class Agent:
             if known.get("sequence") != state.sequence and self.journal.events.count(OutboxState.PENDING):
                 self.sync.exchange_now()
                 known = _card_at(client, card_no)
-        except CrmError:
+            return CardAtCrm(int(known["balance"]), int(known["sequence"]), str(known["status"]))
+        except (CrmError, KeyError, TypeError, ValueError):
             return None
         finally:
             client.close()
-        balance = known.get("balance")
-        confirmed = known.get("sequence") == state.sequence and known.get("status") == "active"
-        return balance if confirmed and isinstance(balance, int) else None
 
     def close(self) -> None:
         """Let go of the journal, the reader and the connection."""

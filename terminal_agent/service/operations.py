@@ -22,6 +22,7 @@ from terminal_agent.service.agent import Agent
 from terminal_agent.service.key_store import parse_key
 from terminal_agent.sync import client as crm
 from terminal_agent.sync.exchange import SyncReport
+from terminal_agent.till import reversal
 from terminal_agent.till.checkout import Line, PurchaseRequest, purchase, recorded
 
 Params = dict[str, Any]
@@ -78,6 +79,16 @@ def purchase_by_tap(agent: Agent, params: Params, talk: Talk) -> Any:
     answer = recorded(terminal, request)
     if answer is None:
         answer = _with_card(agent, params, talk, lambda card: purchase(terminal, card, request, agent.confirm_chain))
+        agent.sync.wake()
+    return answer
+
+
+def reverse_by_tap(agent: Agent, params: Params, talk: Talk) -> Any:
+    request = reversal.ReversalRequest(params["receipt_no"], params.get("amount"), params.get("reference"))
+    terminal = agent.terminal
+    answer = reversal.recorded_reversal(terminal, request)
+    if answer is None:
+        answer = _with_card(agent, params, talk, lambda card: reversal.reverse_by_tap(terminal, card, request))
         agent.sync.wake()
     return answer
 
@@ -274,6 +285,7 @@ OPERATIONS: dict[str, Operation] = {
     "card.verify": card_verify,
     "card.wipe": card_wipe,
     "purchase": purchase_by_tap,
+    "reverse": reverse_by_tap,
     "queue.list": queue_list,
     "queue.retry": queue_retry,
     "queue.close": queue_close,

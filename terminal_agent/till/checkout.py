@@ -1,4 +1,4 @@
-"""One checkout by tap: a receipt and an amount in, points on the card and a sale on disk out."""
+"""One purchase by tap: a receipt and an amount in, points on the card and a sale on disk out."""
 
 from __future__ import annotations
 
@@ -7,31 +7,22 @@ from datetime import timedelta
 from typing import Any
 
 from drivers.base import ClassicConnection
-from drivers.errors import DriverError
 from terminal_agent import taps
-from terminal_agent.card import tap
 from terminal_agent.card.layout import MAX_BALANCE, CardState, HistoryKind
-from terminal_agent.card.problems import data_corrupt, from_driver
 from terminal_agent.club.policy import Policy
 from terminal_agent.club.purchase import Account, Outcome, RedemptionRefused, Refusal, evaluate
-from terminal_agent.club.text import TextInvalid, reference
 from terminal_agent.contract import EventType
 from terminal_agent.errors import AgentError, ErrorCode
 from terminal_agent.journal.events import NewEvent
 from terminal_agent.journal.intents import Checkout, CheckoutState, Intent
-from terminal_agent.journal.journal import CLOCK_SKEW
-from terminal_agent.journal.knowledge import Adjustment
 from terminal_agent.ports import rfc3339
 from terminal_agent.taps import ConfirmChain, PresentedCard, Terminal
+from terminal_agent.till import decided
+from terminal_agent.till.decided import MAX_AMOUNT
 
-MAX_AMOUNT = 10**15
-ADJUSTED_BALANCE_LIMIT = MAX_BALANCE // 2
-"""Head office fills a card at most half, so that there is always room for the sale itself."""
+COMMAND = "purchase"
 MAX_LINES = 500
 MAX_QUANTITY = 10**9
-LONGEST_REFERENCE = 64
-SKEW_TOLERATED_S = 120
-EARLIEST_SANE_YEAR = 2026
 
 
 @dataclass(frozen=True)
@@ -63,29 +54,22 @@ class PurchaseRequest:
         )
         for wrong, message in problems:
             if wrong:
-                raise _invalid(message)
+                raise decided.invalid(message, COMMAND)
         object.__setattr__(self, "receipt_no", _reference(self.receipt_no, "the receipt number"))
         lines = tuple(Line(_reference(x.sku, "the SKU of a line"), x.quantity, x.amount) for x in self.lines)
         object.__setattr__(self, "lines", lines)
 
 
 def _reference(text: str, what: str) -> str:
-    try:
-        return reference(text, LONGEST_REFERENCE)
-    except TextInvalid as error:
-        raise _invalid(f"{what} {error}") from error
-
-
-def _invalid(message: str) -> AgentError:
-    return AgentError(ErrorCode.INVALID_INPUT, message, hint="terminal-agent purchase --help")
+    return decided.checked_reference(text, what, COMMAND)
 
 
 def recorded(terminal: Terminal, request: PurchaseRequest) -> dict[str, Any] | None:
     """The answer of a receipt that is finished, or None. Raises AgentError for the same receipt with another amount."""
-    return _answer_of(_checkout_of(terminal, request), request)
+    return _answer_of(_begun(terminal, request), request)
 
 
-def _checkout_of(terminal: Terminal, request: PurchaseRequest) -> Checkout | None:
+def _begun(terminal: Terminal, request: PurchaseRequest) -> Checkout | None:
     return terminal.journal.checkouts.by_receipt(taps.PURCHASE, request.receipt_no)
 
 
@@ -98,9 +82,7 @@ def _answer_of(checkout: Checkout | None, request: PurchaseRequest) -> dict[str,
             f"receipt {request.receipt_no} was already used for {checkout.amount} {checkout.currency}",
             hint="Check the amount, or use this sale's own receipt number",
         )
-    if checkout.state is CheckoutState.IN_DOUBT:
-        return None
-    return {**checkout.result, "state": checkout.state.value, "replayed": True}
+    return None if checkout.state is CheckoutState.IN_DOUBT else decided.answer_of(checkout)
 
 
 def purchase(
@@ -110,17 +92,14 @@ def purchase(
 
     Raises AgentError; with ``state`` in_doubt in its details when the card's write was begun and not confirmed.
     """
-    try:
-        card = taps.settle(terminal, taps.present(terminal, connection))
-    except tap.InDoubt as doubt:
-        raise _still_in_doubt(terminal, request, doubt) from doubt
-    pending = _checkout_of(terminal, request)
-    answered = _answer_of(pending, request)
+    card = decided.settled_card(terminal, connection, lambda: _begun(terminal, request))
+    begun = _begun(terminal, request)
+    answered = _answer_of(begun, request)
     if answered is not None:
         return answered
     taps.refuse_unusable(terminal, card)
-    if pending is not None:
-        raise _wrong_card_for(pending)
+    if begun is not None:
+        raise decided.wrong_card_for(begun)
     return _carry_out(terminal, card, request, confirm)
 
 
@@ -128,13 +107,13 @@ def _carry_out(
     terminal: Terminal, card: PresentedCard, request: PurchaseRequest, confirm: ConfirmChain
 ) -> dict[str, Any]:
     policy = terminal.journal.knowledge.policy()
-    crm_balance = confirm(card.card_no, card.state) if request.redeem else None
+    crm_balance = taps.confirmed_balance(terminal, card, confirm) if request.redeem else None
     online = crm_balance is not None
-    adjustments = terminal.journal.knowledge.adjustments_after(card.card_no, card.state.adjustments_through)
-    adjustments = _that_fit(card.state.balance, adjustments)
+    adjustments = decided.adjustments_due(terminal, card)
     adjusted = sum(adjustment.points for adjustment in adjustments)
     outcome = _evaluate(terminal, policy, card, request, adjusted, crm_balance)
-    after = _next_state(card.state, outcome, adjusted, len(adjustments), online)
+    redeemed_offline = 0 if online else card.state.redeemed_offline + outcome.redeemed
+    after = decided.next_state(card.state, adjustments, outcome.delta, redeemed_offline)
     result = _result(terminal, card, request, outcome, adjusted, after, online)
     intent = Intent(
         intent_id=terminal.ids.uuid(),
@@ -147,32 +126,12 @@ def _carry_out(
         checkout_id=result["checkout_id"],
         history={"kind": HistoryKind.PURCHASE.value, "amount": request.amount, "points": outcome.delta},
     )
-    redeemed_offline = 0 if online else outcome.redeemed
-    _commit(terminal, card, request, intent, result, redeemed_offline)
+    decided.carry_out(terminal, card, intent, _checkout(terminal, card, request, result))
     return {**result, "state": CheckoutState.DONE.value}
 
 
-def _that_fit(balance: int, adjustments: list[Adjustment]) -> list[Adjustment]:
-    """The first adjustments, in order, that the card has room for; the rest wait and stop no sale."""
-    fitting: list[Adjustment] = []
-    for adjustment in adjustments:
-        balance += adjustment.points
-        if not -ADJUSTED_BALANCE_LIMIT <= balance <= ADJUSTED_BALANCE_LIMIT:
-            break
-        fitting.append(adjustment)
-    return fitting
-
-
-def _commit(
-    terminal: Terminal,
-    card: PresentedCard,
-    request: PurchaseRequest,
-    intent: Intent,
-    result: dict[str, Any],
-    redeemed_offline: int,
-) -> None:
-    journal = terminal.journal
-    checkout = Checkout(
+def _checkout(terminal: Terminal, card: PresentedCard, request: PurchaseRequest, result: dict[str, Any]) -> Checkout:
+    return Checkout(
         checkout_id=result["checkout_id"],
         kind=taps.PURCHASE,
         receipt_no=request.receipt_no,
@@ -180,22 +139,11 @@ def _commit(
         currency=terminal.currency,
         state=CheckoutState.IN_DOUBT,
         card_no=card.card_no,
-        redeemed_offline=redeemed_offline,
+        redeemed_offline=0 if result["online"] else result["points_redeemed"],
+        online=result["online"],
         result=result,
         created_at=rfc3339(terminal.clock.now()),
     )
-
-    def begin() -> None:
-        with journal.transaction():
-            journal.checkouts.begin(checkout)
-            journal.intents.begin(intent)
-
-    after = CardState.from_json(intent.after)
-    try:
-        tap.commit(card.session, after, begin, lambda: taps.finish(terminal, card, intent, checkout))
-    except tap.InDoubt as doubt:
-        raise taps.in_doubt_error(_problem(doubt), result) from doubt
-    tap.write_history(card.session, taps.history_entry(terminal, intent))
 
 
 def _evaluate(
@@ -210,7 +158,7 @@ def _evaluate(
     balance = card.state.balance + adjusted
     account = Account(
         balance=balance if crm_balance is None else min(balance, crm_balance),
-        redeemed_offline=card.state.redeemed_offline,
+        redeemed_offline=_redeemed_offline(terminal, card) if request.redeem else 0,
         terminal_redeemed_offline_today=_redeemed_offline_today(terminal) if request.redeem else 0,
         online=crm_balance is not None,
     )
@@ -218,6 +166,11 @@ def _evaluate(
         return evaluate(policy, account, request.amount, request.redeem)
     except RedemptionRefused as refused:
         raise _refusal(refused) from refused
+
+
+def _redeemed_offline(terminal: Terminal, card: PresentedCard) -> int:
+    """What the card says it redeemed since it was last online, or what it, or a copy of it, redeemed here since."""
+    return max(card.state.redeemed_offline, terminal.journal.checkouts.redeemed_offline_by(card.card_no))
 
 
 def _redeemed_offline_today(terminal: Terminal) -> int:
@@ -250,21 +203,6 @@ def _refusal(refused: RedemptionRefused) -> AgentError:
     )
 
 
-def _next_state(before: CardState, outcome: Outcome, adjusted: int, adjustments: int, online: bool) -> CardState:
-    try:
-        return CardState(
-            sequence=before.sequence + 1,
-            balance=before.balance + adjusted + outcome.delta,
-            adjustments_through=before.adjustments_through + adjustments,
-            redeemed_offline=0 if online else before.redeemed_offline + outcome.redeemed,
-            tier=before.tier,
-            flags=before.flags,
-        )
-    except ValueError as error:
-        message = "this sale would give the card more points than it can hold"
-        raise AgentError(ErrorCode.INVALID_INPUT, message, hint="Check the amount; ask head office") from error
-
-
 def _result(
     terminal: Terminal,
     card: PresentedCard,
@@ -280,15 +218,8 @@ def _result(
         "receipt_no": request.receipt_no,
         "amount": request.amount,
         "currency": terminal.currency,
-        "card_no": card.card_no,
-        "points_before": card.state.balance,
-        "points_adjusted": adjusted,
-        "points_earned": outcome.earned,
-        "points_redeemed": outcome.redeemed,
-        "points_after": after.balance,
-        "sequence": after.sequence,
+        **decided.points_moved(card, outcome, adjusted, after),
         "offers": [],
-        "explanation": [dict(vars(reason)) for reason in outcome.reasons],
         "online": online,
         "replayed": False,
     }
@@ -314,35 +245,6 @@ def _event(
         "points": {"earned": outcome.earned, "redeemed": outcome.redeemed, "offers": []},
         "policy_version": policy.version,
         "online": online,
-        "clock": clock_state(terminal),
+        "clock": decided.clock_state(terminal),
     }
     return taps.new_event(terminal, EventType.PURCHASE_RECORDED, card.card_no, data)
-
-
-def clock_state(terminal: Terminal) -> str:
-    """``unsynced`` when this machine's date is impossible or the CRM's clock said otherwise; sales go on either way."""
-    skew = float(terminal.journal.meta(CLOCK_SKEW) or 0)
-    sane = terminal.clock.now().year >= EARLIEST_SANE_YEAR and abs(skew) <= SKEW_TOLERATED_S
-    return "synced" if sane else "unsynced"
-
-
-def _problem(doubt: tap.InDoubt) -> AgentError:
-    if isinstance(doubt.cause, DriverError):
-        return from_driver(doubt.cause)
-    return data_corrupt(str(doubt.cause))
-
-
-def _still_in_doubt(terminal: Terminal, request: PurchaseRequest, doubt: tap.InDoubt) -> AgentError:
-    """Settling failed again: the answer is in doubt if it was this receipt's own write, else the card's problem."""
-    checkout = _checkout_of(terminal, request)
-    problem = _problem(doubt)
-    return problem if checkout is None else taps.in_doubt_error(problem, checkout.result)
-
-
-def _wrong_card_for(checkout: Checkout) -> AgentError:
-    problem = AgentError(
-        ErrorCode.CARD_REMOVED_EARLY,
-        f"receipt {checkout.receipt_no} waits for the card that was taken away too soon",
-        hint="Put the SAME card back",
-    )
-    return taps.in_doubt_error(problem, checkout.result)

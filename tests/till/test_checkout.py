@@ -12,6 +12,7 @@ from terminal_agent import taps
 from terminal_agent.card.layout import CardState
 from terminal_agent.contract import EventType
 from terminal_agent.errors import AgentError, ErrorCode, ExitCode
+from terminal_agent.taps import CardAtCrm
 from terminal_agent.till.checkout import Line, PurchaseRequest, purchase, recorded
 from tests.till.support import OPERATIONS, WRITE, events_of, refused, tear
 from tests.workbench import (
@@ -297,9 +298,9 @@ def test_online_the_crm_s_balance_decides_and_the_offline_count_starts_again(
     bench: Workbench, card: MemoryImage
 ) -> None:
     bench.purchase(card, "R-1", 50_000, redeem=150)
-    error = refused(bench, card, "R-2", 50_000, redeem=101, confirm=lambda *_: 100)
+    error = refused(bench, card, "R-2", 50_000, redeem=101, confirm=lambda *_: CardAtCrm(100, 3, "active"))
     assert (error.code, error.details["redeemable_points"]) == (ErrorCode.INSUFFICIENT_POINTS, 100)
-    answer = bench.purchase(card, "R-2", 50_000, redeem=100, confirm=lambda *_: 100)
+    answer = bench.purchase(card, "R-2", 50_000, redeem=100, confirm=lambda *_: CardAtCrm(100, 3, "active"))
     assert answer["online"] is True
     assert bench.state(card).redeemed_offline == 0
     bench.check_books(card)
@@ -308,7 +309,7 @@ def test_online_the_crm_s_balance_decides_and_the_offline_count_starts_again(
 def test_the_crm_is_asked_about_this_very_chain_and_only_to_redeem(bench: Workbench, card: MemoryImage) -> None:
     asked: list[tuple[str, CardState]] = []
 
-    def confirm(card_no: str, state: CardState) -> int | None:
+    def confirm(card_no: str, state: CardState) -> CardAtCrm | None:
         asked.append((card_no, state))
         return None
 
@@ -392,7 +393,7 @@ def test_a_receipt_is_the_same_in_every_spelling(bench: Workbench, card: MemoryI
 def test_what_cannot_be_minted_fails_before_the_card_is_written(
     bench: Workbench, card: MemoryImage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("terminal_agent.till.checkout.reference", lambda text, longest: text)
+    monkeypatch.setattr("terminal_agent.till.decided.reference", lambda text, longest: text)
     before = bytes(card.content)
     with pytest.raises(UnicodeEncodeError):
         bench.purchase(card, "\udcd8", 50_000)

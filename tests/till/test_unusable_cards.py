@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from drivers.simulator import MemoryImage, Torn
 from terminal_agent.card.layout import CardState
 from terminal_agent.contract import EventType
 from terminal_agent.desk.inspect import wipe
 from terminal_agent.errors import ErrorCode
+from terminal_agent.taps import CardAtCrm
 from tests.till.support import events_of, refused, tap_elsewhere, tear
 from tests.workbench import (
     Workbench,
@@ -93,3 +96,71 @@ def test_a_rolled_back_card_is_named_even_for_a_receipt_in_doubt(bench: Workbenc
     tear(bench, card, Torn.OLD, receipt_no="R-2")
     assert refused(bench, old, "R-2", 50_000).code is ErrorCode.CARD_ROLLED_BACK
     assert bench.purchase(card, "R-2", 50_000)["state"] == "done"
+
+
+# --- what the CRM adds
+
+
+def test_a_card_the_crm_has_blocked_redeems_nothing_even_before_the_hotlist_came(
+    bench: Workbench, card: MemoryImage
+) -> None:
+    content = bytes(card.content)
+    error = refused(bench, card, "R-1", 50_000, redeem=10, confirm=lambda *_: CardAtCrm(300, 2, "blocked"))
+    assert error.code is ErrorCode.CARD_BLOCKED
+    assert bytes(card.content) == content
+
+
+def test_a_card_the_crm_has_seen_further_on_was_rolled_back(bench: Workbench, card: MemoryImage) -> None:
+    for _ in range(2):
+        error = refused(bench, card, "R-1", 50_000, redeem=10, confirm=lambda *_: CardAtCrm(300, 3, "active"))
+        assert error.code is ErrorCode.CARD_ROLLED_BACK
+    (anomaly,) = events_of(bench, EventType.CARD_ANOMALY)
+    assert anomaly["detail"] == {"sequence_seen": 3, "sequence_on_card": 2}
+
+
+def test_a_card_the_crm_has_not_heard_all_of_redeems_within_the_offline_limit(
+    bench: Workbench, card: MemoryImage
+) -> None:
+    def behind(*_: object) -> CardAtCrm:
+        return CardAtCrm(300, 1, "active")
+
+    assert refused(bench, card, "R-1", 50_000, redeem=201, confirm=behind).code is ErrorCode.OFFLINE_LIMIT
+    assert bench.purchase(card, "R-1", 50_000, redeem=200, confirm=behind)["online"] is False
+
+
+# --- copies that take turns
+
+
+def test_two_copies_share_one_offline_limit_at_a_till(bench: Workbench, card: MemoryImage, tmp_path: Path) -> None:
+    """The second copy was tapped twice elsewhere, so that it looks newer than what this shop has seen."""
+    copy = copy_of(card)
+    bench.purchase(card, "R-1", 50_000, redeem=150)
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    elsewhere = Workbench(folder, terminal_id="shop-2")
+    for number in range(2):
+        elsewhere.purchase(copy, f"S-{number}", 10_000)
+    elsewhere.close()
+    error = refused(bench, copy, "R-2", 50_000, redeem=51)
+    assert (error.code, error.details["redeemable_points"]) == (ErrorCode.OFFLINE_LIMIT, 50)
+    state = bench.state(copy)
+    confirmed = CardAtCrm(300, state.sequence, "active")
+    assert bench.purchase(copy, "R-2", 50_000, redeem=51, confirm=lambda *_: confirmed)["online"] is True
+    assert bench.purchase(copy, "R-3", 50_000, redeem=200)["points_redeemed"] == 200, "confirmed, it counts anew"
+
+
+# --- blocked while in doubt
+
+
+@pytest.mark.parametrize(("outcome", "ends_as", "redeemed"), [(Torn.OLD, "closed", 0), (Torn.NEW, "done", 20)])
+def test_a_redemption_in_doubt_is_not_written_to_a_card_that_was_blocked_meanwhile(
+    bench: Workbench, card: MemoryImage, outcome: Torn, ends_as: str, redeemed: int
+) -> None:
+    card_no = bench.purchase(card, "R-0", 10_000)["card_no"]
+    tear(bench, card, outcome, redeem=20)
+    bench.block_card(card_no, "stolen")
+    content = bytes(card.content)
+    answer = bench.purchase(card, "R-1", 50_000, redeem=20)
+    assert (answer["state"], answer["points_redeemed"]) == (ends_as, redeemed)
+    assert [block_of(card, block) for block in (5, 6)] == [content[80:96], content[96:112]]
+    assert refused(bench, card, "R-2", 50_000).code is ErrorCode.CARD_BLOCKED

@@ -1,0 +1,144 @@
+"""What a purchase and a reversal share once the points are decided: the card's next state, and carrying it out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from drivers.base import ClassicConnection
+from drivers.errors import DriverError
+from terminal_agent import taps
+from terminal_agent.card import tap
+from terminal_agent.card.layout import MAX_BALANCE, CardState
+from terminal_agent.card.problems import data_corrupt, from_driver
+from terminal_agent.club.purchase import Outcome
+from terminal_agent.club.text import TextInvalid, reference
+from terminal_agent.errors import AgentError, ErrorCode
+from terminal_agent.journal.intents import Checkout, Intent
+from terminal_agent.journal.journal import CLOCK_SKEW
+from terminal_agent.journal.knowledge import Adjustment
+from terminal_agent.taps import PresentedCard, Terminal
+
+ADJUSTED_BALANCE_LIMIT = MAX_BALANCE // 2
+"""Head office fills a card at most half, so that there is always room for the sale itself."""
+MAX_AMOUNT = 10**15
+LONGEST_REFERENCE = 64
+SKEW_TOLERATED_S = 120
+EARLIEST_SANE_YEAR = 2026
+
+
+def checked_reference(text: str, what: str, command: str) -> str:
+    """A number that people type, in its one normal form. Raises AgentError ``invalid_input``."""
+    try:
+        return reference(text, LONGEST_REFERENCE)
+    except TextInvalid as error:
+        raise invalid(f"{what} {error}", command) from error
+
+
+def invalid(message: str, command: str) -> AgentError:
+    """An argument of ``command`` that cannot be used."""
+    return AgentError(ErrorCode.INVALID_INPUT, message, hint=f"terminal-agent {command} --help")
+
+
+def settled_card(
+    terminal: Terminal, connection: ClassicConnection, begun: Callable[[], Checkout | None]
+) -> PresentedCard:
+    """The card in the field with nothing left in doubt. ``begun`` looks up the checkout that is asked for.
+
+    Raises AgentError: in doubt if settling failed again and it was this checkout's own write, else the card's problem.
+    """
+    try:
+        return taps.settle(terminal, taps.present(terminal, connection))
+    except tap.InDoubt as doubt:
+        problem, checkout = _problem(doubt), begun()
+        raise (problem if checkout is None else taps.in_doubt_error(problem, checkout.result)) from doubt
+
+
+def adjustments_due(terminal: Terminal, card: PresentedCard) -> list[Adjustment]:
+    """The adjustments the card gets at this tap: in order, as far as it has room; the rest wait and stop no sale."""
+    balance = card.state.balance
+    due: list[Adjustment] = []
+    for adjustment in terminal.journal.knowledge.adjustments_after(card.card_no, card.state.adjustments_through):
+        balance += adjustment.points
+        if not -ADJUSTED_BALANCE_LIMIT <= balance <= ADJUSTED_BALANCE_LIMIT:
+            break
+        due.append(adjustment)
+    return due
+
+
+def next_state(before: CardState, adjustments: list[Adjustment], delta: int, redeemed_offline: int) -> CardState:
+    """The card one tap on: ``delta`` points moved by the tap itself. Raises AgentError where they do not fit."""
+    try:
+        return CardState(
+            sequence=before.sequence + 1,
+            balance=before.balance + sum(adjustment.points for adjustment in adjustments) + delta,
+            adjustments_through=before.adjustments_through + len(adjustments),
+            redeemed_offline=redeemed_offline,
+            tier=before.tier,
+            flags=before.flags,
+        )
+    except ValueError as error:
+        message = "this would give the card more points than it can hold"
+        raise AgentError(ErrorCode.INVALID_INPUT, message, hint="Check the amount; ask head office") from error
+
+
+def carry_out(terminal: Terminal, card: PresentedCard, intent: Intent, checkout: Checkout) -> None:
+    """Intent and checkout on disk, the card written, the outcome on disk, then the card's history.
+
+    Raises AgentError with ``state`` in_doubt in its details when the write was begun and not confirmed.
+    """
+    journal = terminal.journal
+
+    def begin() -> None:
+        with journal.transaction():
+            journal.checkouts.begin(checkout)
+            journal.intents.begin(intent)
+
+    after = CardState.from_json(intent.after)
+    try:
+        tap.commit(card.session, after, begin, lambda: taps.finish(terminal, card, intent, checkout))
+    except tap.InDoubt as doubt:
+        raise taps.in_doubt_error(_problem(doubt), checkout.result) from doubt
+    tap.write_history(card.session, taps.history_entry(terminal, intent))
+
+
+def points_moved(card: PresentedCard, outcome: Outcome, adjusted: int, after: CardState) -> dict[str, Any]:
+    """The part of an answer that says what happened to the card's points."""
+    return {
+        "card_no": card.card_no,
+        "points_before": card.state.balance,
+        "points_adjusted": adjusted,
+        "points_earned": outcome.earned,
+        "points_redeemed": outcome.redeemed,
+        "points_after": after.balance,
+        "sequence": after.sequence,
+        "explanation": [dict(vars(reason)) for reason in outcome.reasons],
+    }
+
+
+def wrong_card_for(checkout: Checkout) -> AgentError:
+    """A checkout in doubt met another card than its own."""
+    problem = AgentError(
+        ErrorCode.CARD_REMOVED_EARLY,
+        f"receipt {checkout.receipt_no} waits for the card that was taken away too soon",
+        hint="Put the SAME card back",
+    )
+    return taps.in_doubt_error(problem, checkout.result)
+
+
+def clock_state(terminal: Terminal) -> str:
+    """``unsynced`` when this machine's date is impossible or the CRM's clock said otherwise; sales go on either way."""
+    skew = float(terminal.journal.meta(CLOCK_SKEW) or 0)
+    sane = terminal.clock.now().year >= EARLIEST_SANE_YEAR and abs(skew) <= SKEW_TOLERATED_S
+    return "synced" if sane else "unsynced"
+
+
+def answer_of(checkout: Checkout) -> dict[str, Any]:
+    """The recorded answer of a checkout that is finished."""
+    return {**checkout.result, "state": checkout.state.value, "replayed": True}
+
+
+def _problem(doubt: tap.InDoubt) -> AgentError:
+    if isinstance(doubt.cause, DriverError):
+        return from_driver(doubt.cause)
+    return data_corrupt(str(doubt.cause))
