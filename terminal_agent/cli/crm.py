@@ -59,7 +59,7 @@ def code(data_dir: Path, expires_in_s: int) -> None:
 @click.argument("card_no")
 @_data_dir
 def card(card_no: str, data_dir: Path) -> None:
-    """Show a card: balance, status, and every event about it.
+    """Show a card: balance, status, points on hold, and every event about it.
 
     \b
     Example:
@@ -69,6 +69,10 @@ def card(card_no: str, data_dir: Path) -> None:
 
     answer = admin.show_card(data_dir, card_no)
     lines = [f"{card_no}  {answer['status']}  {answer['balance']} points  counter {answer['sequence']}"]
+    lines += [
+        f"  {hold['expires_at']}  on hold: {hold['points']} points, {hold['state']}  {hold['terminal_id']}"
+        for hold in answer["holds"]
+    ]
     lines += [
         f"  {event['time']}  {event['type']}  +{event['earned']} -{event['redeemed']}  {event['terminal_id']}"
         for event in answer["events"]

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from terminal_agent.crm import cards, enrolment, ledger, lookups
+from terminal_agent.crm import cards, enrolment, holds, ledger, lookups
 from terminal_agent.crm.store import Store, open_store
 from terminal_agent.errors import AgentError, ErrorCode
 from terminal_agent.ports import Clock, SystemClock, SystemIds, rfc3339
@@ -37,12 +37,13 @@ def make_code(data_dir: Path, expires_in_s: int = enrolment.DEFAULT_CODE_LIFE_S)
 
 
 def show_card(data_dir: Path, card_no: str) -> dict[str, Any]:
-    """What ``GET /v1/cards`` answers, and ``events``. AgentError: NOT_FOUND."""
+    """What ``GET /v1/cards`` answers, with ``available``, ``holds`` and ``events``. AgentError: NOT_FOUND."""
     with _store(data_dir) as store, store.reading() as connection:
         answer = lookups.card_answer(connection, card_no)
         if answer is None:
             raise _no_card(card_no)
-        return {**answer.model_dump(mode="json"), "events": lookups.card_events(connection, card_no)}
+        aside = holds.describe(connection, card_no, answer.balance, rfc3339(_CLOCK.now()))
+        return {**answer.model_dump(mode="json"), **aside, "events": lookups.card_events(connection, card_no)}
 
 
 def show_ledger(data_dir: Path) -> dict[str, Any]:

@@ -12,8 +12,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from terminal_agent.club.phone import PhoneInvalid
 from terminal_agent.contract import BATCH_MEDIA_TYPE, REQUEST_ID_HEADER, SIGNATURE_HEADER, canonical_json, sign
-from terminal_agent.crm import enrolment, feed, inbox, members, problems, wire
-from terminal_agent.crm.bodies import JSON_MEDIA_TYPE, json_body, read_batch, read_enrol_request
+from terminal_agent.crm import enrolment, feed, holds, inbox, members, problems, wire
+from terminal_agent.crm.bodies import JSON_MEDIA_TYPE, json_body, read_batch, reader_of
 from terminal_agent.crm.enrolment import Terminal
 from terminal_agent.crm.lookups import card_answer
 from terminal_agent.crm.problems import ProblemError, describe_problems
@@ -125,7 +125,7 @@ def healthz(service: ServiceIn) -> wire.Health:
 def enroll(
     service: ServiceIn,
     request_id: RequestIdIn,
-    asked: Annotated[wire.EnrolRequest, Depends(read_enrol_request)],
+    asked: Annotated[wire.EnrolRequest, Depends(reader_of(wire.EnrolRequest))],
 ) -> Response:
     """Trades a one-time code for credentials; the answer is signed with the secret it delivers."""
     terminal_id = asked.terminal_id or service.ids.uuid()
@@ -163,6 +163,43 @@ def post_events(
         results, acked_through = inbox.receive(connection, caller.terminal_id, documents, now)
     answer = wire.EventsAnswer(results=results, acked_through=acked_through, server_time=now)
     return _signed(caller.secret, request_id, answer, drop_none=True)
+
+
+@_terminal.post(
+    "/holds",
+    response_model=wire.HoldAnswer,
+    responses={200: _SIGNED, **describe_problems(400, 401, 403, 404, 409, 413, 415, 503)},
+    openapi_extra=json_body(JSON_MEDIA_TYPE, schema=wire.HoldRequest),
+)
+def place_hold(
+    service: ServiceIn,
+    caller: CallerIn,
+    request_id: RequestIdIn,
+    asked: Annotated[wire.HoldRequest, Depends(reader_of(wire.HoldRequest))],
+) -> Response:
+    """Sets points aside for an online redemption; with ``card_sequence`` it also confirms the card's chain."""
+    with service.store.writing() as connection:
+        answer = holds.place(connection, caller.terminal_id, asked, service.ids.uuid(), service.clock.now())
+    return _signed(caller.secret, request_id, answer)
+
+
+_HOLD_RESPONSES = {200: _SIGNED, **describe_problems(400, 401, 403, 404, 409, 503)}
+
+
+@_terminal.post("/holds/{hold_id}/confirm", response_model=wire.HoldAnswer, responses=_HOLD_RESPONSES)
+def confirm_hold(service: ServiceIn, caller: CallerIn, request_id: RequestIdIn, hold_id: str) -> Response:
+    """The redemption stands: the points stay aside until its event arrives."""
+    with service.store.writing() as connection:
+        answer = holds.confirm(connection, caller.terminal_id, hold_id, service.clock.now())
+    return _signed(caller.secret, request_id, answer)
+
+
+@_terminal.post("/holds/{hold_id}/release", response_model=wire.HoldAnswer, responses=_HOLD_RESPONSES)
+def release_hold(service: ServiceIn, caller: CallerIn, request_id: RequestIdIn, hold_id: str) -> Response:
+    """Nothing is redeemed: the points are free at once."""
+    with service.store.writing() as connection:
+        answer = holds.release(connection, caller.terminal_id, hold_id, service.clock.now())
+    return _signed(caller.secret, request_id, answer)
 
 
 @_terminal.get("/feed", response_model=wire.FeedAnswer, responses={200: _SIGNED, **describe_problems(400, 401, 403)})

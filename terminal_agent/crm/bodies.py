@@ -5,25 +5,31 @@ from __future__ import annotations
 import json
 import math
 import zlib
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
 
 from terminal_agent.contract import BATCH_MEDIA_TYPE, MAX_BATCH_BYTES, MAX_BATCH_EVENTS
 from terminal_agent.crm.problems import ProblemError
-from terminal_agent.crm.wire import EnrolRequest
 
 JSON_MEDIA_TYPE = "application/json"
-MAX_ENROL_BYTES = 4096
+MAX_SMALL_BYTES = 4096
 _GZIP = 16 + zlib.MAX_WBITS
 
+Shape = TypeVar("Shape", bound=BaseModel)
 
-async def read_enrol_request(request: Request) -> EnrolRequest:
-    """The body of an enrolment. ProblemError: 400, 413, 415."""
-    _check_media_type(request, {JSON_MEDIA_TYPE})
-    document = parse_json(_decoded(request, await _read(request, MAX_ENROL_BYTES), MAX_ENROL_BYTES))
-    return _enrol_request(document)
+
+def reader_of(shape: type[Shape]) -> Callable[[Request], Awaitable[Shape]]:
+    """What reads a small body of this shape. ProblemError: 400, 413, 415."""
+
+    async def read(request: Request) -> Shape:
+        _check_media_type(request, {JSON_MEDIA_TYPE})
+        document = parse_json(_decoded(request, await _read(request, MAX_SMALL_BYTES), MAX_SMALL_BYTES))
+        return _validated(shape, document)
+
+    return read
 
 
 async def read_batch(request: Request) -> list[Any]:
@@ -99,9 +105,9 @@ def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 
-def _enrol_request(document: Any) -> EnrolRequest:
+def _validated(shape: type[Shape], document: Any) -> Shape:
     try:
-        return EnrolRequest.model_validate(document)
+        return shape.model_validate(document)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         field = ".".join(str(part) for part in first["loc"]) or "body"

@@ -8,7 +8,7 @@ from __future__ import annotations
 from sqlalchemy import Connection
 
 from terminal_agent.contract import EventType
-from terminal_agent.crm import cards, intents, ledger, members
+from terminal_agent.crm import cards, holds, intents, ledger, members
 from terminal_agent.crm.events import (
     CardAnomaly,
     CardIssued,
@@ -16,6 +16,7 @@ from terminal_agent.crm.events import (
     Event,
     IntentResolved,
     MemberEnrolled,
+    PurchaseRecorded,
 )
 
 REASON_FORKED = "card_counter_reused"
@@ -68,6 +69,8 @@ def _book_facts(connection: Connection, event: Event, now: str) -> None:
         members.enrol(connection, who.member_id, phone=who.phone, name=who.name, tier=who.tier, now=now)
     elif isinstance(data, CardIssued):
         cards.set_owner(connection, data.card.card_no, data.uid, data.member_id)
+    elif isinstance(data, PurchaseRecorded) and data.hold_id:
+        holds.spend(connection, event.terminal_id, data.hold_id)
     elif isinstance(data, CardAnomaly) and data.kind == _ROLLED_BACK:
         cards.block(connection, data.card_no, REASON_ROLLED_BACK, now)
 

@@ -13,9 +13,10 @@ ACTIVE = "active"
 BLOCKED = "blocked"
 
 
-def find(connection: Connection, card_no: str) -> RowMapping | None:
-    """The card's row, if the CRM has heard of it."""
-    return connection.execute(select(cards).where(cards.c.card_no == card_no)).mappings().first()
+def find(connection: Connection, card_no: str, *, to_change: bool = False) -> RowMapping | None:
+    """The card's row, if the CRM has heard of it; ``to_change``: others who say so wait until this transaction ends."""
+    query = select(cards).where(cards.c.card_no == card_no)
+    return connection.execute(query.with_for_update() if to_change else query).mappings().first()
 
 
 def ensure(connection: Connection, card_no: str, now: str) -> None:

@@ -131,6 +131,7 @@ class CardIssued(EventData):
 class PurchaseRecorded(EventData):
     purchase: PurchaseFacts
     points: PointsGiven
+    hold_id: Name | None = None
 
 
 class PurchaseReversed(EventData):
@@ -193,6 +194,7 @@ class Position:
 class Event:
     """A well-formed event. ``body`` holds its canonical bytes, ``fingerprint`` their SHA-256."""
 
+    terminal_id: str
     id: str
     type: EventType
     time: str
@@ -221,6 +223,7 @@ def parse_event(document: Any, terminal_id: str) -> Event:
         raise EventRejected(SOURCE_MISMATCH, f"source: must be {source_of(terminal_id, '<install_epoch>')}")
     data = _validated(DATA_SHAPES.get(envelope.type, EventData), envelope.data, "data.")
     return Event(
+        terminal_id=terminal_id,
         id=envelope.id,
         type=envelope.type,
         time=envelope.time,

@@ -55,11 +55,11 @@ def _judge(connection: Connection, terminal_id: str, document: Any, now: str) ->
     stored = _stored(connection, terminal_id, event.position, event.fingerprint)
     if stored is not None and stored["verdict"] != Verdict.REJECTED:
         return _result(connection, event, Verdict.DUPLICATE, None)
-    return _accept(connection, terminal_id, event, now)
+    return _accept(connection, event, now)
 
 
-def _accept(connection: Connection, terminal_id: str, event: Event, now: str) -> EventResult:
-    code = _reuse(connection, terminal_id, event)
+def _accept(connection: Connection, event: Event, now: str) -> EventResult:
+    code = _reuse(connection, event)
     if booking.book(connection, event, now):
         code = booking.REASON_FORKED
     verdict = Verdict.FORK if code else Verdict.ACCEPTED
@@ -74,7 +74,7 @@ def _accept(connection: Connection, terminal_id: str, event: Event, now: str) ->
         "redeemed": redeemed,
         "body": event.body.decode(),
     }
-    _keep(connection, terminal_id, event.position, event.fingerprint, facts, verdict, code, now)
+    _keep(connection, event.terminal_id, event.position, event.fingerprint, facts, verdict, code, now)
     return _result(connection, event, verdict, code)
 
 
@@ -83,13 +83,13 @@ def _result(connection: Connection, event: Event, verdict: Verdict, code: str | 
     return EventResult(id=event.id, status=verdict, code=code, balance=card["balance"] if card else None)
 
 
-def _reuse(connection: Connection, terminal_id: str, event: Event) -> str | None:
+def _reuse(connection: Connection, event: Event) -> str | None:
     """How a terminal contradicts itself: a restored or copied one numbers other events the same."""
     same_sequence = and_(
         events.c.install_epoch == event.position.install_epoch, events.c.sequence == event.position.sequence
     )
     query = select(events.c.id).where(
-        events.c.terminal_id == terminal_id,
+        events.c.terminal_id == event.terminal_id,
         events.c.verdict != Verdict.REJECTED.value,
         or_(same_sequence, events.c.id == event.id),
     )

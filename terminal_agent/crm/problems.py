@@ -12,6 +12,7 @@ from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 
 from terminal_agent.contract import canonical_json
+from terminal_agent.crm.holds import NOT_FOUND, HoldRefused
 from terminal_agent.crm.wire import Problem
 
 MEDIA_TYPE = "application/problem+json"
@@ -22,7 +23,14 @@ class ProblemError(Exception):
     """An answer other than 2xx."""
 
     def __init__(
-        self, status: int, code: str, detail: str, *, retryable: bool = False, headers: Mapping[str, str] | None = None
+        self,
+        status: int,
+        code: str,
+        detail: str,
+        *,
+        retryable: bool = False,
+        headers: Mapping[str, str] | None = None,
+        facts: Mapping[str, int] | None = None,
     ) -> None:
         super().__init__(detail)
         self.status = status
@@ -30,6 +38,7 @@ class ProblemError(Exception):
         self.detail = detail
         self.retryable = retryable
         self.headers = headers or {}
+        self.facts = facts or {}
 
 
 def problem_response(problem: ProblemError) -> Response:
@@ -40,8 +49,9 @@ def problem_response(problem: ProblemError) -> Response:
         detail=problem.detail,
         code=problem.code,
         retryable=problem.retryable,
+        **problem.facts,
     )
-    content = canonical_json(body.model_dump())
+    content = canonical_json(body.model_dump(exclude_none=True))
     return Response(content, problem.status, dict(problem.headers), media_type=MEDIA_TYPE)
 
 
@@ -54,6 +64,7 @@ def describe_problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
 def install(app: FastAPI) -> None:
     """Turns every error of ``app`` into a problem."""
     app.add_exception_handler(ProblemError, _on_problem)
+    app.add_exception_handler(HoldRefused, _on_refused_hold)
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
     app.add_exception_handler(HTTPException, _on_http_error)
     app.add_exception_handler(OperationalError, _on_busy_database)
@@ -62,6 +73,12 @@ def install(app: FastAPI) -> None:
 
 def _on_problem(_request: Request, error: Exception) -> Response:
     return problem_response(cast(ProblemError, error))  # Starlette types handlers loosely
+
+
+def _on_refused_hold(_request: Request, error: Exception) -> Response:
+    refused = cast(HoldRefused, error)
+    status = 404 if refused.code == NOT_FOUND else 409
+    return problem_response(ProblemError(status, refused.code, refused.detail, facts=refused.facts))
 
 
 def _on_invalid_request(_request: Request, error: Exception) -> Response:

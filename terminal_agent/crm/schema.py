@@ -180,4 +180,21 @@ policies = Table(
     "policies", metadata, _text("version", key=True), _text("valid_from"), _text("document"), _text("published_at")
 )
 
+# ``card_sequence`` is the card's counter as the CRM knew it when the hold was placed.
+holds = Table(
+    "holds",
+    metadata,
+    _text("terminal_id", key=True),
+    _text("hold_id", key=True),
+    _text("card_no"),
+    _number("points"),
+    _number("card_sequence"),
+    _maybe_text("reference"),
+    _text("state"),
+    _text("placed_at"),
+    _text("expires_at"),
+    Index("holds_by_card", "card_no", "state"),
+    Index("holds_by_reference", "terminal_id", "reference", unique=True),
+)
+
 hotlist = Table("hotlist", metadata, _text("card_no", key=True), _text("reason"), _text("blocked_at"))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from terminal_agent.contract import Verdict
 
+Label = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]*$")]
 TerminalId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
 
@@ -90,6 +92,38 @@ class CardAnswer(BaseModel):
     member: MemberSummary | None = None
 
 
+class HoldState(StrEnum):
+    """``expired`` is told, never stored: it is ``held`` after its time."""
+
+    HELD = "held"
+    CONFIRMED = "confirmed"
+    SPENT = "spent"
+    RELEASED = "released"
+    EXPIRED = "expired"
+
+
+class HoldRequest(BaseModel):
+    """Points to set aside. ``card_sequence``: the counter on the card, to be checked against the CRM's; ``reference``:
+    the terminal's own name for this hold, so that asking again does not set them aside twice."""
+
+    card_no: Label
+    points: int = Field(strict=True, ge=1, le=10**12)
+    card_sequence: int | None = Field(None, strict=True, ge=0, le=2**53)
+    reference: Label | None = None
+
+
+class HoldAnswer(BaseModel):
+    """A hold. ``balance`` is the ledger's, ``available`` what no hold sets aside, this one included."""
+
+    hold_id: str
+    expires_at: str
+    state: HoldState
+    card_no: str
+    points: int
+    balance: int
+    available: int
+
+
 class Health(BaseModel):
     """The server answers and can read its database."""
 
@@ -97,7 +131,8 @@ class Health(BaseModel):
 
 
 class Problem(BaseModel):
-    """An error (RFC 9457). ``code`` is for programs; ``retryable`` says whether the same request may succeed later."""
+    """An error (RFC 9457). ``code`` is for programs; ``retryable`` says whether the same request may succeed later.
+    Of a refused hold, ``balance`` and ``available`` or ``sequence`` tell what the CRM has."""
 
     model_config = ConfigDict(json_schema_extra={"description": "RFC 9457 problem details"})
 
@@ -107,3 +142,6 @@ class Problem(BaseModel):
     detail: str
     code: str
     retryable: bool
+    balance: int | None = None
+    available: int | None = None
+    sequence: int | None = None

@@ -74,8 +74,8 @@ def test_an_event_is_known_for_ever_even_after_joining_again(crm: Crm) -> None:
 
 def test_without_a_token_nothing_is_told(crm: Crm) -> None:
     for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic eDp5"}, {"Authorization": "x"}):
-        for path in ("feed", "events", "members?phone=09120000000", "cards/1"):
-            method = "POST" if path == "events" else "GET"
+        for path in ("feed", "events", "members?phone=09120000000", "cards/1", "holds", "holds/1/confirm"):
+            method = "POST" if path.startswith(("events", "holds")) else "GET"
             answer = requests.request(method, f"{crm.url}/v1/{path}", headers=headers, json=[], timeout=10)
             assert_problem(answer, 401, "crm_unauthorized")
 

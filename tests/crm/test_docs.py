@@ -8,6 +8,7 @@ from pathlib import Path
 
 from terminal_agent import contract
 from terminal_agent.contract import EventType, Verdict
+from terminal_agent.crm.wire import HoldState
 from tests.crm.world import Crm
 
 TEXT = (Path(__file__).parents[2] / "docs" / "crm-api.md").read_text(encoding="utf-8")
@@ -33,6 +34,6 @@ def test_every_call_is_described(crm: Crm) -> None:
             assert f"{method.upper()} {path}" in TEXT
 
 
-def test_every_verdict_and_event_type_is_described() -> None:
-    for name in [*Verdict, *EventType]:
+def test_every_verdict_event_type_and_state_is_described() -> None:
+    for name in [*Verdict, *EventType, *HoldState]:
         assert f"`{name.value}`" in TEXT

@@ -54,6 +54,7 @@ data = st.fixed_dictionaries(
         "intent_id": maybe(st.sampled_from(["i-1", "i-2"])),
         "landed": maybe(st.booleans()),
         "kind": maybe(st.just("rolled_back")),
+        "hold_id": maybe(st.just("h-1")),
     },
 )
 events = st.fixed_dictionaries(
