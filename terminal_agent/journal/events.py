@@ -54,6 +54,7 @@ class OutboxEntry:
     event_id: str
     type: str
     card_no: str | None
+    install_epoch: str
     sequence: int
     state: OutboxState
     attempts: int
@@ -131,7 +132,7 @@ class Events:
         }
 
     def next_batch(self, max_events: int, max_bytes: int, after: int = 0) -> list[OutboxEntry]:
-        """The oldest pending events behind the position ``after`` that fit one request.
+        """The oldest pending events behind the position ``after`` that fit one request, all of one install epoch.
 
         Later events of a card wait behind its refused redemption, but its earnings pass: what a customer is given may
         be booked in any order.
@@ -149,7 +150,7 @@ class Events:
         size = 2
         for entry in map(_entry, rows):
             size += len(entry.body.encode()) + 1
-            if batch and size > max_bytes:
+            if batch and (size > max_bytes or entry.install_epoch != batch[0].install_epoch):
                 break
             batch.append(entry)
         return batch
@@ -208,6 +209,23 @@ class Events:
             == 1
         )
 
+    def forgotten_after(self, install_epoch: str, sequence: int) -> int:
+        """The CRM has lost what it had acknowledged of an epoch beyond ``sequence``: back into the queue with it.
+
+        Inside the caller's transaction; gives how many. The last one of every other epoch goes too: the answer to it
+        tells what else is lost.
+        """
+        lost = "UPDATE outbox SET state = 'pending', reason = 'forgotten_by_crm', settled_at = NULL WHERE state = "
+        newest = "SELECT max(sequence) FROM events n WHERE n.install_epoch = e.install_epoch"
+        others = f"e.install_epoch <> ? AND e.sequence = ({newest})"
+        return self._database.execute(
+            f"{lost}'acknowledged' AND event_id IN (SELECT event_id FROM events e WHERE e.install_epoch = ? "
+            f"AND e.sequence > ? OR {others})",
+            install_epoch,
+            sequence,
+            install_epoch,
+        )
+
     def broken_link(self) -> int | None:
         """The first sequence whose hash chain does not hold, or None: edited rows are found before they are sent."""
         previous = FIRST_HASH
@@ -230,8 +248,8 @@ def _previous_hash_in(body: bytes) -> Any:
 
 
 _ENTRY = (
-    "SELECT o.event_id, e.type, e.card_no, e.sequence, o.state, o.attempts, o.reason, o.created_at, e.body, o.position "
-    "FROM outbox o JOIN events e USING (event_id)"
+    "SELECT o.event_id, e.type, e.card_no, e.install_epoch, e.sequence, o.state, o.attempts, o.reason, o.created_at, "
+    "e.body, o.position FROM outbox o JOIN events e USING (event_id)"
 )
 
 

@@ -56,6 +56,10 @@ class Journal:
         row = self._database.one("SELECT value FROM meta WHERE key = ?", key)
         return row["value"] if row else None
 
+    def meta_keys(self, beginning: str) -> list[str]:
+        """The names of the facts that begin so."""
+        return [row["key"] for row in self._database.query("SELECT key FROM meta") if row["key"].startswith(beginning)]
+
     def set_meta(self, key: str, value: str) -> None:
         """Keep a fact, inside the caller's transaction."""
         self._database.execute(

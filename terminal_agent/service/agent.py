@@ -82,9 +82,10 @@ class Agent:
                     f"the CRM took this terminal, but {self.config} still names {self.settings.crm.url}: {error}",
                     hint=f'Put url = "{credentials.crm_url}" into its [crm] table, then: terminal-agent sync',
                 ) from error
+        another_crm = self._credentials is None or self._credentials.programme_id != credentials.programme_id
         self._credentials = credentials
         self._crm = self._open_crm()
-        self.sync.start_over()
+        self.sync.start_over(another_crm=another_crm)
         if self.journal.events.terminal_id != credentials.terminal_id:
             self.journal.start_epoch(credentials.terminal_id)
 

@@ -17,6 +17,8 @@ from terminal_agent.ports import Clock
 from terminal_agent.sync.client import BATCH_REFUSALS, CrmRefused, CrmUnreachable
 
 FEED_CURSOR = "feed_cursor"
+ACKED_THROUGH = "acked_through:"
+"""Before an install epoch: the highest sequence of it up to which the CRM had everything when it last said so."""
 FEED_PAGE = 200
 BATCH_EVENTS = min(200, MAX_BATCH_EVENTS)
 
@@ -47,6 +49,16 @@ class SyncReport:
 
 
 Verdicts = dict[str, tuple[Verdict, str | None]]
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """A batch's verdicts, and how far the CRM has everything of the batch's install epoch, if it says so."""
+
+    verdicts: Verdicts
+    acked_through: int | None = None
+
+
 _KNOWN_VERDICTS = {verdict.value: verdict for verdict in Verdict}
 _COUNTER = {
     Verdict.ACCEPTED: "accepted",
@@ -79,21 +91,24 @@ def _send_queue(
     """
     limit, after = BATCH_EVENTS, 0
     waiting: set[str | None] = set()
+    healed = False
     while batch := journal.events.next_batch(limit, MAX_BATCH_BYTES, after):
         sendable = [entry for entry in batch if entry.card_no not in waiting]
-        verdicts = _post(journal, crm, clock, sendable) if sendable else {}
-        if verdicts is None:
+        answer = _post(journal, crm, clock, sendable) if sendable else _Answer({})
+        if answer is None:
             limit = len(sendable) // 2
             continue
-        waiting |= _settle(journal, sendable, verdicts, report) - {None}
+        waiting |= _settle(journal, sendable, answer.verdicts, report) - {None}
         after = batch[-1].position
-        if any(verdict is Verdict.REJECTED for verdict, _reason in verdicts.values()):
+        if any(verdict is Verdict.REJECTED for verdict, _reason in answer.verdicts.values()):
             limit = BATCH_EVENTS  # what the CRM could not take is out of the way
+        if _has_forgotten(journal, batch[0].install_epoch, answer.acked_through) and not healed:
+            healed, after = True, 0  # once in an exchange: a CRM that says so each time must not be sent all for ever
         progress(report)
 
 
-def _post(journal: Journal, crm: Crm, clock: Clock, batch: list[OutboxEntry]) -> Verdicts | None:
-    """Send a batch; gives the verdicts, or None when the CRM takes it only in parts."""
+def _post(journal: Journal, crm: Crm, clock: Clock, batch: list[OutboxEntry]) -> _Answer | None:
+    """Send a batch; None when the CRM takes it only in parts."""
     with journal.transaction():
         journal.events.attempted([entry.event_id for entry in batch])
     try:
@@ -103,10 +118,31 @@ def _post(journal: Journal, crm: Crm, clock: Clock, batch: list[OutboxEntry]) ->
             raise CrmUnreachable(f"this address takes no events: {refused}") from refused
         if len(batch) > 1:
             return None
-        return {batch[0].event_id: (Verdict.REJECTED, f"{refused.code or refused.status}: {refused}")}
+        return _Answer({batch[0].event_id: (Verdict.REJECTED, f"{refused.code or refused.status}: {refused}")})
     verdicts = _verdicts(answer)
     _note_clock(journal, clock, answer.get("server_time"))
-    return verdicts
+    acked = answer.get("acked_through")
+    return _Answer(verdicts, acked if isinstance(acked, int) and acked >= 0 else None)
+
+
+def _has_forgotten(journal: Journal, install_epoch: str, acked_through: int | None) -> bool:
+    """Whether the CRM now says that it has less of an epoch than it said before: it was put back from a backup.
+
+    Then what it had acknowledged beyond goes up again; it keeps ids for ever, so what it does have counts once.
+    """
+    if acked_through is None:
+        return False
+    key = ACKED_THROUGH + install_epoch
+    before = int(journal.meta(key) or 0)
+    if acked_through == before:
+        return False
+    with journal.transaction():
+        journal.set_meta(key, str(acked_through))
+        if acked_through > before:
+            return False
+        events = journal.events.forgotten_after(install_epoch, acked_through)
+        journal.audit("crm.went_back", install_epoch=install_epoch, acked_through=acked_through, events=events)
+    return events > 0
 
 
 def _verdicts(answer: dict[str, Any]) -> Verdicts:

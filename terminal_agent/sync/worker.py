@@ -15,7 +15,7 @@ from enum import StrEnum
 from terminal_agent.journal import Journal
 from terminal_agent.ports import Clock, Ids, rfc3339
 from terminal_agent.sync.client import CrmClient, CrmError, CrmUnauthorized, CrmUnreachable
-from terminal_agent.sync.exchange import FEED_CURSOR, SyncReport, exchange
+from terminal_agent.sync.exchange import ACKED_THROUGH, FEED_CURSOR, SyncReport, exchange
 
 log = logging.getLogger(__name__)
 
@@ -65,10 +65,16 @@ class SyncWorker:
             return CrmState.NOT_ENROLLED
         return CrmState(self._journal.meta(CRM_STATE) or CrmState.UNKNOWN)
 
-    def start_over(self) -> None:
-        """Forget what another CRM, or the same one before it took us back, had said of when to ask and from where."""
+    def start_over(self, *, another_crm: bool) -> None:
+        """Forget what another CRM, or the same one before it took us back, had said of when to ask and from where.
+
+        ``another_crm``: and of what it has; what the CRM before had acknowledged is none of the new one's business.
+        """
+        keys = [CRM_STATE, FAILURES, NEXT_TRY, FEED_CURSOR]
+        if another_crm:
+            keys += self._journal.meta_keys(ACKED_THROUGH)
         with self._journal.transaction():
-            for key in (CRM_STATE, FAILURES, NEXT_TRY, FEED_CURSOR):
+            for key in keys:
                 self._journal.forget_meta(key)
 
     def wake(self) -> None:

@@ -128,7 +128,7 @@ def test_a_terminal_that_was_taken_back_begins_at_once_and_reads_the_feed_anew(
     crm.usual_feed = problem(401)
     with pytest.raises(CrmUnauthorized):
         worker.exchange_now()
-    worker.start_over()
+    worker.start_over(another_crm=True)
     assert (worker.state, due_in_s(worker), journal.meta(FEED_CURSOR)) == (CrmState.UNKNOWN, 0, None)
 
 

@@ -1,0 +1,132 @@
+"""A CRM put back from a backup has forgotten what it acknowledged: it gets it again, once, and nothing else does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from werkzeug import Request, Response
+
+from terminal_agent.journal import Journal
+from terminal_agent.sync.client import CrmClient
+from terminal_agent.sync.exchange import SyncReport, exchange
+from tests.journal.support import ManualClock, event, event_id
+from tests.sync.support import ScriptedCrm, events_of, signed
+
+Exchange = Callable[[], SyncReport]
+
+
+class RememberingCrm:
+    """Keeps events by epoch and sequence, answers ``acked_through`` truly, and can be put back to an earlier day."""
+
+    def __init__(self) -> None:
+        self.kept: dict[tuple[str, int], str] = {}
+
+    def __call__(self, request: Request) -> Response:
+        results = []
+        for each in events_of(request):
+            place = each["source"], int(each["sequence"])
+            results.append({"id": each["id"], "status": "duplicate" if place in self.kept else "accepted"})
+            self.kept[place] = each["id"]
+        (source,) = {each["source"] for each in events_of(request)}
+        acked = 0
+        while (source, acked + 1) in self.kept:
+            acked += 1
+        return signed(request, {"results": results, "acked_through": acked, "server_time": "2026-11-22T09:30:10Z"})
+
+    def ids(self) -> set[str]:
+        return set(self.kept.values())
+
+
+@pytest.fixture
+def remembering(crm: ScriptedCrm) -> RememberingCrm:
+    crm.usual_events = RememberingCrm()
+    return crm.usual_events
+
+
+@pytest.fixture
+def run(journal: Journal, client: CrmClient, clock: ManualClock) -> Exchange:
+    return lambda: exchange(journal, client, clock)
+
+
+def record(journal: Journal, *numbers: int) -> None:
+    with journal.transaction():
+        for number in numbers:
+            journal.events.append(event(number))
+
+
+def everything(last: int) -> set[str]:
+    return {event_id(number) for number in range(1, last + 1)}
+
+
+def test_what_a_restored_crm_has_forgotten_goes_up_again(
+    journal: Journal, remembering: RememberingCrm, run: Exchange
+) -> None:
+    record(journal, 1, 2, 3)
+    run()
+    backup = dict(remembering.kept)
+    record(journal, 4, 5, 6)
+    run()
+    remembering.kept = backup
+    record(journal, 7)
+    report = run()
+    assert remembering.ids() == everything(7)
+    assert (report.pending, report.sent, report.duplicate) == (0, 5, 1)
+    assert run().sent == 0
+
+
+def test_epochs_before_this_one_are_healed_too(journal: Journal, remembering: RememberingCrm, run: Exchange) -> None:
+    record(journal, 1, 2)
+    run()
+    backup = dict(remembering.kept)
+    record(journal, 3, 4)
+    run()
+    journal.start_epoch("till-1")
+    record(journal, 5, 6)
+    run()
+    remembering.kept = backup
+    record(journal, 7)
+    for _ in range(2):
+        report = run()
+    assert remembering.ids() == everything(7)
+    assert report.pending == 0
+
+
+def test_a_crm_that_says_less_each_time_is_not_sent_all_for_ever(
+    journal: Journal, crm: ScriptedCrm, run: Exchange
+) -> None:
+    told = iter([9, 5, 4, 3, 2, 1, 0])
+
+    def lying(request: Request) -> Response:
+        results = [{"id": each["id"], "status": "accepted"} for each in events_of(request)]
+        return signed(request, {"results": results, "acked_through": next(told), "server_time": "2026-11-22T09:30:10Z"})
+
+    crm.usual_events = lying
+    record(journal, *range(1, 10))
+    run()
+    record(journal, 10)
+    run()
+    assert len(crm.posts) == 3
+
+
+@pytest.mark.parametrize("nonsense", [None, "7", -1, 2.5, [], {}])
+def test_an_acked_through_that_is_none_changes_nothing(
+    journal: Journal, crm: ScriptedCrm, run: Exchange, nonsense: object
+) -> None:
+    def odd(request: Request) -> Response:
+        results = [{"id": each["id"], "status": "accepted"} for each in events_of(request)]
+        return signed(request, {"results": results, "acked_through": nonsense})
+
+    record(journal, 1)
+    run()
+    crm.usual_events = odd
+    record(journal, 2)
+    assert run().pending == 0
+    assert len(crm.posts) == 2
+
+
+def test_a_batch_holds_one_install_epoch(journal: Journal, remembering: RememberingCrm, run: Exchange) -> None:
+    record(journal, 1, 2)
+    journal.start_epoch("till-1")
+    record(journal, 3)
+    assert run().accepted == 3
