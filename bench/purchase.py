@@ -137,7 +137,7 @@ class Till:
         """What a sale takes once the card is open, in ms."""
         terminal, request = self.agent.terminal, self._request()
         with open_reader(READER) as reader, reader.connect() as card:
-            return time_ms(lambda: purchase(terminal, card, request, self.agent.confirm_chain))
+            return time_ms(lambda: purchase(terminal, card, request, self.agent.redemptions.reserve))
 
     def close(self) -> None:
         self.agent.close()

@@ -88,30 +88,35 @@ def refuse_unusable(terminal: Terminal, card: PresentedCard) -> None:
 
 @dataclass(frozen=True)
 class CardAtCrm:
-    """What the CRM says of a card at this tap: its balance there, the newest sequence it has heard of, its status."""
+    """What the CRM says of a card at this tap: its balance there, the newest sequence it has heard of, its status, and
+    the hold under which it set the points aside."""
 
     balance: int
     sequence: int
     status: str
+    hold_id: str | None = None
 
 
-ConfirmChain = Callable[[str, CardState], CardAtCrm | None]
-"""Asks the CRM about a card that shows this state; None when the CRM is not to be asked, or does not know the card."""
+Reserve = Callable[[str, CardState, int, str], CardAtCrm | None]
+"""Asks the CRM to set points aside: card number, the state the card shows, points, a name for the request. None when
+the CRM is not to be asked, or does not say."""
 
 
-def confirmed_balance(terminal: Terminal, card: PresentedCard, confirm: ConfirmChain) -> int | None:
-    """The card's balance at the CRM if the CRM has seen exactly this card's chain, None when it cannot say.
+def confirmed(
+    terminal: Terminal, card: PresentedCard, points: int, reference: str, reserve: Reserve
+) -> CardAtCrm | None:
+    """The card at the CRM, if the CRM has seen exactly this card's chain; None when it cannot say.
 
     Raises AgentError for a card that the CRM has blocked, or has seen further on than it is now.
     """
-    known = confirm(card.card_no, card.state)
+    known = reserve(card.card_no, card.state, points, reference)
     if known is None:
         return None
     if known.status == BLOCKED:
         raise card_blocked("the CRM says so")
     if known.sequence > card.state.sequence:
         raise _rolled_back(terminal, card, known.sequence)
-    return known.balance if (known.sequence, known.status) == (card.state.sequence, ACTIVE) else None
+    return known if (known.sequence, known.status) == (card.state.sequence, ACTIVE) else None
 
 
 def is_another_copy(card: PresentedCard) -> bool:

@@ -25,7 +25,7 @@ from terminal_agent.journal.journal import JOURNAL_FILE
 from terminal_agent.journal.knowledge import Adjustment
 from terminal_agent.ports import uuid7
 from terminal_agent.service.key_store import FileKeyStore
-from terminal_agent.taps import CardAtCrm, ConfirmChain, Terminal
+from terminal_agent.taps import CardAtCrm, Reserve, Terminal
 from terminal_agent.till.checkout import PurchaseRequest, purchase
 from terminal_agent.till.reversal import ReversalRequest, reverse_by_tap
 
@@ -105,7 +105,7 @@ class RecordingConnection(ClassicConnection):
         self._inner.close()
 
 
-def offline(card_no: str, state: CardState) -> CardAtCrm | None:
+def offline(card_no: str, state: CardState, points: int, reference: str) -> CardAtCrm | None:
     """The CRM cannot be asked."""
     return None
 
@@ -183,10 +183,10 @@ class Workbench:
         *,
         redeem: int = 0,
         fault: Fault | None = None,
-        confirm: ConfirmChain = offline,
+        reserve: Reserve = offline,
     ) -> dict[str, Any]:
         with lay(image, fault) as connection:
-            return purchase(self.terminal, connection, PurchaseRequest(receipt_no, amount, redeem), confirm)
+            return purchase(self.terminal, connection, PurchaseRequest(receipt_no, amount, redeem), reserve)
 
     def reverse(
         self,

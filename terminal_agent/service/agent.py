@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from terminal_agent import __version__
-from terminal_agent.card.layout import CardState
 from terminal_agent.errors import AgentError, ErrorCode
 from terminal_agent.journal import Journal
-from terminal_agent.journal.events import OutboxState
 from terminal_agent.ports import Clock, Ids, SystemClock, SystemIds
 from terminal_agent.service.card_lane import CardLane
 from terminal_agent.service.credentials import load_credentials, store_credentials
 from terminal_agent.service.key_store import FileKeyStore
+from terminal_agent.service.redemption import OnlineRedemptions
 from terminal_agent.service.settings import Settings, set_crm_url
-from terminal_agent.sync.client import Credentials, CrmClient, CrmError, CrmRefused
+from terminal_agent.sync.client import Credentials, CrmClient
 from terminal_agent.sync.worker import SyncWorker
-from terminal_agent.taps import CardAtCrm, Terminal
+from terminal_agent.taps import Terminal
 
-CONFIRM_TIMEOUT_S = 1.5
 KEYS_FOLDER = "keys"
 
 
@@ -38,6 +35,7 @@ class Agent:
         self.journal = Journal(settings.data_dir, self.terminal_id, settings.currency, self.clock, self.ids)
         self.lane = CardLane(self.clock)
         self.sync = SyncWorker(self.journal, lambda: self._crm, self.clock, self.ids)
+        self.redemptions = OnlineRedemptions(self.journal, self._open_crm, self.sync.exchange_now)
 
     @property
     def terminal_id(self) -> str:
@@ -89,33 +87,9 @@ class Agent:
         if self.journal.events.terminal_id != credentials.terminal_id:
             self.journal.start_epoch(credentials.terminal_id)
 
-    def confirm_chain(self, card_no: str, state: CardState) -> CardAtCrm | None:
-        """What the CRM says of the card, once it has heard all that this terminal has to say; None if it cannot."""
-        if self._credentials is None:
-            return None
-        client = CrmClient(self._credentials, self.ids)  # its own: the exchange may be using the other one
-        try:
-            known = _card_at(client, card_no)
-            if known.get("sequence") != state.sequence and self.journal.events.count(OutboxState.PENDING):
-                self.sync.exchange_now()
-                known = _card_at(client, card_no)
-            return CardAtCrm(int(known["balance"]), int(known["sequence"]), str(known["status"]))
-        except (CrmError, KeyError, TypeError, ValueError):
-            return None
-        finally:
-            client.close()
-
     def close(self) -> None:
         """Let go of the journal, the reader and the connection."""
         self.lane.close()
         self.journal.close()
         if self._crm is not None:
             self._crm.close()
-
-
-def _card_at(client: CrmClient, card_no: str) -> dict[str, Any]:
-    """What the CRM knows of a card; nothing for one it has not heard of yet."""
-    try:
-        return client.get_card(card_no, CONFIRM_TIMEOUT_S)
-    except CrmRefused:
-        return {}

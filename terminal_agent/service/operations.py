@@ -78,7 +78,13 @@ def purchase_by_tap(agent: Agent, params: Params, talk: Talk) -> Any:
     terminal = agent.terminal
     answer = recorded(terminal, request)
     if answer is None:
-        answer = _with_card(agent, params, talk, lambda card: purchase(terminal, card, request, agent.confirm_chain))
+        reserve = agent.redemptions.reserve
+        try:
+            answer = _with_card(agent, params, talk, lambda card: purchase(terminal, card, request, reserve))
+        except AgentError as error:
+            if "hold_id" in error.details:  # in doubt: the points may be on the card already
+                agent.redemptions.keep(error.details["hold_id"])
+            raise
         agent.sync.wake()
     return answer
 

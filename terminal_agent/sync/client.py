@@ -10,15 +10,22 @@ import binascii
 import gzip
 import json
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from ipaddress import ip_address
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import quote, urlsplit
 
 import requests
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from terminal_agent import __version__
-from terminal_agent.contract import BATCH_MEDIA_TYPE, REQUEST_ID_HEADER, SIGNATURE_HEADER, signature_is_valid
+from terminal_agent.contract import (
+    BATCH_MEDIA_TYPE,
+    REQUEST_ID_HEADER,
+    SIGNATURE_HEADER,
+    canonical_json,
+    signature_is_valid,
+)
 from terminal_agent.errors import AgentError, ErrorCode
 from terminal_agent.ports import Ids
 
@@ -30,8 +37,9 @@ GZIP_FROM_BYTES = 4096
 SECRET_BYTES = 32
 PROBLEM_MEDIA_TYPE = "application/problem+json"
 BATCH_REFUSALS = frozenset({400, 413, 422})
-RETRIED = frozenset({408, 409, 425, 429})
-"""A 4xx but these says no for good, and only as a problem document: a proxy's or a portal's page is no answer."""
+RETRIED = frozenset({408, 425, 429})
+"""A 4xx but these says no for good, and only as a problem document: a proxy's or a portal's page is no answer. A 409
+must say that it is not to be tried again: an earlier try may still be running."""
 
 
 class CrmError(Exception):
@@ -56,12 +64,13 @@ class CrmUnauthorized(CrmError):
 
 
 class CrmRefused(CrmError):
-    """The CRM understood and said no (4xx). ``code`` is the problem's code."""
+    """The CRM understood and said no (4xx). ``code`` is the problem's code, ``facts`` are all its members."""
 
-    def __init__(self, status: int, code: str, detail: str) -> None:
+    def __init__(self, status: int, code: str, detail: str, facts: dict[str, Any] | None = None) -> None:
         super().__init__(detail)
         self.status = status
         self.code = code
+        self.facts = facts or {}
 
 
 @dataclass(frozen=True)
@@ -144,6 +153,19 @@ class CrmClient:
     def get_card(self, card_no: str, timeout_s: float) -> dict[str, Any]:
         """What the CRM knows of a card, asked once and not for long: a customer waits."""
         return self._call("GET", f"/v1/cards/{quote(card_no, safe='')}", tries=1, timeout_s=timeout_s)
+
+    def post_hold(
+        self, card_no: str, points: int, card_sequence: int, reference: str, timeout_s: float
+    ) -> dict[str, Any]:
+        """Set a card's points aside, if ``card_sequence`` is the CRM's own counter of it: ``{hold_id, expires_at}``."""
+        asked = {"card_no": card_no, "points": points, "card_sequence": card_sequence, "reference": reference}
+        headers = {"Content-Type": "application/json"}
+        payload = canonical_json(asked)
+        return self._call("POST", "/v1/holds", headers=headers, payload=payload, tries=1, timeout_s=timeout_s)
+
+    def end_hold(self, hold_id: str, how: Literal["confirm", "release"], timeout_s: float) -> dict[str, Any]:
+        """The points of a hold are spent for certain, or free again."""
+        return self._call("POST", f"/v1/holds/{quote(hold_id, safe='')}/{how}", tries=1, timeout_s=timeout_s)
 
     def close(self) -> None:
         self._session.close()
@@ -258,9 +280,11 @@ def _raise_for_status(response: requests.Response, raw: bytes) -> None:
     is_problem = response.headers.get("Content-Type", "").startswith(PROBLEM_MEDIA_TYPE)
     if status in (401, 403):
         raise CrmUnauthorized(detail or f"the CRM answered {status}", certain=is_problem)
-    is_final = status < 500 and status not in RETRIED and problem.get("retryable") is not True
-    if is_problem and is_final:
-        raise CrmRefused(status, str(problem.get("code", "")), detail or f"the CRM answered {status}")
+    says_so = (
+        problem.get("retryable") is False or status != HTTPStatus.CONFLICT and problem.get("retryable") is not True
+    )
+    if is_problem and says_so and status < 500 and status not in RETRIED:
+        raise CrmRefused(status, str(problem.get("code", "")), detail or f"the CRM answered {status}", problem)
     raise CrmUnreachable(f"the CRM answered {status}" + (f": {detail}" if detail else ""), _retry_after(response))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
+from hashlib import sha256
 from typing import Any
 
 from drivers.base import ClassicConnection
@@ -16,7 +17,7 @@ from terminal_agent.errors import AgentError, ErrorCode
 from terminal_agent.journal.events import NewEvent
 from terminal_agent.journal.intents import Checkout, CheckoutState, Intent
 from terminal_agent.ports import rfc3339
-from terminal_agent.taps import ConfirmChain, PresentedCard, Terminal
+from terminal_agent.taps import CardAtCrm, PresentedCard, Reserve, Terminal
 from terminal_agent.till import decided
 from terminal_agent.till.decided import MAX_AMOUNT
 
@@ -86,7 +87,7 @@ def _answer_of(checkout: Checkout | None, request: PurchaseRequest) -> dict[str,
 
 
 def purchase(
-    terminal: Terminal, connection: ClassicConnection, request: PurchaseRequest, confirm: ConfirmChain
+    terminal: Terminal, connection: ClassicConnection, request: PurchaseRequest, reserve: Reserve
 ) -> dict[str, Any]:
     """Carry one purchase through with the card in the field; safe to call again after any interruption.
 
@@ -100,21 +101,19 @@ def purchase(
     taps.refuse_unusable(terminal, card)
     if begun is not None:
         raise decided.wrong_card_for(begun)
-    return _carry_out(terminal, card, request, confirm)
+    return _carry_out(terminal, card, request, reserve)
 
 
-def _carry_out(
-    terminal: Terminal, card: PresentedCard, request: PurchaseRequest, confirm: ConfirmChain
-) -> dict[str, Any]:
+def _carry_out(terminal: Terminal, card: PresentedCard, request: PurchaseRequest, reserve: Reserve) -> dict[str, Any]:
     policy = terminal.journal.knowledge.policy()
-    crm_balance = taps.confirmed_balance(terminal, card, confirm) if request.redeem else None
-    online = crm_balance is not None
     adjustments = decided.adjustments_due(terminal, card)
     adjusted = sum(adjustment.points for adjustment in adjustments)
-    outcome = _evaluate(terminal, policy, card, request, adjusted, crm_balance)
+    at_crm = _ask_crm(terminal, policy, card, request, adjusted, reserve) if request.redeem else None
+    online = at_crm is not None
+    outcome = _evaluate(policy, request, _account(terminal, card, request, adjusted, at_crm))
     redeemed_offline = 0 if online else card.state.redeemed_offline + outcome.redeemed
     after = decided.next_state(card.state, adjustments, outcome.delta, redeemed_offline)
-    result = _result(terminal, card, request, outcome, adjusted, after, online)
+    result = _result(terminal, card, request, outcome, adjusted, after, at_crm)
     intent = Intent(
         intent_id=terminal.ids.uuid(),
         kind=taps.PURCHASE,
@@ -122,7 +121,7 @@ def _carry_out(
         uid=card.session.uid.hex(),
         before=card.state.to_json(),
         after=after.to_json(),
-        events=(_event(terminal, card, request, outcome, after, policy, online),),
+        events=(_event(terminal, card, request, outcome, after, policy, at_crm),),
         checkout_id=result["checkout_id"],
         history={"kind": HistoryKind.PURCHASE.value, "amount": request.amount, "points": outcome.delta},
     )
@@ -146,22 +145,31 @@ def _checkout(terminal: Terminal, card: PresentedCard, request: PurchaseRequest,
     )
 
 
-def _evaluate(
-    terminal: Terminal,
-    policy: Policy,
-    card: PresentedCard,
-    request: PurchaseRequest,
-    adjusted: int,
-    crm_balance: int | None,
-) -> Outcome:
+def _ask_crm(
+    terminal: Terminal, policy: Policy, card: PresentedCard, request: PurchaseRequest, adjusted: int, reserve: Reserve
+) -> CardAtCrm | None:
+    """The card at the CRM with the points set aside there, or None: then the offline limits hold.
+
+    What no CRM could grant is refused before it is asked. The same sale asking again names the same hold.
+    """
+    _evaluate(policy, request, Account(card.state.balance + adjusted, online=True))
+    name = f"{request.receipt_no}\n{card.card_no}\n{request.redeem}".encode()
+    return taps.confirmed(terminal, card, request.redeem, sha256(name).hexdigest(), reserve)
+
+
+def _account(
+    terminal: Terminal, card: PresentedCard, request: PurchaseRequest, adjusted: int, at_crm: CardAtCrm | None
+) -> Account:
     """The card's own balance counts; online never more than the CRM's."""
     balance = card.state.balance + adjusted
-    account = Account(
-        balance=balance if crm_balance is None else min(balance, crm_balance),
-        redeemed_offline=_redeemed_offline(terminal, card) if request.redeem else 0,
-        terminal_redeemed_offline_today=_redeemed_offline_today(terminal) if request.redeem else 0,
-        online=crm_balance is not None,
-    )
+    if at_crm is not None:
+        return Account(min(balance, at_crm.balance), online=True)
+    if not request.redeem:
+        return Account(balance)
+    return Account(balance, _redeemed_offline(terminal, card), _redeemed_offline_today(terminal))
+
+
+def _evaluate(policy: Policy, request: PurchaseRequest, account: Account) -> Outcome:
     try:
         return evaluate(policy, account, request.amount, request.redeem)
     except RedemptionRefused as refused:
@@ -210,7 +218,7 @@ def _result(
     outcome: Outcome,
     adjusted: int,
     after: CardState,
-    online: bool,
+    at_crm: CardAtCrm | None,
 ) -> dict[str, Any]:
     return {
         "checkout_id": terminal.ids.uuid(),
@@ -220,9 +228,15 @@ def _result(
         "currency": terminal.currency,
         **decided.points_moved(card, outcome, adjusted, after),
         "offers": [],
-        "online": online,
+        "online": at_crm is not None,
         "replayed": False,
+        **_hold(at_crm),
     }
+
+
+def _hold(at_crm: CardAtCrm | None) -> dict[str, str]:
+    """The hold that this sale spends, where there is one."""
+    return {"hold_id": at_crm.hold_id} if at_crm and at_crm.hold_id else {}
 
 
 def _event(
@@ -232,7 +246,7 @@ def _event(
     outcome: Outcome,
     after: CardState,
     policy: Policy,
-    online: bool,
+    at_crm: CardAtCrm | None,
 ) -> NewEvent:
     data = {
         "card": taps.card_data(card.card_no, card.state, after),
@@ -244,7 +258,8 @@ def _event(
         },
         "points": {"earned": outcome.earned, "redeemed": outcome.redeemed, "offers": []},
         "policy_version": policy.version,
-        "online": online,
+        "online": at_crm is not None,
         "clock": decided.clock_state(terminal),
+        **_hold(at_crm),
     }
     return taps.new_event(terminal, EventType.PURCHASE_RECORDED, card.card_no, data)

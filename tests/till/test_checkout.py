@@ -298,9 +298,9 @@ def test_online_the_crm_s_balance_decides_and_the_offline_count_starts_again(
     bench: Workbench, card: MemoryImage
 ) -> None:
     bench.purchase(card, "R-1", 50_000, redeem=150)
-    error = refused(bench, card, "R-2", 50_000, redeem=101, confirm=lambda *_: CardAtCrm(100, 3, "active"))
+    error = refused(bench, card, "R-2", 50_000, redeem=101, reserve=lambda *_: CardAtCrm(100, 3, "active"))
     assert (error.code, error.details["redeemable_points"]) == (ErrorCode.INSUFFICIENT_POINTS, 100)
-    answer = bench.purchase(card, "R-2", 50_000, redeem=100, confirm=lambda *_: CardAtCrm(100, 3, "active"))
+    answer = bench.purchase(card, "R-2", 50_000, redeem=100, reserve=lambda *_: CardAtCrm(100, 3, "active"))
     assert answer["online"] is True
     assert bench.state(card).redeemed_offline == 0
     bench.check_books(card)
@@ -309,13 +309,13 @@ def test_online_the_crm_s_balance_decides_and_the_offline_count_starts_again(
 def test_the_crm_is_asked_about_this_very_chain_and_only_to_redeem(bench: Workbench, card: MemoryImage) -> None:
     asked: list[tuple[str, CardState]] = []
 
-    def confirm(card_no: str, state: CardState) -> CardAtCrm | None:
+    def reserve(card_no: str, state: CardState, points: int, reference: str) -> CardAtCrm | None:
         asked.append((card_no, state))
         return None
 
-    bench.purchase(card, "R-1", 50_000, confirm=confirm)
+    bench.purchase(card, "R-1", 50_000, reserve=reserve)
     assert asked == []
-    answer = bench.purchase(card, "R-2", 50_000, redeem=1, confirm=confirm)
+    answer = bench.purchase(card, "R-2", 50_000, redeem=1, reserve=reserve)
     assert asked == [(answer["card_no"], CardState(3, 305))]
 
 

@@ -105,14 +105,14 @@ def test_a_card_the_crm_has_blocked_redeems_nothing_even_before_the_hotlist_came
     bench: Workbench, card: MemoryImage
 ) -> None:
     content = bytes(card.content)
-    error = refused(bench, card, "R-1", 50_000, redeem=10, confirm=lambda *_: CardAtCrm(300, 2, "blocked"))
+    error = refused(bench, card, "R-1", 50_000, redeem=10, reserve=lambda *_: CardAtCrm(300, 2, "blocked"))
     assert error.code is ErrorCode.CARD_BLOCKED
     assert bytes(card.content) == content
 
 
 def test_a_card_the_crm_has_seen_further_on_was_rolled_back(bench: Workbench, card: MemoryImage) -> None:
     for _ in range(2):
-        error = refused(bench, card, "R-1", 50_000, redeem=10, confirm=lambda *_: CardAtCrm(300, 3, "active"))
+        error = refused(bench, card, "R-1", 50_000, redeem=10, reserve=lambda *_: CardAtCrm(300, 3, "active"))
         assert error.code is ErrorCode.CARD_ROLLED_BACK
     (anomaly,) = events_of(bench, EventType.CARD_ANOMALY)
     assert anomaly["detail"] == {"sequence_seen": 3, "sequence_on_card": 2}
@@ -124,8 +124,8 @@ def test_a_card_the_crm_has_not_heard_all_of_redeems_within_the_offline_limit(
     def behind(*_: object) -> CardAtCrm:
         return CardAtCrm(300, 1, "active")
 
-    assert refused(bench, card, "R-1", 50_000, redeem=201, confirm=behind).code is ErrorCode.OFFLINE_LIMIT
-    assert bench.purchase(card, "R-1", 50_000, redeem=200, confirm=behind)["online"] is False
+    assert refused(bench, card, "R-1", 50_000, redeem=201, reserve=behind).code is ErrorCode.OFFLINE_LIMIT
+    assert bench.purchase(card, "R-1", 50_000, redeem=200, reserve=behind)["online"] is False
 
 
 # --- copies that take turns
@@ -145,7 +145,7 @@ def test_two_copies_share_one_offline_limit_at_a_till(bench: Workbench, card: Me
     assert (error.code, error.details["redeemable_points"]) == (ErrorCode.OFFLINE_LIMIT, 50)
     state = bench.state(copy)
     confirmed = CardAtCrm(300, state.sequence, "active")
-    assert bench.purchase(copy, "R-2", 50_000, redeem=51, confirm=lambda *_: confirmed)["online"] is True
+    assert bench.purchase(copy, "R-2", 50_000, redeem=51, reserve=lambda *_: confirmed)["online"] is True
     assert bench.purchase(copy, "R-3", 50_000, redeem=200)["points_redeemed"] == 200, "confirmed, it counts anew"
 
 

@@ -1,0 +1,110 @@
+"""Asking the CRM before points are redeemed: is this the card's newest state, and may these points be set aside?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing, suppress
+from dataclasses import replace
+from http import HTTPStatus
+from typing import Any
+
+from terminal_agent.card.layout import CardState
+from terminal_agent.journal import Journal
+from terminal_agent.journal.events import OutboxState
+from terminal_agent.journal.intents import IntentState
+from terminal_agent.sync.client import CrmClient, CrmError, CrmRefused
+from terminal_agent.taps import ACTIVE, BLOCKED, CardAtCrm
+
+TIMEOUT_S = 1.5
+"""For each request: a customer waits, and without an answer the offline limits hold."""
+HOLD_OF = "hold:"
+"""Before a card number: the hold that was last placed for it here."""
+_NO_HOLDS_HERE = (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED)
+
+
+class OnlineRedemptions:
+    """What the till asks of the CRM. ``connect`` gives a client of its own, or None before enrolment: the exchange may
+    be using the other one. ``exchange`` tells the CRM all that this terminal knows."""
+
+    def __init__(self, journal: Journal, connect: Callable[[], CrmClient | None], exchange: Callable[[], Any]) -> None:
+        self._journal = journal
+        self._connect = connect
+        self._exchange = exchange
+
+    def reserve(self, card_no: str, state: CardState, points: int, reference: str) -> CardAtCrm | None:
+        """What the CRM says of the card, with a hold of ``points`` where it confirms that ``state`` is the newest.
+
+        ``reference`` names the hold: the same again is the same hold. None when the CRM cannot be asked, does not know
+        the card, or is granting another redemption of it.
+        """
+        client = self._connect()
+        if client is None:
+            return None
+        with closing(client):
+            try:
+                known = self._look_up(client, card_no, state)
+                if known is None or (known.sequence, known.status) != (state.sequence, ACTIVE):
+                    return known
+                return self._hold(client, known, card_no, points, reference)
+            except (CrmError, KeyError, TypeError, ValueError):
+                return None
+
+    def keep(self, hold_id: str) -> None:
+        """The redemption may stand on the card: its points stay set aside until the event tells. Best effort."""
+        client = self._connect()
+        if client is not None:
+            with closing(client), suppress(CrmError):
+                client.end_hold(hold_id, "confirm", TIMEOUT_S)
+
+    def _look_up(self, client: CrmClient, card_no: str, state: CardState) -> CardAtCrm | None:
+        known = _card_at(client, card_no)
+        if (known is None or known.sequence < state.sequence) and self._journal.events.count(OutboxState.PENDING):
+            self._exchange()
+            known = _card_at(client, card_no)
+        return known
+
+    def _hold(self, client: CrmClient, known: CardAtCrm, card_no: str, points: int, reference: str) -> CardAtCrm | None:
+        try:
+            return self._place(client, known, card_no, points, reference)
+        except CrmRefused as refused:
+            if refused.code != "card_held" or not self._release_own(client, card_no):
+                return _granted_without(known, refused)
+        try:
+            return self._place(client, known, card_no, points, reference)
+        except CrmRefused as refused:
+            return _granted_without(known, refused)
+
+    def _place(self, client: CrmClient, known: CardAtCrm, card_no: str, points: int, reference: str) -> CardAtCrm:
+        hold_id = str(client.post_hold(card_no, points, known.sequence, reference, TIMEOUT_S)["hold_id"])
+        with self._journal.transaction():
+            self._journal.set_meta(HOLD_OF + card_no, hold_id)
+        return replace(known, hold_id=hold_id)
+
+    def _release_own(self, client: CrmClient, card_no: str) -> bool:
+        """Let go of a hold of ours whose sale never began, as when the card left before it was written."""
+        hold_id = self._journal.meta(HOLD_OF + card_no)
+        in_flight = any(state is IntentState.OPEN for state, _intent in self._journal.intents.unsettled(card_no))
+        if hold_id is None or in_flight:
+            return False
+        client.end_hold(hold_id, "release", TIMEOUT_S)
+        return True
+
+
+def _granted_without(known: CardAtCrm, refused: CrmRefused) -> CardAtCrm | None:
+    """What is known of a card when the CRM sets no points aside for it."""
+    if refused.code == "insufficient_points":
+        return replace(known, balance=int(refused.facts.get("available", 0)))
+    if refused.code == "card_blocked":
+        return replace(known, status=BLOCKED)
+    if refused.code == "chain_ahead":
+        return replace(known, sequence=int(refused.facts["sequence"]))
+    return known if refused.status in _NO_HOLDS_HERE else None
+
+
+def _card_at(client: CrmClient, card_no: str) -> CardAtCrm | None:
+    """What the CRM knows of a card; None for one it has not heard of yet."""
+    try:
+        known = client.get_card(card_no, TIMEOUT_S)
+    except CrmRefused:
+        return None
+    return CardAtCrm(int(known["balance"]), int(known["sequence"]), str(known["status"]))

@@ -1,0 +1,183 @@
+"""Redeeming while the CRM can be asked: two tills, the real CRM, and copies of one card."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from drivers.simulator import Fault, MemoryImage, Torn
+from terminal_agent.crm import admin
+from terminal_agent.crm.api import create_app
+from terminal_agent.crm.server import running
+from terminal_agent.crm.store import open_store
+from terminal_agent.desk.issue import IssueRequest, issue
+from terminal_agent.errors import AgentError, ErrorCode
+from terminal_agent.ports import SystemClock, SystemIds
+from terminal_agent.service.agent import Agent
+from terminal_agent.service.initialise import initialise
+from terminal_agent.service.settings import load_settings
+from terminal_agent.sync import client
+from terminal_agent.taps import present
+from terminal_agent.till.checkout import PurchaseRequest, purchase
+from tests.workbench import MASTER_KEY, blank, copy_of, lay
+
+WRITE = 5
+
+
+class Till:
+    """An agent that has joined the CRM, and cards laid on its reader by hand."""
+
+    def __init__(self, folder: Path, name: str, crm_url: str, code: str) -> None:
+        config = folder / f"{name}.toml"
+        initialise(config, {"data_dir": str(folder / name), "terminal_id": name}, force=False)
+        self.agent = Agent(load_settings(config), config)
+        self.agent.keys.add(MASTER_KEY, 9, activate=True)
+        self.agent.join(client.enroll(crm_url, code, name, self.agent.ids)[0])
+
+    def buy(
+        self, card: MemoryImage, receipt_no: str, amount: int, redeem: int = 0, fault: Fault | None = None
+    ) -> dict[str, Any]:
+        with lay(card, fault) as connection:
+            request = PurchaseRequest(receipt_no, amount, redeem)
+            return purchase(self.agent.terminal, connection, request, self.agent.redemptions.reserve)
+
+    def sync(self) -> None:
+        assert self.agent.sync.exchange_now() is not None
+
+
+@pytest.fixture
+def crm_dir(tmp_path: Path) -> Path:
+    return tmp_path / "crm"
+
+
+@pytest.fixture
+def tills(tmp_path: Path, crm_dir: Path) -> Iterator[list[Till]]:
+    store = open_store(crm_dir, SystemClock(), SystemIds())
+    with ExitStack() as stack:
+        stack.callback(store.close)
+        url = stack.enter_context(running(create_app(store, SystemClock(), SystemIds())))
+        made = [Till(tmp_path, name, url, admin.make_code(crm_dir)["code"]) for name in ("till-1", "till-2")]
+        for till in made:
+            stack.enter_context(closing(till.agent))
+        yield made
+
+
+@pytest.fixture
+def card(tills: list[Till]) -> MemoryImage:
+    """A card with 1 000 points, known to the CRM."""
+    image = blank()
+    with lay(image) as connection:
+        issue(tills[0].agent.terminal, connection, IssueRequest())
+    tills[0].buy(image, "R-0", 10_000_000)
+    tills[0].sync()
+    return image
+
+
+def holds_of(crm_dir: Path, card_no: str) -> list[Any]:
+    holds: list[Any] = admin.show_card(crm_dir, card_no)["holds"]
+    return holds
+
+
+def test_a_redemption_sets_points_aside_and_its_event_spends_them(
+    tills: list[Till], card: MemoryImage, crm_dir: Path
+) -> None:
+    answer = tills[0].buy(card, "R-1", 100_000, redeem=900)
+    assert (answer["online"], answer["points_redeemed"]) == (True, 900)
+    assert len(holds_of(crm_dir, answer["card_no"])) == 1
+    tills[0].sync()
+    assert holds_of(crm_dir, answer["card_no"]) == []
+    assert admin.show_card(crm_dir, answer["card_no"])["balance"] == answer["points_after"]
+
+
+def test_two_copies_of_a_card_are_not_both_granted_the_whole_balance(tills: list[Till], card: MemoryImage) -> None:
+    """The first redemption has not reached the CRM yet when the copy is laid down in the other shop."""
+    copy = copy_of(card)
+    assert tills[0].buy(card, "R-1", 100_000, redeem=900)["online"] is True
+    with pytest.raises(AgentError) as caught:
+        tills[1].buy(copy, "S-1", 100_000, redeem=900)
+    assert caught.value.code is ErrorCode.OFFLINE_LIMIT
+    assert tills[1].buy(copy, "S-1", 100_000, redeem=200)["online"] is False
+
+
+def test_the_same_sale_tried_again_uses_the_same_hold(tills: list[Till], card: MemoryImage, crm_dir: Path) -> None:
+    with pytest.raises(AgentError) as caught:
+        tills[0].buy(card, "R-1", 100_000, redeem=900, fault=Fault(WRITE, Torn.GARBAGE))
+    hold_id = caught.value.details["hold_id"]
+    tills[0].agent.redemptions.keep(hold_id)
+    answer = tills[0].buy(card, "R-1", 100_000, redeem=900)
+    assert (answer["state"], answer["hold_id"]) == ("done", hold_id)
+    tills[0].sync()
+    assert holds_of(crm_dir, answer["card_no"]) == []
+
+
+def test_a_hold_whose_sale_never_began_is_let_go_for_the_next_one(tills: list[Till], card: MemoryImage) -> None:
+    with lay(card) as connection:
+        shown = present(tills[0].agent.terminal, connection)
+    assert tills[0].agent.redemptions.reserve(shown.card_no, shown.state, 500, "a sale given up") is not None
+    assert tills[0].buy(card, "R-2", 100_000, redeem=900)["online"] is True
+
+
+def test_a_rolled_back_card_is_refused_on_the_crm_s_word(tills: list[Till], card: MemoryImage, crm_dir: Path) -> None:
+    old = copy_of(card)
+    card_no = tills[0].buy(card, "R-1", 100_000)["card_no"]
+    tills[0].sync()
+    with pytest.raises(AgentError) as caught:
+        tills[1].buy(old, "S-1", 100_000, redeem=100)
+    assert caught.value.code is ErrorCode.CARD_ROLLED_BACK
+    assert holds_of(crm_dir, card_no) == []
+
+
+def test_a_card_blocked_at_the_crm_redeems_nothing_before_the_feed_was_read(
+    tills: list[Till], card: MemoryImage, crm_dir: Path
+) -> None:
+    card_no = tills[0].buy(card, "R-1", 10_000)["card_no"]
+    tills[0].sync()
+    admin.block_card(crm_dir, card_no, "stolen")
+    with pytest.raises(AgentError) as caught:
+        tills[1].buy(card, "S-1", 100_000, redeem=100)
+    assert caught.value.code is ErrorCode.CARD_BLOCKED
+
+
+def test_what_this_till_has_not_sent_yet_is_sent_before_the_crm_is_asked(tills: list[Till], card: MemoryImage) -> None:
+    tills[0].buy(card, "R-1", 50_000)
+    assert tills[0].buy(card, "R-2", 100_000, redeem=900)["online"] is True
+
+
+def test_more_than_the_crm_has_is_refused_with_what_it_has(tills: list[Till], card: MemoryImage, crm_dir: Path) -> None:
+    card_no = tills[0].buy(card, "R-1", 10_000)["card_no"]
+    tills[0].sync()
+    admin.adjust_card(crm_dir, card_no, -901, "correction")
+    with pytest.raises(AgentError) as caught:
+        tills[0].buy(card, "R-2", 100_000, redeem=900)
+    assert (caught.value.code, caught.value.details) == (ErrorCode.INSUFFICIENT_POINTS, {"redeemable_points": 100})
+
+
+@pytest.mark.parametrize(
+    ("status", "problem", "online"),
+    [
+        (404, {"code": "not_found"}, True),
+        (405, {"code": "method_not_allowed"}, True),
+        (409, {"code": "card_held", "retryable": False}, False),
+        (409, {"code": "busy", "retryable": True}, False),
+        (503, {}, False),
+    ],
+)
+def test_a_crm_without_holds_is_believed_by_its_lookup_and_any_other_no_is_none(
+    tills: list[Till],
+    card: MemoryImage,
+    monkeypatch: pytest.MonkeyPatch,
+    status: int,
+    problem: dict[str, Any],
+    online: bool,
+) -> None:
+    def refuse(*_: object) -> Callable[..., Any]:
+        if status < 500 and problem.get("retryable") is not True:
+            raise client.CrmRefused(status, problem["code"], "no", problem)
+        raise client.CrmUnreachable("no")
+
+    monkeypatch.setattr(client.CrmClient, "post_hold", refuse)
+    assert tills[0].buy(card, "R-1", 100_000, redeem=150)["online"] is online
