@@ -175,6 +175,11 @@ class Events:
         row = self._database.one(f"SELECT count(*) AS n FROM outbox WHERE state = ? {waiting}", state.value)
         return int(row["n"]) if row else 0
 
+    def waiting_of(self, card_no: str) -> bool:
+        """Whether the CRM lacks an event of this card that is recorded here: it waits, or is quarantined."""
+        row = self._database.one("SELECT 1 FROM outbox WHERE state <> 'acknowledged' AND card_no = ? LIMIT 1", card_no)
+        return row is not None
+
     def oldest_pending_age_s(self) -> float | None:
         """How long the oldest unacknowledged event has waited, in seconds; None when nothing waits."""
         row = self._database.one(

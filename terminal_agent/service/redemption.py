@@ -10,7 +10,6 @@ from typing import Any
 
 from terminal_agent.card.layout import CardState
 from terminal_agent.journal import Journal
-from terminal_agent.journal.events import OutboxState
 from terminal_agent.journal.intents import IntentState
 from terminal_agent.sync.client import CrmClient, CrmError, CrmRefused
 from terminal_agent.taps import ACTIVE, BLOCKED, CardAtCrm
@@ -42,7 +41,7 @@ class OnlineRedemptions:
             return None
         with closing(client):
             try:
-                known = self._look_up(client, card_no, state)
+                known = self._look_up(client, card_no)
                 if known is None or (known.sequence, known.status) != (state.sequence, ACTIVE):
                     return known
                 return self._hold(client, known, card_no, points, reference)
@@ -56,12 +55,12 @@ class OnlineRedemptions:
             with closing(client), suppress(CrmError):
                 client.end_hold(hold_id, "confirm", TIMEOUT_S)
 
-    def _look_up(self, client: CrmClient, card_no: str, state: CardState) -> CardAtCrm | None:
-        known = _card_at(client, card_no)
-        if (known is None or known.sequence < state.sequence) and self._journal.events.count(OutboxState.PENDING):
+    def _look_up(self, client: CrmClient, card_no: str) -> CardAtCrm | None:
+        """The card at the CRM, once the CRM has heard all that happened to it here: what one terminal grants offline
+        between two of its online redemptions is then all it can ever have granted too much (docs/security.md)."""
+        if self._journal.events.waiting_of(card_no):
             self._exchange()
-            known = _card_at(client, card_no)
-        return known
+        return None if self._journal.events.waiting_of(card_no) else _card_at(client, card_no)
 
     def _hold(self, client: CrmClient, known: CardAtCrm, card_no: str, points: int, reference: str) -> CardAtCrm | None:
         try:

@@ -147,6 +147,27 @@ def test_what_this_till_has_not_sent_yet_is_sent_before_the_crm_is_asked(tills: 
     assert tills[0].buy(card, "R-2", 100_000, redeem=900)["online"] is True
 
 
+def test_a_copy_is_not_confirmed_before_the_crm_heard_what_the_other_one_did_here(
+    tills: list[Till], card: MemoryImage
+) -> None:
+    """Both were tapped as often, so that the counters look right; the till's own queue gives the fork away."""
+    copy = copy_of(card)
+    tills[1].buy(copy, "S-1", 10_000)
+    tills[1].sync()
+    offline = with_the_line_down(tills[0], lambda: tills[0].buy(card, "R-1", 100_000, redeem=200))
+    assert offline["online"] is False
+    with pytest.raises(AgentError) as caught:
+        tills[0].buy(card, "R-2", 100_000, redeem=200)
+    assert caught.value.code is ErrorCode.CARD_BLOCKED
+
+
+def with_the_line_down(till: Till, job: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """While the line of a till is down."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(till.agent.redemptions, "_connect", lambda: None)
+        return job()
+
+
 def test_more_than_the_crm_has_is_refused_with_what_it_has(tills: list[Till], card: MemoryImage, crm_dir: Path) -> None:
     card_no = tills[0].buy(card, "R-1", 10_000)["card_no"]
     tills[0].sync()
