@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,70 +10,11 @@ import pytest
 
 from drivers.simulator import Fault, MemoryImage, Torn
 from terminal_agent.crm import admin
-from terminal_agent.crm.api import create_app
-from terminal_agent.crm.server import running
-from terminal_agent.crm.store import open_store
-from terminal_agent.desk.issue import IssueRequest, issue
 from terminal_agent.errors import AgentError, ErrorCode
-from terminal_agent.ports import SystemClock, SystemIds
-from terminal_agent.service.agent import Agent
-from terminal_agent.service.initialise import initialise
-from terminal_agent.service.settings import load_settings
 from terminal_agent.sync import client
 from terminal_agent.taps import present
-from terminal_agent.till.checkout import PurchaseRequest, purchase
-from tests.workbench import MASTER_KEY, blank, copy_of, lay
-
-WRITE = 5
-
-
-class Till:
-    """An agent that has joined the CRM, and cards laid on its reader by hand."""
-
-    def __init__(self, folder: Path, name: str, crm_url: str, code: str) -> None:
-        config = folder / f"{name}.toml"
-        initialise(config, {"data_dir": str(folder / name), "terminal_id": name}, force=False)
-        self.agent = Agent(load_settings(config), config)
-        self.agent.keys.add(MASTER_KEY, 9, activate=True)
-        self.agent.join(client.enroll(crm_url, code, name, self.agent.ids)[0])
-
-    def buy(
-        self, card: MemoryImage, receipt_no: str, amount: int, redeem: int = 0, fault: Fault | None = None
-    ) -> dict[str, Any]:
-        with lay(card, fault) as connection:
-            request = PurchaseRequest(receipt_no, amount, redeem)
-            return purchase(self.agent.terminal, connection, request, self.agent.redemptions.reserve)
-
-    def sync(self) -> None:
-        assert self.agent.sync.exchange_now() is not None
-
-
-@pytest.fixture
-def crm_dir(tmp_path: Path) -> Path:
-    return tmp_path / "crm"
-
-
-@pytest.fixture
-def tills(tmp_path: Path, crm_dir: Path) -> Iterator[list[Till]]:
-    store = open_store(crm_dir, SystemClock(), SystemIds())
-    with ExitStack() as stack:
-        stack.callback(store.close)
-        url = stack.enter_context(running(create_app(store, SystemClock(), SystemIds())))
-        made = [Till(tmp_path, name, url, admin.make_code(crm_dir)["code"]) for name in ("till-1", "till-2")]
-        for till in made:
-            stack.enter_context(closing(till.agent))
-        yield made
-
-
-@pytest.fixture
-def card(tills: list[Till]) -> MemoryImage:
-    """A card with 1 000 points, known to the CRM."""
-    image = blank()
-    with lay(image) as connection:
-        issue(tills[0].agent.terminal, connection, IssueRequest())
-    tills[0].buy(image, "R-0", 10_000_000)
-    tills[0].sync()
-    return image
+from tests.service.tills import WRITE, Till
+from tests.workbench import copy_of, lay
 
 
 def holds_of(crm_dir: Path, card_no: str) -> list[Any]:
