@@ -17,6 +17,7 @@ from smartcard import scard
 
 from drivers import pseudo_apdu
 from drivers.base import ClassicConnection, Reader, ReaderInfo, ReaderState
+from drivers.card_kind import CardKind
 from drivers.errors import (
     CardRemoved,
     DriverError,
@@ -27,7 +28,6 @@ from drivers.errors import (
     ServiceUnavailable,
     UnsupportedCard,
 )
-from drivers.pseudo_apdu import CardKind
 from drivers.reader_profiles import choose_reader, parse_place, profile_of
 from drivers.storage_card import Answer, StorageCardConnection
 

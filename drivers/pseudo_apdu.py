@@ -8,9 +8,10 @@ document (standards and card names). Where readers differ, see :mod:`drivers.rea
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import IntEnum, StrEnum
+from enum import IntEnum
 from types import MappingProxyType
 
+from drivers.card_kind import CardKind, classic_of_sak
 from drivers.mifare_classic import BLOCK_SIZE, KEY_SIZE, KeyType, is_trailer
 
 CLA_STORAGE_CARD = 0xFF
@@ -102,21 +103,6 @@ def answer_for_log(apdu: bytes, data: bytes) -> str:
     return data.hex(" ")
 
 
-class CardKind(StrEnum):
-    """What an ATR says of a card. The value is how to name it to a person. Never evidence of a genuine chip."""
-
-    CLASSIC_1K = "a MIFARE Classic 1K"
-    CLASSIC_4K = "a MIFARE Classic 4K"
-    CLASSIC_MINI = "a MIFARE Classic Mini"
-    ULTRALIGHT = "an Ultralight or NTAG"
-    PLUS_SL1 = "a MIFARE Plus in security level 1"
-    PLUS_SL2 = "a MIFARE Plus in security level 2"
-    ISO_14443_4 = "an ISO 14443-4 card (a bank card, DESFire or phone)"
-    OTHER_STORAGE = "a storage card of another standard"
-    UNNAMED_STORAGE = "a storage card that the reader gives no name"
-    UNKNOWN = "a card that is no contactless storage card"
-
-
 STORAGE_CARD_RID = bytes.fromhex("A000000306")
 _STORAGE_PREFIX = bytes.fromhex("804F0C") + STORAGE_CARD_RID
 _NO_STANDARD_NAMED = 0x00
@@ -136,7 +122,6 @@ CARD_NAMES: Mapping[int, CardKind] = MappingProxyType(
     }
 )
 _SAK_NAME = 0xFF
-_SAK_KINDS = {0x08: CardKind.CLASSIC_1K, 0x18: CardKind.CLASSIC_4K, 0x09: CardKind.CLASSIC_MINI}
 
 
 def storage_card_atr(name: int, standard: int = _ISO_14443_A_3) -> bytes:
@@ -161,5 +146,5 @@ def classify_atr(atr: bytes, names: Mapping[int, CardKind] = CARD_NAMES) -> Card
     if name in names:
         return names[name]
     if name >> 8 == _SAK_NAME:  # ACS names an unlisted card by its SAK: FF88 is Infineon's Classic 1K, FF28 SmartMX
-        return _SAK_KINDS.get(name & 0x19, CardKind.UNNAMED_STORAGE)
+        return classic_of_sak(name & 0xFF) or CardKind.UNNAMED_STORAGE
     return CardKind.OTHER_STORAGE if name >> 8 == 0xF0 else CardKind.UNNAMED_STORAGE

@@ -11,8 +11,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from drivers.card_kind import CardKind
 from drivers.mifare_classic import BLOCK_SIZE
-from drivers.pseudo_apdu import CARD_NAMES, CardKind
+from drivers.pseudo_apdu import CARD_NAMES
 
 
 @dataclass(frozen=True)

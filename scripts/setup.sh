@@ -1,5 +1,5 @@
 # Sourced by scripts/demo, test and bench: what this checkout needs, installed once.
-# Sets WITH_PCSC to yes or no, and leaves a virtual environment in .venv.
+# Sets WITH_PCSC and WITH_NFCPY to yes or no, and READER_LOCKS to their lock files; venv_with makes .venv.
 
 cd "$(dirname "$0")/.."
 PYTHON=${PYTHON:-python3}
@@ -54,6 +54,17 @@ python_is_there || { say "Python 3.11 or newer with the venv module is needed: s
 
 WITH_PCSC=yes
 if ! install_packages gcc libc6-dev python3-dev libpcsclite-dev pcscd vsmartcard-vpcd; then
-    say "Going on with the simulator alone: no PC/SC reader can be used without these packages."
+    say "Going on without PC/SC: no reader behind pcscd can be used without these packages."
     WITH_PCSC=no
 fi
+
+WITH_NFCPY=yes
+if ! install_packages libusb-1.0-0; then
+    say "Going on without nfcpy: no PN532 and no reader on USB can be used without libusb."
+    WITH_NFCPY=no
+fi
+
+READER_LOCKS=
+[ "$WITH_PCSC" = yes ] && READER_LOCKS="$READER_LOCKS requirements/pcsc.txt"
+[ "$WITH_NFCPY" = yes ] && READER_LOCKS="$READER_LOCKS requirements/nfcpy.txt"
+true

@@ -11,11 +11,16 @@ import pytest
 
 from tests.pcsc.service import SOCKET_VARIABLE, PcscService, find_problem
 from tests.pcsc.virtual_reader import ACS, VirtualReader
+from tests.pn532.libnfc import find_libnfc_problem
+from tests.pn532.serial_line import SerialPn532
 from tests.workbench import Workbench
 
 WITHOUT_PCSC = os.environ.get("TERMINAL_AGENT_WITHOUT_PCSC") == "1"
-# Without pyscard the module cannot even be read; with it, each test says by itself why it is skipped.
+WITHOUT_NFCPY = os.environ.get("TERMINAL_AGENT_WITHOUT_NFCPY") == "1"
+WITHOUT_LIBNFC = os.environ.get("TERMINAL_AGENT_WITHOUT_LIBNFC") == "1"
+# Without its library a module cannot even be read; with it, each test says by itself why it is skipped.
 collect_ignore = ["pcsc/test_pcsc_reader.py"] if WITHOUT_PCSC and find_spec("smartcard") is None else []
+collect_ignore += ["pn532/test_usb.py"] if WITHOUT_NFCPY and find_spec("nfc") is None else []
 
 _SERVICE = PcscService()
 # The client library reads this once per process, so it must be there before the first reader is opened.
@@ -51,6 +56,36 @@ def virtual_reader(shared_virtual_reader: VirtualReader) -> VirtualReader:
     shared_virtual_reader.remove()
     shared_virtual_reader.use(ACS)
     return shared_virtual_reader
+
+
+@pytest.fixture(scope="session")
+def nfcpy() -> None:
+    """nfcpy and the libusb it needs. Fails, not skips, where they are missing."""
+    try:
+        import nfc.clf.pn532  # noqa: F401
+    except (ImportError, OSError) as error:
+        problem = f"nfcpy cannot be used ({error}); run: apt-get install libusb-1.0-0; pip install '.[nfcpy]'"
+        if WITHOUT_NFCPY:
+            pytest.skip(f"TERMINAL_AGENT_WITHOUT_NFCPY=1: {problem}")
+        pytest.fail(f"{problem}\nor set TERMINAL_AGENT_WITHOUT_NFCPY=1 to go without these tests")
+
+
+@pytest.fixture
+def pn532(nfcpy: None, tmp_path: Path) -> Iterator[SerialPn532]:
+    """A PN532 on a pseudo-terminal, with nothing on it; ``link`` is its name."""
+    line = SerialPn532(tmp_path / "reader")
+    yield line
+    line.unplug()
+
+
+@pytest.fixture(scope="session")
+def libnfc() -> None:
+    """libnfc's and libfreefare's programs. Fails, not skips, where they are missing."""
+    problem = find_libnfc_problem()
+    if problem and WITHOUT_LIBNFC:
+        pytest.skip(f"TERMINAL_AGENT_WITHOUT_LIBNFC=1: {problem}")
+    if problem:
+        pytest.fail(f"{problem}\nor set TERMINAL_AGENT_WITHOUT_LIBNFC=1 to go without these tests")
 
 
 @pytest.fixture(scope="session")

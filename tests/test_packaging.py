@@ -33,8 +33,10 @@ def test_the_wheel_holds_our_two_packages_and_their_types(tmp_path: Path) -> Non
 
 
 def test_the_library_of_a_reader_is_an_extra() -> None:
-    assert not any("pyscard" in requirement for requirement in PROJECT["dependencies"])
-    assert any("pyscard" in requirement for requirement in PROJECT["optional-dependencies"]["pcsc"])
+    for library, extra in (("pyscard", "pcsc"), ("nfcpy", "nfcpy")):
+        assert not any(library in requirement for requirement in PROJECT["dependencies"])
+        assert any(library in requirement for requirement in PROJECT["optional-dependencies"][extra])
+        assert extra in PROJECT["optional-dependencies"]["all"][0]
 
 
 @pytest.mark.parametrize("lock", sorted((ROOT / "requirements").glob("*.txt")), ids=lambda path: path.name)
@@ -48,15 +50,18 @@ def test_lock_files_have_hashes_and_no_addresses(lock: Path) -> None:
         assert "--hash=sha256:" in requirement, requirement
 
 
-def test_the_simulator_needs_no_pcsc_library() -> None:
-    program = "import sys; sys.modules['smartcard'] = None; import drivers; drivers.open_reader('sim:nowhere.mfd')"
+def test_the_simulator_needs_no_readers_library() -> None:
+    program = (
+        "import sys; sys.modules['smartcard'] = sys.modules['nfc'] = None;"
+        "import drivers; drivers.open_reader('sim:nowhere.mfd')"
+    )
     subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT, timeout=60)
 
 
 def test_help_imports_neither_web_nor_crypto_nor_readers() -> None:
     program = (
         "import sys; from terminal_agent.cli.main import run; run(['--help']);"
-        "heavy = 'fastapi pydantic cryptography requests sqlalchemy smartcard sqlite_utils rich'.split();"
+        "heavy = 'fastapi pydantic cryptography requests sqlalchemy smartcard nfc sqlite_utils rich'.split();"
         "sys.exit(' '.join(name for name in heavy if name in sys.modules) or 0)"
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, timeout=60, capture_output=True, check=False)

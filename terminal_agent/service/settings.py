@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from drivers.registry import SCHEMES
+from drivers.registry import SCHEMES, URL_FORMS
 from terminal_agent.errors import AgentError, ErrorCode
 from terminal_agent.service.files import write_private
 
@@ -70,7 +70,7 @@ EXPECTED = {
     "data_dir": "the path of a folder, in quotes",
     "terminal_id": "1 to 64 letters, digits, dots, dashes or underscores, in quotes",
     "currency": "the three capital letters of a currency, as in IRR",
-    "reader": "a reader URL: pcsc:, pcsc:PART-OF-NAME, sim:FILE.mfd or sim:DIR/",
+    "reader": f"a reader URL: {URL_FORMS}",
     "crm": "a table: a line [crm], and below it url = ...",
     "crm.url": "the CRM's address, in quotes",
     "till": "a table: a line [till], and below it listen = ...",

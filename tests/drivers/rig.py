@@ -11,6 +11,7 @@ from drivers.errors import CardRemoved
 from drivers.mifare_classic import BLOCK_SIZE, blank_card
 from drivers.simulator import Fault, MemoryImage, SimulatedReader
 from tests.pcsc.virtual_reader import CLASSIC_4K_ATR, Personality, VirtualCard, VirtualReader
+from tests.pn532.chip import SAK_4K, FieldCard, Pn53xChip
 
 UID = bytes.fromhex("1A2B3C4D")
 UID_7 = bytes.fromhex("04A1B2C3D4E5F6")
@@ -117,3 +118,32 @@ class PcscRig(Rig):
         assert self.reader.wait_for_change(ReaderState.CARD, 3) is ReaderState.EMPTY
         self.virtual.insert(card)
         assert self.reader.wait_for_change(ReaderState.EMPTY, 3) is ReaderState.CARD
+
+
+class ChipRig(Rig):
+    """A PN53x on whatever cable; ``chip`` is its field and firmware."""
+
+    def __init__(self, url: str, chip: Pn53xChip) -> None:
+        self._chip = chip
+        self._card = FieldCard.blank(UID)
+        self.reader = open_reader(url)
+
+    def lay(self, uid: bytes = UID, fault: Fault | None = None) -> None:
+        self._place(FieldCard.blank(uid, fault))
+
+    def lay_another_kind(self) -> None:
+        self._place(FieldCard.blank(UID, sak=SAK_4K))
+
+    def lay_same_card_again(self) -> None:
+        self._place(FieldCard(self._card.image))
+
+    def content(self) -> bytes:
+        assert isinstance(self._card.image, MemoryImage)
+        return bytes(self._card.image.content)
+
+    def close(self) -> None:
+        self.reader.close()
+
+    def _place(self, card: FieldCard) -> None:
+        self._card = card
+        self._chip.cards = [card]

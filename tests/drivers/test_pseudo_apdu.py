@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from drivers import pseudo_apdu
+from drivers.card_kind import CardKind
 from drivers.mifare_classic import KeyType
-from drivers.pseudo_apdu import CardKind, classify_atr, storage_card_atr
+from drivers.pseudo_apdu import classify_atr, storage_card_atr
 from drivers.reader_profiles import GENERIC, SESSION_KEY, VOLATILE_0, choose_reader, parse_place, profile_of
 
 KEY = bytes.fromhex("010203040506")

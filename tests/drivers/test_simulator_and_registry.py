@@ -55,14 +55,24 @@ def test_a_url_that_names_no_reader_is_refused_with_a_hint(url: str) -> None:
     assert failure.value.hint
 
 
-def test_without_pyscard_the_hint_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "drivers.pcsc", None)
+@pytest.mark.parametrize(
+    ("url", "module", "library"),
+    [
+        ("pcsc:", "drivers.pcsc", "pyscard"),
+        ("pn532:/dev/ttyUSB0", "drivers.pn53x", "nfcpy"),
+        ("usb:072f:2200", "drivers.pn53x", "nfcpy"),
+    ],
+)
+def test_without_its_library_a_reader_says_how_to_install_it(
+    monkeypatch: pytest.MonkeyPatch, url: str, module: str, library: str
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(ServiceUnavailable) as failure:
-        open_reader("pcsc:")
-    assert "pip install" in failure.value.hint
+        open_reader(url)
+    assert f"pip install {library}" in failure.value.hint
 
 
-def test_pyscard_is_not_imported_for_a_simulated_card(tmp_path: Path) -> None:
+def test_no_readers_library_is_imported_for_a_simulated_card(tmp_path: Path) -> None:
     use = f"import sys, drivers; drivers.open_reader('sim:{tmp_path}/c.mfd').connect()"
-    code = f"{use}; sys.exit('smartcard' in sys.modules)"
+    code = f"{use}; sys.exit(bool({{'smartcard', 'nfc'}} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,504 @@
+"""A PN532 on a serial line: how it is found, woken up, shared, lost and found again. Counts are taken by the chip."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from drivers import KeyType, Reader, ReaderState, open_reader
+from drivers.errors import (
+    AccessDenied,
+    AuthenticationFailed,
+    CardRemoved,
+    MultipleCards,
+    NoReader,
+    ReaderBusy,
+    ReaderLost,
+    UnsupportedCard,
+)
+from drivers.mifare_classic import TRANSPORT_KEY
+from drivers.simulator import Fault
+from tests.pn532.chip import (
+    RX_CRC,
+    RX_MODE,
+    SAK_DESFIRE,
+    SAK_INFINEON_1K,
+    SAK_MINI,
+    SAK_ULTRALIGHT,
+    TIMEOUT,
+    FieldCard,
+)
+from tests.pn532.serial_line import SerialPn532
+
+pytestmark = pytest.mark.nfcpy
+UID, OTHER_UID = bytes.fromhex("1A2B3C4D"), bytes.fromhex("04A1B2C3D4E5F6")
+WRONG_KEY = bytes.fromhex("010203040506")
+
+
+@pytest.fixture
+def reader(pn532: SerialPn532) -> Iterator[Reader]:
+    with open_reader(f"pn532:{pn532.link}") as opened:
+        yield opened
+
+
+@pytest.fixture
+def card(pn532: SerialPn532) -> FieldCard:
+    """A blank card, lying on the reader."""
+    card = FieldCard.blank(UID)
+    pn532.lay(card)
+    return card
+
+
+def use_the_card(reader: Reader) -> None:
+    with reader.connect() as connection:
+        connection.authenticate(4, KeyType.A, TRANSPORT_KEY)
+        assert connection.read_block(4) == bytes(16)
+
+
+def state_of(reader: Reader, expected: ReaderState, timeout_s: float = 5) -> ReaderState:
+    """The state, once it is the expected one or the time is over."""
+    deadline, state = time.monotonic() + timeout_s, ReaderState.IN_USE
+    while state is not expected and time.monotonic() < deadline:
+        state = reader.wait_for_change(state, 0.2)
+    return state
+
+
+def open_descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+class TestFinding:
+    def test_any_path_to_the_line_will_do(self, pn532: SerialPn532, card: FieldCard, tmp_path: Path) -> None:
+        spaced = tmp_path / "a reader's; name"
+        spaced.symlink_to(pn532.path)
+        for path in (pn532.path, str(pn532.link), str(spaced)):
+            with open_reader(f"pn532:{path}") as reader:
+                assert (reader.url, reader.name) == (f"pn532:{path}", f"PN532v1.6 at {path}")
+                use_the_card(reader)
+
+    def test_a_path_that_is_not_there_is_no_reader(self, nfcpy: None, tmp_path: Path) -> None:
+        for path, words in ((tmp_path / "none", "there is no"), (tmp_path, "no serial line"), ("", "needs a path")):
+            with pytest.raises(NoReader, match=words) as failure:
+                open_reader(f"pn532:{path}")
+            assert failure.value.hint
+
+    def test_a_file_is_no_serial_line(self, nfcpy: None, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("content")
+        with pytest.raises(NoReader, match="no serial line"):
+            open_reader(f"pn532:{tmp_path}/file")
+        assert (tmp_path / "file").read_text() == "content"
+
+    def test_a_line_this_user_may_not_open_names_the_group_to_join(self, pn532: SerialPn532) -> None:
+        from drivers import pn53x
+
+        problem = pn53x._not_a_line(pn532.path, PermissionError(errno.EACCES, "Permission denied"))
+        assert "may not open" in str(problem)
+        assert "usermod -aG" in problem.hint
+
+    def test_a_line_where_nobody_answers_is_no_reader_and_is_let_go(self, pn532: SerialPn532) -> None:
+        pn532.answers = False
+        before = open_descriptors()
+        with pytest.raises(NoReader, match="no PN532 answers") as failure:
+            open_reader(f"pn532:{pn532.link}")
+        assert "HSU" in failure.value.hint
+        assert open_descriptors() == before
+
+    def test_a_sleeping_chip_is_woken_up(self, pn532: SerialPn532, card: FieldCard) -> None:
+        for _ in range(2):
+            with open_reader(f"pn532:{pn532.link}") as reader:
+                use_the_card(reader)
+            assert pn532.chip.asleep
+
+    @pytest.mark.parametrize("baudrate", [230400, 460800, 921600])
+    def test_a_chip_left_at_another_speed_is_found_and_brought_back(
+        self, pn532: SerialPn532, card: FieldCard, baudrate: int
+    ) -> None:
+        pn532.chip.baudrate = baudrate
+        with open_reader(f"pn532:{pn532.link}") as reader:
+            assert (pn532.chip.baudrate, pn532.host_baudrate) == (115200, 115200)
+            use_the_card(reader)
+
+    def test_noise_on_the_line_does_not_keep_the_chip_from_being_found(self, pn532: SerialPn532) -> None:
+        pn532.say(b"\x00\xff\x00")
+        with open_reader(f"pn532:{pn532.link}") as reader:
+            assert reader.name
+
+    def test_a_receiver_left_without_crc_check_is_put_right(self, pn532: SerialPn532, card: FieldCard) -> None:
+        pn532.chip.registers[RX_MODE] &= ~RX_CRC
+        with open_reader(f"pn532:{pn532.link}") as reader:
+            use_the_card(reader)
+
+
+class TestLeftBehind:
+    """What a killed process leaves, and what it must not leave."""
+
+    SENSING = """
+import sys, time, nfc
+from nfc.clf import RemoteTarget, pn532, transport
+frontend = nfc.ContactlessFrontend()
+frontend.device = pn532.init(transport.TTY(sys.argv[1]))
+assert frontend.sense(RemoteTarget("106A"))
+print("ready", flush=True)
+time.sleep(60)
+"""
+    OURS = """
+import sys, time
+from drivers import KeyType, open_reader
+card = open_reader("pn532:" + sys.argv[1]).connect()
+card.authenticate(4, KeyType.A, b"\\xff" * 6)
+print("ready", flush=True)
+time.sleep(60)
+"""
+
+    def killed_at_work(self, program: str, path: str) -> None:
+        process = subprocess.Popen([sys.executable, "-c", program, path], stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+
+    def test_after_a_killed_nfcpy_program_the_reader_works(self, pn532: SerialPn532, card: FieldCard) -> None:
+        self.killed_at_work(self.SENSING, pn532.path)
+        assert pn532.chip.baudrate == 921600
+        assert not pn532.chip.registers[RX_MODE] & RX_CRC
+        with open_reader(f"pn532:{pn532.link}") as reader:
+            use_the_card(reader)
+
+    def test_a_kill_of_ours_leaves_the_speed_alone_and_no_sector_open(
+        self, pn532: SerialPn532, card: FieldCard
+    ) -> None:
+        self.killed_at_work(self.OURS, pn532.path)
+        assert pn532.chip.baudrate == 115200
+        assert pn532.counts["10"] == 0
+        with open_reader(f"pn532:{pn532.link}") as reader:
+            connection = reader.connect()
+            with pytest.raises(AccessDenied):
+                connection.read_block(4)
+
+    def test_a_card_let_go_has_no_sector_open(self, pn532: SerialPn532, reader: Reader, card: FieldCard) -> None:
+        use_the_card(reader)
+        assert not pn532.chip.field_on
+
+
+class TestWaiting:
+    def test_a_card_laid_down_and_lifted_ends_the_wait(self, pn532: SerialPn532, reader: Reader) -> None:
+        threading.Timer(0.1, pn532.lay, [FieldCard.blank(UID)]).start()
+        assert reader.wait_for_change(ReaderState.EMPTY, 5) is ReaderState.CARD
+        threading.Timer(0.1, pn532.lift).start()
+        assert reader.wait_for_change(ReaderState.CARD, 5) is ReaderState.EMPTY
+
+    def test_a_wait_ends_with_its_time(self, reader: Reader) -> None:
+        started = time.monotonic()
+        assert reader.wait_for_change(ReaderState.EMPTY, 0.2) is ReaderState.EMPTY
+        assert 0.15 < time.monotonic() - started < 2
+
+    @pytest.mark.parametrize("delay_s", [0.0, 0.1], ids=["before", "during"])
+    def test_a_wait_can_be_interrupted(self, reader: Reader, delay_s: float) -> None:
+        if delay_s:
+            threading.Timer(delay_s, reader.interrupt).start()
+        else:
+            reader.interrupt()
+        started = time.monotonic()
+        assert reader.wait_for_change(ReaderState.EMPTY, 30) is ReaderState.EMPTY
+        assert time.monotonic() - started < 5
+
+    def test_a_card_swapped_for_another_during_the_wait_is_noticed(
+        self, pn532: SerialPn532, reader: Reader, card: FieldCard
+    ) -> None:
+        assert reader.wait_for_change(ReaderState.EMPTY, 1) is ReaderState.CARD
+        threading.Timer(0.1, pn532.lay, [FieldCard.blank(OTHER_UID)]).start()
+        assert reader.wait_for_change(ReaderState.CARD, 5) is ReaderState.EMPTY
+        assert reader.wait_for_change(ReaderState.EMPTY, 1) is ReaderState.CARD
+
+    def test_however_many_wait_the_chip_is_asked_once(self, pn532: SerialPn532, reader: Reader) -> None:
+        def looks_of(waiters: list[Reader]) -> int:
+            before = pn532.counts["4a"]
+            threads = [threading.Thread(target=w.wait_for_change, args=(ReaderState.EMPTY, 1.0)) for w in waiters]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            return pn532.counts["4a"] - before
+
+        with open_reader(f"pn532:{pn532.path}") as second, open_reader(f"pn532:{pn532.path}") as third:
+            assert looks_of([reader, second, third]) <= 12
+
+    def test_the_field_is_off_while_nobody_uses_a_card(
+        self, pn532: SerialPn532, reader: Reader, card: FieldCard
+    ) -> None:
+        assert reader.wait_for_change(ReaderState.EMPTY, 1) is ReaderState.CARD
+        assert not pn532.chip.field_on
+
+
+class TestSharing:
+    def test_readers_of_one_process_share_the_line_however_they_name_it(
+        self, pn532: SerialPn532, reader: Reader, card: FieldCard
+    ) -> None:
+        before = open_descriptors()
+        with open_reader(f"pn532:{pn532.path}") as second:
+            assert open_descriptors() == before
+            use_the_card(second)
+            use_the_card(reader)
+        use_the_card(reader)
+
+    def test_waiting_never_touches_a_card_that_a_job_holds(
+        self, pn532: SerialPn532, reader: Reader, card: FieldCard
+    ) -> None:
+        with open_reader(f"pn532:{pn532.link}") as watch, reader.connect() as connection:
+            connection.authenticate(4, KeyType.A, TRANSPORT_KEY)
+            before = pn532.counts["4a"]
+            assert watch.wait_for_change(ReaderState.IN_USE, 0.5) is ReaderState.IN_USE
+            assert reader.wait_for_change(ReaderState.CARD, 0.5) is ReaderState.CARD
+            assert pn532.counts["4a"] == before
+            assert connection.read_block(4) == bytes(16)
+
+    def test_a_wait_ends_when_a_job_takes_the_card_and_when_it_lets_go(
+        self, pn532: SerialPn532, reader: Reader, card: FieldCard
+    ) -> None:
+        with open_reader(f"pn532:{pn532.link}") as watch:
+            assert watch.wait_for_change(ReaderState.EMPTY, 1) is ReaderState.CARD
+            connection = reader.connect()
+            assert watch.wait_for_change(ReaderState.CARD, 5) is ReaderState.IN_USE
+            threading.Timer(0.1, connection.close).start()
+            assert watch.wait_for_change(ReaderState.IN_USE, 5) is ReaderState.CARD
+
+    def test_a_card_in_use_in_this_process_is_waited_for_a_moment(
+        self, pn532: SerialPn532, reader: Reader, card: FieldCard
+    ) -> None:
+        with open_reader(f"pn532:{pn532.link}") as second:
+            connection = reader.connect()
+            with pytest.raises(ReaderBusy):
+                second.connect()
+            threading.Timer(0.1, connection.close).start()
+            use_the_card(second)
+
+    def test_another_process_is_told_that_the_line_is_taken(self, pn532: SerialPn532, reader: Reader) -> None:
+        program = (
+            "import sys; from drivers import open_reader; from drivers.errors import ReaderBusy\n"
+            "try: open_reader(sys.argv[1])\n"
+            "except ReaderBusy as busy: print(busy, busy.hint)"
+        )
+        done = subprocess.run([sys.executable, "-c", program, reader.url], capture_output=True, text=True, check=True)
+        assert f"another program is using {pn532.link}" in done.stdout
+        assert "fuser" in done.stdout
+
+    def test_a_closed_reader_lets_go_of_the_line_for_others(self, pn532: SerialPn532) -> None:
+        before = open_descriptors()
+        for _ in range(3):
+            open_reader(f"pn532:{pn532.link}").close()
+        assert open_descriptors() == before
+
+    def test_a_reader_closed_with_its_card_open_closes_the_card(self, pn532: SerialPn532, card: FieldCard) -> None:
+        reader = open_reader(f"pn532:{pn532.link}")
+        connection = reader.connect()
+        reader.close()
+        with pytest.raises(CardRemoved):
+            connection.read_block(4)
+        reader.close()
+        with pytest.raises(ReaderLost):
+            reader.connect()
+
+
+class TestCards:
+    def test_two_cards_at_once_are_told_apart_from_one(self, pn532: SerialPn532, reader: Reader) -> None:
+        pn532.lay(FieldCard.blank(UID), FieldCard.blank(OTHER_UID))
+        with pytest.raises(MultipleCards):
+            reader.connect()
+
+    @pytest.mark.parametrize(
+        ("sak", "words"), [(SAK_ULTRALIGHT, "Ultralight"), (SAK_MINI, "Mini"), (SAK_DESFIRE, "14443-4"), (0x01, "no c")]
+    )
+    def test_another_kind_of_card_is_refused_by_name(
+        self, pn532: SerialPn532, reader: Reader, sak: int, words: str
+    ) -> None:
+        pn532.lay(FieldCard.blank(UID, sak=sak))
+        with pytest.raises(UnsupportedCard, match=words):
+            reader.connect()
+        assert pn532.counts["40"] == 0
+
+    def test_infineons_1k_is_a_1k(self, pn532: SerialPn532, reader: Reader) -> None:
+        pn532.lay(FieldCard.blank(UID, sak=SAK_INFINEON_1K))
+        use_the_card(reader)
+
+    def test_no_card_is_card_removed(self, reader: Reader) -> None:
+        with pytest.raises(CardRemoved):
+            reader.connect()
+
+    def test_a_tap_costs_no_command_too_many(self, pn532: SerialPn532, reader: Reader, card: FieldCard) -> None:
+        assert reader.wait_for_change(ReaderState.EMPTY, 1) is ReaderState.CARD
+        before = pn532.counts.copy()
+        with reader.connect() as connection:
+            connection.authenticate(4, KeyType.A, TRANSPORT_KEY)
+            for block in (4, 5, 6):
+                connection.read_block(block)
+            connection.write_block(5, bytes(16))
+            connection.read_block(5)
+        assert pn532.counts - before == {"4a": 1, "40": 6, "auth": 1, "read": 4, "write": 1, "32": 1}
+
+    def test_a_refused_key_costs_one_selection(self, pn532: SerialPn532, reader: Reader, card: FieldCard) -> None:
+        with reader.connect() as connection:
+            before = pn532.counts.copy()
+            with pytest.raises(AuthenticationFailed):
+                connection.authenticate(4, KeyType.A, WRONG_KEY)
+            assert pn532.counts - before == {"40": 1, "auth": 1, "4a": 1}
+
+    @pytest.mark.parametrize("code", [TIMEOUT, 0x02, 0x05])
+    def test_a_disturbed_authentication_is_tried_once_more(
+        self, pn532: SerialPn532, reader: Reader, card: FieldCard, code: int
+    ) -> None:
+        with reader.connect() as connection:
+            pn532.chip.disturbances.append(code)
+            connection.authenticate(4, KeyType.A, TRANSPORT_KEY)
+            pn532.chip.disturbances.extend([code, code])
+            with pytest.raises(AuthenticationFailed):
+                connection.authenticate(4, KeyType.A, TRANSPORT_KEY)
+
+    def test_a_disturbed_read_says_that_nothing_was_read(
+        self, pn532: SerialPn532, reader: Reader, card: FieldCard
+    ) -> None:
+        with reader.connect() as connection:
+            connection.authenticate(4, KeyType.A, TRANSPORT_KEY)
+            pn532.chip.disturbances.append(0x02)
+            with pytest.raises(AccessDenied, match="Checksum"):
+                connection.read_block(4)
+            connection.authenticate(4, KeyType.A, TRANSPORT_KEY)
+            assert connection.read_block(4) == bytes(16)
+
+    def test_more_than_a_block_is_not_taken_for_one(self, pn532: SerialPn532, reader: Reader, card: FieldCard) -> None:
+        with reader.connect() as connection:
+            connection.authenticate(4, KeyType.A, TRANSPORT_KEY)
+            pn532.chip.registers[RX_MODE] &= ~RX_CRC
+            with pytest.raises(AccessDenied, match="18 bytes"):
+                connection.read_block(4)
+
+    def test_a_card_swapped_in_an_open_connection_is_noticed(
+        self, pn532: SerialPn532, reader: Reader, card: FieldCard
+    ) -> None:
+        with reader.connect() as connection:
+            pn532.lay(FieldCard.blank(OTHER_UID))
+            with pytest.raises(CardRemoved, match="another card"):
+                connection.authenticate(4, KeyType.A, WRONG_KEY)
+
+
+class TestComingAndGoing:
+    def test_a_reader_pulled_out_is_lost_until_it_is_back(
+        self, pn532: SerialPn532, reader: Reader, card: FieldCard
+    ) -> None:
+        pn532.unplug()
+        assert state_of(reader, ReaderState.LOST) is ReaderState.LOST
+        assert reader.wait_for_change(ReaderState.LOST, 0.2) is ReaderState.LOST
+        with pytest.raises(ReaderLost):
+            reader.connect()
+        pn532.plug()
+        assert reader.wait_for_change(ReaderState.LOST, 5) is ReaderState.CARD
+        use_the_card(reader)
+
+    def test_a_reader_pulled_out_during_the_wait_ends_it(self, pn532: SerialPn532, reader: Reader) -> None:
+        threading.Timer(0.1, pn532.unplug).start()
+        assert reader.wait_for_change(ReaderState.EMPTY, 30) is ReaderState.LOST
+
+    @pytest.mark.parametrize("step", [0, 1, 2], ids=["authenticate", "read", "write"])
+    def test_a_reader_pulled_out_in_the_middle_of_a_job_is_the_readers_fault(
+        self, pn532: SerialPn532, reader: Reader, card: FieldCard, step: int
+    ) -> None:
+        with reader.connect() as connection:
+            steps: list[Callable[[], object]] = [
+                lambda: connection.authenticate(4, KeyType.A, TRANSPORT_KEY),
+                lambda: connection.read_block(4),
+                lambda: connection.write_block(4, bytes(16)),
+            ]
+            for do in steps[:step]:
+                do()
+            pn532.unplug()
+            with pytest.raises(ReaderLost):
+                steps[step]()
+            with pytest.raises(CardRemoved):
+                connection.read_block(4)
+        pn532.plug()
+        assert state_of(reader, ReaderState.CARD) is ReaderState.CARD
+        use_the_card(reader)
+
+    def test_a_chip_that_falls_silent_is_lost_and_found_again(
+        self, pn532: SerialPn532, reader: Reader, card: FieldCard
+    ) -> None:
+        pn532.answers = False
+        with pytest.raises(ReaderLost):
+            use_the_card(reader)
+        pn532.answers = True
+        assert state_of(reader, ReaderState.CARD) is ReaderState.CARD
+        use_the_card(reader)
+
+    def test_a_chip_that_hangs_up_between_answer_and_close_closes_quietly(
+        self, pn532: SerialPn532, reader: Reader, card: FieldCard
+    ) -> None:
+        connection = reader.connect()
+        pn532.unplug()
+        connection.close()
+        assert state_of(reader, ReaderState.LOST) is ReaderState.LOST
+
+    def test_noise_in_place_of_an_answer_is_a_lost_reader(
+        self, pn532: SerialPn532, reader: Reader, card: FieldCard
+    ) -> None:
+        with reader.connect() as connection:
+            pn532.answers = False
+            threading.Timer(0.02, pn532.say, [b"\x00\xaa"]).start()
+            with pytest.raises(ReaderLost):
+                connection.authenticate(4, KeyType.A, TRANSPORT_KEY)
+
+    def test_coming_and_going_costs_no_descriptors(self, pn532: SerialPn532, reader: Reader, card: FieldCard) -> None:
+        before = open_descriptors()
+        for _ in range(5):
+            pn532.unplug()
+            assert state_of(reader, ReaderState.LOST) is ReaderState.LOST
+            pn532.plug()
+            assert state_of(reader, ReaderState.CARD) is ReaderState.CARD
+        assert open_descriptors() == before
+
+
+class TestSecrets:
+    def test_the_wire_log_shows_commands_but_no_key(
+        self, pn532: SerialPn532, reader: Reader, card: FieldCard, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level(1)
+        caplog.set_level(5, "drivers.chip_card")
+        with reader.connect() as connection:
+            connection.authenticate(7, KeyType.A, TRANSPORT_KEY)
+            connection.read_block(7)
+            connection.write_block(7, WRONG_KEY + bytes.fromhex("FF078069") + WRONG_KEY)
+            with pytest.raises(AuthenticationFailed):
+                connection.authenticate(7, KeyType.A, TRANSPORT_KEY)
+        assert "> 30 07" in caplog.text
+        assert "> 60 07 (key masked)" in caplog.text
+        for key in (WRONG_KEY, TRANSPORT_KEY):
+            assert key.hex(" ") not in caplog.text
+            assert key.hex() not in caplog.text
+
+    def test_nfcpy_says_nothing_of_its_own(
+        self, pn532: SerialPn532, card: FieldCard, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level(1)
+        logging.getLogger("nfc.clf").debug("a line of nfcpy's")
+        with open_reader(f"pn532:{pn532.link}") as reader:
+            use_the_card(reader)
+            pn532.unplug()
+            assert state_of(reader, ReaderState.LOST) is ReaderState.LOST
+        assert not [record for record in caplog.records if record.name.startswith("nfc")]
+
+
+def test_a_torn_card_is_told_as_removed_with_its_outcome_unknown(pn532: SerialPn532, reader: Reader) -> None:
+    pn532.lay(FieldCard.blank(UID, Fault(2)))
+    with reader.connect() as connection:
+        connection.authenticate(4, KeyType.A, TRANSPORT_KEY)
+        with pytest.raises(CardRemoved):
+            connection.write_block(4, bytes(16))
+    assert state_of(reader, ReaderState.EMPTY) is ReaderState.EMPTY
