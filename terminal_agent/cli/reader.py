@@ -27,7 +27,7 @@ def reader_list() -> None:
     if not rows:
         emit(rows, "No reader is connected. Plug one in; a simulated one needs none: --reader sim:card.mfd")
         return
-    emit(rows, "\n".join(f"{row['state']:<8} {row['url']:<40} {row['name']}" for row in rows))
+    emit(rows, "\n".join(f"{row['state']:<8} {row['url']:<40} {row['name'] or ''}".rstrip() for row in rows))
 
 
 def _configured_reader() -> str | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from drivers import ReaderInfo, ReaderState, list_readers, open_reader
 from drivers.base import ClassicConnection
-from drivers.errors import DriverError
+from drivers.errors import DriverError, ReaderBusy
 from terminal_agent import taps
 from terminal_agent.card.problems import from_driver
 from terminal_agent.desk import inspect
@@ -280,9 +280,22 @@ def reader_list(configured: str | None) -> list[dict[str, Any]]:
     rows = [{"url": info.url, "name": info.name, "state": info.state.value} for info in found]
     if configured and configured.startswith("sim:"):
         rows.append({k: look_at_reader(configured)[k] for k in ("url", "name", "state")})
+    if configured and configured.startswith("pn532:"):
+        rows.append(_serial_reader(configured))
     if not rows and problem is not None:
         raise from_driver(problem)
     return rows
+
+
+def _serial_reader(url: str) -> dict[str, Any]:
+    """The configured reader on a serial line: no other is tried, a printer or a scale might listen there."""
+    try:
+        with open_reader(url) as reader:
+            return {"url": url, "name": reader.name, "state": reader.wait_for_change(ReaderState.EMPTY, 0).value}
+    except ReaderBusy:
+        return {"url": url, "name": None, "state": ReaderState.IN_USE.value}
+    except DriverError:
+        return {"url": url, "name": None, "state": ReaderState.LOST.value}
 
 
 OPERATIONS: dict[str, Operation] = {

@@ -8,6 +8,8 @@ import pytest
 
 from tests.cli.shop import CrmProcess, Shop, wait_until
 from tests.pcsc.virtual_reader import ACS, PART3, Personality, VirtualCard, VirtualReader
+from tests.pn532.chip import FieldCard
+from tests.pn532.serial_line import SerialPn532
 
 
 def tell_the_story(shop: Shop, crm: CrmProcess) -> None:
@@ -66,6 +68,19 @@ def test_the_story_holds_on_a_pcsc_reader(
     daemon = bare_shop.start_daemon()
     tell_the_story(bare_shop, crm)
     bare_shop.end(daemon)
+
+
+@pytest.mark.nfcpy
+@pytest.mark.parametrize("with_daemon", [False, True], ids=["alone", "daemon"])
+def test_the_story_holds_on_a_pn532(bare_shop: Shop, pn532: SerialPn532, with_daemon: bool) -> None:
+    bare_shop.init(f"pn532:{pn532.link}")
+    crm = CrmProcess(bare_shop)
+    crm.up()
+    pn532.lay(FieldCard.blank(bytes.fromhex("04A1B2C3D4E5F6")))
+    daemon = bare_shop.start_daemon() if with_daemon else None
+    tell_the_story(bare_shop, crm)
+    if daemon is not None:
+        assert bare_shop.end(daemon)[0] == 0
 
 
 @pytest.mark.pcsc
