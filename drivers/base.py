@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from enum import StrEnum
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 from drivers.mifare_classic import KeyType
 
@@ -30,6 +30,24 @@ class ReaderInfo:
     url: str
     name: str
     state: ReaderState
+
+
+class ValueCommands(Protocol):
+    """The card's own arithmetic, where a reader passes it on. Each command works on value blocks of the open sector,
+    and ends with the card's TRANSFER: memory changes in one write of one block.
+
+    Raises as :meth:`ClassicConnection.write_block` does; returning means the reader said yes, no more.
+    :mod:`drivers.value_blocks` checks, and does without where a reader has none of this.
+    """
+
+    def increment(self, block: int, amount: int) -> None:
+        """Add ``amount`` (0 to 2**31 - 1)."""
+
+    def decrement(self, block: int, amount: int) -> None:
+        """Take ``amount`` (0 to 2**31 - 1) away."""
+
+    def restore(self, source: int, target: int) -> None:
+        """Copy ``source`` over ``target``."""
 
 
 class ClassicConnection(ABC):
@@ -67,6 +85,11 @@ class ClassicConnection(ABC):
         report a disturbed write as ``AccessDenied`` too: after either, only reading the block tells what it holds.
         After any refusal no sector is open.
         """
+
+    @property
+    def value_commands(self) -> ValueCommands | None:
+        """The card's arithmetic by this reader's own commands; None where it has none that are known to work."""
+        return None
 
     @abstractmethod
     def close(self) -> None:

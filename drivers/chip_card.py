@@ -9,14 +9,14 @@ import logging
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
-from drivers.base import ClassicConnection
+from drivers.base import ClassicConnection, ValueCommands
 from drivers.errors import AccessDenied, AuthenticationFailed, CardRemoved, ReaderError
-from drivers.mifare_classic import BLOCK_SIZE, KEY_SIZE, KeyType, is_trailer, sector_of
+from drivers.mifare_classic import BLOCK_SIZE, KEY_SIZE, KeyType, ValueOperation, is_trailer, sector_of
 
 TRAFFIC = 5
 log = logging.getLogger(__name__)
 
-READ, WRITE = 0x30, 0xA0
+READ, WRITE, TRANSFER = 0x30, 0xA0, 0xB0
 _AUTHENTICATE = {KeyType.A: 0x60, KeyType.B: 0x61}
 _KEY_REFUSED = 0x14
 
@@ -89,6 +89,25 @@ class ChipConnection(ClassicConnection):
         if len(data) != BLOCK_SIZE:
             raise ValueError(f"a block is {BLOCK_SIZE} bytes, not {len(data)}")
         self._command("write", block, bytes([WRITE, block]) + data)
+
+    @property
+    def value_commands(self) -> ValueCommands:
+        return self
+
+    def increment(self, block: int, amount: int) -> None:
+        self._count(ValueOperation.INCREMENT, block, amount, block)
+
+    def decrement(self, block: int, amount: int) -> None:
+        self._count(ValueOperation.DECREMENT, block, amount, block)
+
+    def restore(self, source: int, target: int) -> None:
+        self._count(ValueOperation.RESTORE, source, 0, target)
+
+    def _count(self, operation: ValueOperation, source: int, amount: int, target: int) -> None:
+        sector_of(source), sector_of(target)
+        name = operation.name.lower()
+        self._command(name, source, bytes([operation, source]) + amount.to_bytes(4, "little"))
+        self._command(name, target, bytes([TRANSFER, target]))
 
     def close(self) -> None:
         if not self._closed:

@@ -74,6 +74,26 @@ class AuthenticationFailed(CardError):
         self.key_type = key_type
 
 
+class NoValueBlock(CardError):
+    """A block that should be a value block holds something else."""
+
+    hint = "Check the card with: terminal-agent card verify"
+
+    def __init__(self, block: int) -> None:
+        super().__init__(f"block {block} holds no value")
+        self.block = block
+
+
+class WriteNotKept(CardError):
+    """The reader said yes, and yet ``block`` does not hold what was written to it."""
+
+    hint = "Hold the card still and try again; if it stays so, replace the card"
+
+    def __init__(self, block: int) -> None:
+        super().__init__(f"block {block} does not hold what was written to it")
+        self.block = block
+
+
 class AccessDenied(CardError):
     """The card is there and open, and yet refused to read or write ``block``."""
 

@@ -6,7 +6,7 @@ Source: NXP MF1S50yyX/V1 data sheet rev 3.2, sections 8.6 (memory), 8.7 (access 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 
 BLOCK_SIZE = 16
 BLOCK_COUNT = 64
@@ -162,6 +162,43 @@ class SectorTrailer:
 
 
 TRANSPORT_TRAILER = SectorTrailer(TRANSPORT_KEY, TRANSPORT_ACCESS, TRANSPORT_KEY)
+
+
+LOWEST_VALUE, HIGHEST_VALUE = -(2**31), 2**31 - 1
+
+
+class ValueOperation(IntEnum):
+    """What a card can do with a value block on its way to the transfer buffer; the number is the card's command."""
+
+    DECREMENT = 0xC0
+    INCREMENT = 0xC1
+    RESTORE = 0xC2
+
+
+@dataclass(frozen=True)
+class ValueBlock:
+    """A block that the card itself can count in (data sheet section 8.6.2.1): the value three times, once inverted, and
+    a free byte (``address``) four times, twice inverted. The card's arithmetic leaves the address as it is."""
+
+    value: int
+    address: int = 0
+
+    @classmethod
+    def parse(cls, raw: bytes) -> ValueBlock:
+        """From the 16 bytes of a block. Raises ValueError for a wrong length, or copies that disagree."""
+        if len(raw) != BLOCK_SIZE:
+            raise ValueError(f"a block is {BLOCK_SIZE} bytes, not {len(raw)}")
+        block = cls(int.from_bytes(raw[:4], "little", signed=True), raw[12])
+        if block.encode() != raw:
+            raise ValueError("this is no value block: its copies disagree")
+        return block
+
+    def encode(self) -> bytes:
+        """The 16 bytes to write. Raises ValueError for a value that does not fit in 32 bits with a sign."""
+        if not LOWEST_VALUE <= self.value <= HIGHEST_VALUE:
+            raise ValueError(f"a value block cannot hold {self.value}")
+        value, inverse = (number.to_bytes(4, "little", signed=True) for number in (self.value, ~self.value))
+        return value + inverse + value + bytes([self.address, self.address ^ 0xFF] * 2)
 
 
 _ATQA_4, _ATQA_7 = b"\x04\x00", b"\x44\x00"  # as stored: least significant byte first

@@ -12,7 +12,7 @@ from enum import IntEnum
 from types import MappingProxyType
 
 from drivers.card_kind import CardKind, classic_of_sak
-from drivers.mifare_classic import BLOCK_SIZE, KEY_SIZE, KeyType, is_trailer
+from drivers.mifare_classic import BLOCK_SIZE, KEY_SIZE, KeyType, ValueOperation, is_trailer
 
 CLA_STORAGE_CARD = 0xFF
 INS_LOAD_KEYS = 0x82
@@ -20,6 +20,9 @@ INS_GENERAL_AUTHENTICATE = 0x86
 INS_READ_BINARY = 0xB0
 INS_GET_DATA = 0xCA
 INS_UPDATE_BINARY = 0xD6
+# Not in part 3, and not the same everywhere: FF D7 writes a whole sector on Identiv's. Sent by a reader's profile only.
+INS_ACS_VALUE = 0xD7
+INS_HID_INCREMENT, INS_HID_DECREMENT = 0xD4, 0xD8
 
 _KEY_TYPES = {KeyType.A: 0x60, KeyType.B: 0x61}
 
@@ -85,6 +88,23 @@ def update_block(block: int, data: bytes) -> bytes:
     if len(data) != BLOCK_SIZE:
         raise ValueError(f"a block is {BLOCK_SIZE} bytes, not {len(data)}")
     return bytes([CLA_STORAGE_CARD, INS_UPDATE_BINARY, 0x00, block, len(data)]) + data
+
+
+def acs_value(block: int, operation: ValueOperation, amount: int) -> bytes:
+    """ACS's value block operation, TRANSFER included (ACR122T manual v2.02 p. 20, ACM1252U-Y3 p. 40): big-endian."""
+    code = {ValueOperation.INCREMENT: 1, ValueOperation.DECREMENT: 2}[operation]
+    return bytes([CLA_STORAGE_CARD, INS_ACS_VALUE, 0x00, block, 5, code]) + amount.to_bytes(4)
+
+
+def acs_restore(source: int, target: int) -> bytes:
+    """ACS's copy of a value block within its sector (the same manuals)."""
+    return bytes([CLA_STORAGE_CARD, INS_ACS_VALUE, 0x00, source, 2, 3, target])
+
+
+def hid_value(block: int, operation: ValueOperation, amount: int) -> bytes:
+    """HID's increment and decrement (sample code of the OMNIKEY 5x22 family): little-endian, as on the card."""
+    ins = {ValueOperation.INCREMENT: INS_HID_INCREMENT, ValueOperation.DECREMENT: INS_HID_DECREMENT}[operation]
+    return bytes([CLA_STORAGE_CARD, ins, 0x00, block, 4]) + amount.to_bytes(4, "little")
 
 
 def command_for_log(apdu: bytes) -> str:

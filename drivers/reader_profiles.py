@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from drivers.card_kind import CardKind
 from drivers.mifare_classic import BLOCK_SIZE
@@ -28,6 +29,13 @@ VOLATILE_0 = KeySlot(0x00, 0x00)
 SESSION_KEY = KeySlot(0x00, 0x20)
 
 
+class ValueFamily(StrEnum):
+    """Whose commands for value blocks a reader takes; they contradict each other, so none is ever tried."""
+
+    ACS = "acs"
+    HID = "hid"
+
+
 @dataclass(frozen=True)
 class ReaderProfile:
     """One family of readers. ``key_slots`` are tried in order until LOAD KEYS is accepted."""
@@ -38,6 +46,7 @@ class ReaderProfile:
     key_slots: tuple[KeySlot, ...] = (VOLATILE_0, SESSION_KEY)
     max_read_bytes: int = BLOCK_SIZE
     card_names: Mapping[int, CardKind] = field(default_factory=lambda: CARD_NAMES)
+    value_family: ValueFamily | None = None
 
 
 def _named(pattern: str) -> re.Pattern[str]:
@@ -46,13 +55,34 @@ def _named(pattern: str) -> re.Pattern[str]:
 
 GENERIC = ReaderProfile("generic", "any reader that keeps to PC/SC part 3", _named(""))
 
+ACS = ValueFamily.ACS
 PROFILES = (
     # ACR122U/T manual: P1 = 00, slots 00-01, volatile; 16 bytes per read.
-    ReaderProfile("acr122u", "ACS ACR122U, ACR122T", _named(r"ACR122"), (VOLATILE_0,)),
+    ReaderProfile("acr122u", "ACS ACR122U, ACR122T", _named(r"ACR122"), (VOLATILE_0,), value_family=ACS),
     # ACM1252U-Y3 manual v1.03 p. 34 and 38: slots 00-01; up to 3 consecutive data blocks per read on a 1K.
-    ReaderProfile("acr1252u", "ACS ACR1252U, ACM1252U", _named(r"AC[RM]1252"), (VOLATILE_0,), 3 * BLOCK_SIZE),
+    ReaderProfile(
+        "acr1252u",
+        "ACS ACR1252U, ACM1252U",
+        _named(r"AC[RM]1252"),
+        (VOLATILE_0,),
+        3 * BLOCK_SIZE,
+        value_family=ACS,
+    ),
     # ACR1281U, ACR1283L and ACR128 manuals: slots 00-1F are EEPROM, key number 20 is the one volatile session key.
-    ReaderProfile("acr1281u", "ACS ACR1281U, ACR1283L, ACR128", _named(r"AC[RM]12(81|83|8U|8 )"), (SESSION_KEY,)),
+    ReaderProfile(
+        "acr1281u",
+        "ACS ACR1281U, ACR1283L, ACR128",
+        _named(r"AC[RM]12(81|83|8U|8 )"),
+        (SESSION_KEY,),
+        value_family=ACS,
+    ),
+    # HID's sample code for the AViatoR family: FF D4 and FF D8, little-endian; key slots are found by trying.
+    ReaderProfile(
+        "omnikey",
+        "HID OMNIKEY 5022, 5122, 5422, 5427",
+        _named(r"OMNIKEY\D*5(022|122|422|427)"),
+        value_family=ValueFamily.HID,
+    ),
     # ATR110/210 manual p. 35: its card names are one off from PC/SC part 3.
     ReaderProfile(
         "access-is",

@@ -10,20 +10,24 @@ import os
 import re
 import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
-from drivers.base import ClassicConnection, Reader, ReaderState
+from drivers.base import ClassicConnection, Reader, ReaderState, ValueCommands
 from drivers.errors import AccessDenied, AuthenticationFailed, CardRemoved, NoReader, UnsupportedCard
 from drivers.mifare_classic import (
     BLOCK_SIZE,
     CARD_SIZE,
     AccessBits,
+    DataRights,
     KeyType,
     SectorTrailer,
+    ValueBlock,
+    ValueOperation,
     blank_card,
     is_trailer,
     sector_of,
@@ -103,17 +107,18 @@ class SimulatedChip:
         self._open_key = KeyType.A
         self._selected = False
         self._gone = False
+        self._transfer_buffer = b""
 
     def select(self) -> bytes:
         """The UID; any open sector is closed. Raises :class:`ChipRefused`."""
         if self._gone:
             raise ChipRefused(gone=True)
-        self._selected, self._open_sector = True, None
+        self._selected, self._open_sector, self._transfer_buffer = True, None, b""
         return uid_of_manufacturer_block(self._image.read(0))
 
     def authenticate(self, block: int, key_type: KeyType, key: bytes) -> None:
         self._count()
-        self._open_sector = None
+        self._open_sector, self._transfer_buffer = None, b""
         trailer = self._image.read(trailer_of(sector_of(block)))
         if key != (trailer[:6] if key_type is KeyType.A else trailer[10:]):
             self._selected = False
@@ -138,11 +143,35 @@ class SimulatedChip:
         new = self._merge_trailer(block, data, access) if is_trailer(block) else data
         if not is_trailer(block):
             self._require(block != 0 and self._open_key in access.data(block % 4).write)
+        self._program(block, new)
+
+    def _program(self, block: int, new: bytes) -> None:
         torn = self._count(during_write=True)
         if torn is not None:
             self._image.write(block, {Torn.OLD: self._image.read(block), Torn.NEW: new}.get(torn, _garbage(new)))
             raise ChipRefused(gone=True)
         self._image.write(block, new)
+
+    def load(self, operation: ValueOperation, block: int, amount: int) -> None:
+        """A block's value, changed, into the transfer buffer: nothing in memory changes."""
+        self._count()
+        rights = self._value_rights(block)
+        self._require(self._open_key in (rights.increment if operation is _INCREMENT else rights.decrement))
+        try:
+            held = ValueBlock.parse(self._image.read(block))
+            self._transfer_buffer = ValueBlock(held.value + _SIGN[operation] * amount, held.address).encode()
+        except ValueError:
+            self._require(False)
+
+    def transfer(self, block: int) -> None:
+        """The transfer buffer into a block of the open sector."""
+        self._require(self._open_key in self._value_rights(block).decrement and bool(self._transfer_buffer))
+        self._program(block, self._transfer_buffer)
+
+    def _value_rights(self, block: int) -> DataRights:
+        access = self._access(block)
+        self._require(not is_trailer(block) and block != 0)
+        return access.data(block % 4)
 
     def _merge_trailer(self, block: int, data: bytes, access: AccessBits) -> bytes:
         rights = access.trailer
@@ -180,6 +209,10 @@ class SimulatedChip:
         raise ChipRefused(gone=True)
 
 
+_INCREMENT = ValueOperation.INCREMENT
+_SIGN = {ValueOperation.INCREMENT: 1, ValueOperation.DECREMENT: -1, ValueOperation.RESTORE: 0}
+
+
 def _garbage(data: bytes) -> bytes:
     """Neither old nor new: what a half-programmed EEPROM page may hold."""
     return bytes(b ^ 0xA5 for b in data)
@@ -205,20 +238,41 @@ class SimulatedConnection(ClassicConnection):
             raise AuthenticationFailed(block, key_type) from refused
 
     def read_block(self, block: int) -> bytes:
-        try:
+        with self._refusal_of("read", block):
             return self._chip.read(block)
-        except ChipRefused as refused:
-            self._reselect(refused)
-            raise AccessDenied(block, "read") from refused
 
     def write_block(self, block: int, data: bytes) -> None:
         if len(data) != BLOCK_SIZE:
             raise ValueError(f"a block is {BLOCK_SIZE} bytes, not {len(data)}")
-        try:
+        with self._refusal_of("write", block):
             self._chip.write(block, data)
+
+    @property
+    def value_commands(self) -> ValueCommands:
+        return self
+
+    def increment(self, block: int, amount: int) -> None:
+        with self._refusal_of("increment", block):
+            self._chip.load(ValueOperation.INCREMENT, block, amount)
+            self._chip.transfer(block)
+
+    def decrement(self, block: int, amount: int) -> None:
+        with self._refusal_of("decrement", block):
+            self._chip.load(ValueOperation.DECREMENT, block, amount)
+            self._chip.transfer(block)
+
+    def restore(self, source: int, target: int) -> None:
+        with self._refusal_of("restore", source):
+            self._chip.load(ValueOperation.RESTORE, source, 0)
+            self._chip.transfer(target)
+
+    @contextmanager
+    def _refusal_of(self, action: str, block: int) -> Iterator[None]:
+        try:
+            yield
         except ChipRefused as refused:
             self._reselect(refused)
-            raise AccessDenied(block, "write") from refused
+            raise AccessDenied(block, action) from refused
 
     def close(self) -> None:
         self._on_close()

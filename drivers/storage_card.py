@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import NamedTuple, NoReturn, Protocol
 
 from drivers import pseudo_apdu
-from drivers.base import ClassicConnection
+from drivers.base import ClassicConnection, ValueCommands
 from drivers.errors import AccessDenied, AuthenticationFailed, CardRemoved, ReaderError, UnsupportedCard
-from drivers.mifare_classic import BLOCK_SIZE, KeyType, is_trailer, sector_of
+from drivers.mifare_classic import BLOCK_SIZE, KeyType, ValueOperation, is_trailer, sector_of
 from drivers.pseudo_apdu import StatusWord
-from drivers.reader_profiles import KeySlot, ReaderProfile
+from drivers.reader_profiles import KeySlot, ReaderProfile, ValueFamily
 
 
 class Answer(NamedTuple):
@@ -79,6 +79,33 @@ class StorageCardConnection(ClassicConnection):
         answer = self._channel.send(pseudo_apdu.update_block(block, data))
         if not answer.ok:
             self._refused(block, "write", answer)
+
+    @property
+    def value_commands(self) -> ValueCommands | None:
+        return self if self._profile.value_family else None
+
+    def increment(self, block: int, amount: int) -> None:
+        self._count(ValueOperation.INCREMENT, block, amount)
+
+    def decrement(self, block: int, amount: int) -> None:
+        self._count(ValueOperation.DECREMENT, block, amount)
+
+    def restore(self, source: int, target: int) -> None:
+        if self._profile.value_family is ValueFamily.HID:  # has no such command
+            self.write_block(target, self.read_block(source))
+            return
+        sector_of(source), sector_of(target)
+        answer = self._channel.send(pseudo_apdu.acs_restore(source, target))
+        if not answer.ok:
+            self._refused(source, "restore", answer)
+
+    def _count(self, operation: ValueOperation, block: int, amount: int) -> None:
+        sector_of(block)
+        by_hid = self._profile.value_family is ValueFamily.HID
+        command = (pseudo_apdu.hid_value if by_hid else pseudo_apdu.acs_value)(block, operation, amount)
+        answer = self._channel.send(command)
+        if not answer.ok:
+            self._refused(block, operation.name.lower(), answer)
 
     def close(self) -> None:
         self._loaded = None

@@ -83,10 +83,10 @@ class SimulatorRig(Rig):
 class PcscRig(Rig):
     """Changes cards by swapping where it can: pcscd looks for a plugged or pulled card only each 0.4 s."""
 
-    def __init__(self, virtual: VirtualReader, personality: Personality) -> None:
+    def __init__(self, virtual: VirtualReader, personality: Personality, profile: str = "") -> None:
         self.virtual = virtual
         virtual.use(personality)
-        self.reader = open_reader("pcsc:virtual pcd 00 00")
+        self.reader = open_reader(f"pcsc:virtual pcd 00 00{profile}")
         self._card = VirtualCard.blank(UID)
 
     def lay(self, uid: bytes = UID, fault: Fault | None = None) -> None:

@@ -6,9 +6,17 @@ import pytest
 
 from drivers import pseudo_apdu
 from drivers.card_kind import CardKind
-from drivers.mifare_classic import KeyType
+from drivers.mifare_classic import KeyType, ValueOperation
 from drivers.pseudo_apdu import classify_atr, storage_card_atr
-from drivers.reader_profiles import GENERIC, SESSION_KEY, VOLATILE_0, choose_reader, parse_place, profile_of
+from drivers.reader_profiles import (
+    GENERIC,
+    SESSION_KEY,
+    VOLATILE_0,
+    ValueFamily,
+    choose_reader,
+    parse_place,
+    profile_of,
+)
 
 KEY = bytes.fromhex("010203040506")
 
@@ -84,6 +92,23 @@ def test_other_standards_and_unknown_names_are_told_apart() -> None:
     assert classify_atr(storage_card_atr(0xF004)) is CardKind.OTHER_STORAGE
     assert classify_atr(storage_card_atr(0x7777)) is CardKind.UNNAMED_STORAGE
     assert classify_atr(storage_card_atr(0xFF18)) is CardKind.CLASSIC_4K
+
+
+def test_value_commands_are_as_the_makers_manuals_write_them() -> None:
+    increment, decrement = ValueOperation.INCREMENT, ValueOperation.DECREMENT
+    assert pseudo_apdu.acs_value(5, increment, 5).hex().upper() == "FFD70005050100000005"
+    assert pseudo_apdu.acs_value(5, decrement, 0x01020304).hex().upper() == "FFD70005050201020304"
+    assert pseudo_apdu.acs_restore(5, 6).hex().upper() == "FFD70005020306"
+    assert pseudo_apdu.hid_value(5, increment, 5).hex().upper() == "FFD400050405000000"
+    assert pseudo_apdu.hid_value(5, decrement, 0x01020304).hex().upper() == "FFD800050404030201"
+
+
+def test_only_a_reader_that_is_known_by_name_is_sent_value_commands() -> None:
+    assert profile_of("ACS ACR122U PICC Interface 00 00").value_family is ValueFamily.ACS
+    assert profile_of("ACS ACR1252 Dual Reader PICC 00 00").value_family is ValueFamily.ACS
+    assert profile_of("HID Global OMNIKEY 5022 Smart Card Reader 00 00").value_family is ValueFamily.HID
+    assert profile_of("Identiv uTrust 3700 F CL Reader 00 00").value_family is None
+    assert GENERIC.value_family is None
 
 
 def test_a_profile_is_found_by_the_readers_name_or_forced() -> None:

@@ -18,16 +18,20 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
-from drivers.mifare_classic import BLOCK_COUNT, BLOCK_SIZE, KEY_SIZE, KeyType, blank_card, sector_of
+from drivers.mifare_classic import BLOCK_COUNT, BLOCK_SIZE, KEY_SIZE, KeyType, ValueOperation, blank_card, sector_of
 from drivers.pseudo_apdu import (
+    INS_ACS_VALUE,
     INS_GENERAL_AUTHENTICATE,
     INS_GET_DATA,
+    INS_HID_DECREMENT,
+    INS_HID_INCREMENT,
     INS_LOAD_KEYS,
     INS_READ_BINARY,
     INS_UPDATE_BINARY,
     StatusWord,
     storage_card_atr,
 )
+from drivers.reader_profiles import ValueFamily
 from drivers.simulator import CardImage, ChipRefused, Fault, FileImage, MemoryImage, SimulatedChip
 
 POWER_OFF, POWER_ON, RESET, GET_ATR = 0, 1, 2, 4
@@ -64,6 +68,7 @@ class Personality:
     read_lengths: frozenset[int]
     revival: Revival
     say: Callable[[int], int] = int
+    value_family: ValueFamily | None = None
 
 
 _ACS_WORDS = {StatusWord.OK, StatusWord.FAILED, StatusWord.FUNCTION_NOT_SUPPORTED}
@@ -73,6 +78,7 @@ ACS = Personality(
     frozenset({0x10}),
     Revival.GET_UID,
     lambda sw: sw if sw in _ACS_WORDS else int(StatusWord.FAILED),
+    ValueFamily.ACS,
 )
 PART3 = Personality("part3", frozenset({0x20}), frozenset({0x10, 0x20, 0x30}), Revival.AT_ONCE)
 PERSONALITIES = {"acs": ACS, "part3": PART3}
@@ -154,6 +160,7 @@ class Firmware:
             INS_GENERAL_AUTHENTICATE: self._authenticate,
             INS_READ_BINARY: self._read,
             INS_UPDATE_BINARY: self._update,
+            **self._value_handlers(),
         }
         if apdu[1] not in handlers:
             raise Refused(StatusWord.FUNCTION_NOT_SUPPORTED)
@@ -208,6 +215,35 @@ class Firmware:
         if apdu[4] != BLOCK_SIZE or len(apdu) != 5 + BLOCK_SIZE:
             raise Refused(StatusWord.WRONG_LENGTH)
         chip.write(self._block(apdu[3]), apdu[5:])
+        return b""
+
+    def _value_handlers(self) -> dict[int, Callable[[SimulatedChip, bytes], bytes]]:
+        if self.personality.value_family is ValueFamily.ACS:
+            return {INS_ACS_VALUE: self._acs_value}
+        if self.personality.value_family is ValueFamily.HID:
+            return {INS_HID_INCREMENT: self._hid_value, INS_HID_DECREMENT: self._hid_value}
+        return {}
+
+    def _acs_value(self, chip: SimulatedChip, apdu: bytes) -> bytes:
+        block, data = self._block(apdu[3]), apdu[5 : 5 + apdu[4]]
+        if data[0] == 3 and len(data) == 2:
+            chip.load(ValueOperation.RESTORE, block, 0)
+            chip.transfer(self._block(data[1]))
+        elif data[0] in (1, 2) and len(data) == 5:
+            operation = ValueOperation.INCREMENT if data[0] == 1 else ValueOperation.DECREMENT
+            chip.load(operation, block, int.from_bytes(data[1:]))
+            chip.transfer(block)
+        else:
+            raise Refused(StatusWord.WRONG_LENGTH)
+        return b""
+
+    def _hid_value(self, chip: SimulatedChip, apdu: bytes) -> bytes:
+        if len(apdu) != 9 or apdu[4] != 4:
+            raise Refused(StatusWord.WRONG_LENGTH)
+        block = self._block(apdu[3])
+        operation = ValueOperation.INCREMENT if apdu[1] == INS_HID_INCREMENT else ValueOperation.DECREMENT
+        chip.load(operation, block, int.from_bytes(apdu[5:], "little"))
+        chip.transfer(block)
         return b""
 
     @staticmethod

@@ -10,7 +10,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from drivers.mifare_classic import BLOCK_COUNT, BLOCK_SIZE, KEY_SIZE, KeyType, blank_card
+from drivers.mifare_classic import BLOCK_COUNT, BLOCK_SIZE, KEY_SIZE, KeyType, ValueOperation, blank_card
 from drivers.simulator import CardImage, ChipRefused, Fault, MemoryImage, SimulatedChip
 
 SAK_1K, SAK_4K, SAK_MINI, SAK_INFINEON_1K, SAK_ULTRALIGHT, SAK_DESFIRE = 0x08, 0x18, 0x09, 0x88, 0x00, 0x20
@@ -229,7 +229,16 @@ class Pn53xChip:
 
     def _mifare(self, card: FieldCard, command: bytes) -> bytes:
         code, block, data = command[0], command[1] if len(command) > 1 else BLOCK_COUNT, command[2:]
-        lengths = {0x60: KEY_SIZE + 4, 0x61: KEY_SIZE + 4, 0x30: 0, 0xA0: BLOCK_SIZE}
+        lengths = {
+            0x60: KEY_SIZE + 4,
+            0x61: KEY_SIZE + 4,
+            0x30: 0,
+            0xA0: BLOCK_SIZE,
+            0xC0: 4,
+            0xC1: 4,
+            0xC2: 4,
+            0xB0: 0,
+        }
         if lengths.get(code) != len(data):
             raise SyntaxProblem
         if block >= BLOCK_COUNT:
@@ -238,6 +247,12 @@ class Pn53xChip:
             return card.chip.read(block)
         if code == 0xA0:
             card.chip.write(block, data)
+            return b""
+        if code == 0xB0:
+            card.chip.transfer(block)
+            return b""
+        if code in tuple(ValueOperation):
+            card.chip.load(ValueOperation(code), block, int.from_bytes(data, "little"))
             return b""
         if data[KEY_SIZE:] != card.uid[-4:]:
             raise ChipRefused
