@@ -1,20 +1,22 @@
-"""card: issue, show, verify, wipe."""
+"""card: issue, show, verify, wipe, dump, restore."""
 
 from __future__ import annotations
 
 import sys
+from base64 import b64decode, b64encode
+from pathlib import Path
 from typing import Any
 
 import click
 
 from terminal_agent.cli.backend import call, reader_options
-from terminal_agent.cli.output import AgentGroup, emit
+from terminal_agent.cli.output import AgentGroup, emit, say
 from terminal_agent.errors import AgentError, ErrorCode, ExitCode
 
 
 @click.group(cls=AgentGroup)
 def card() -> None:
-    """Cards: issue, show, verify, wipe."""
+    """Cards: issue, show, verify, wipe, dump, restore."""
 
 
 @card.command("issue")
@@ -115,14 +117,87 @@ def card_wipe(reader: str | None, wait_s: float, force: bool) -> None:
     Example:
       terminal-agent card wipe --reader pcsc: --force
     """
-    if not force:
-        if not sys.stdin.isatty():
-            raise AgentError(
-                ErrorCode.INVALID_INPUT, "wiping a card needs --force", hint="terminal-agent card wipe --force"
-            )
-        click.confirm("WARNING! This erases the card on the reader. Go on?", abort=True, err=True)
+    _confirm(force, "wipe", "This erases the card on the reader")
     answer = call("card.wipe", reader=reader, wait_s=wait_s)
     emit(answer, f"The card {answer['uid']} is blank again. Remove the card.")
+
+
+def _confirm(force: bool, command: str, what: str) -> None:
+    if force:
+        return
+    if not sys.stdin.isatty():
+        hint = f"terminal-agent card {command} --force"
+        raise AgentError(ErrorCode.INVALID_INPUT, f"card {command} needs --force", hint=hint)
+    click.confirm(f"WARNING! {what}. Go on?", abort=True, err=True)
+
+
+@card.command("dump")
+@reader_options
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="F",
+    help="file to write: .mfd, .eml, .mct, .nfc or .json",
+)
+@click.option("-f", "--force", is_flag=True, help="replace the file if it is there")
+def card_dump(reader: str | None, wait_s: float, output: Path, force: bool) -> None:
+    """Read the card whole into a file, with all keys at hand; changes nothing on the card.
+
+    The file holds the card's keys. Where a key is missing, .mct, .nfc and .json say so; .mfd and .eml cannot.
+
+    \b
+    Examples:
+      terminal-agent card dump --output card.mfd
+      terminal-agent card dump --reader pcsc: --output foreign.mct
+    """
+    from terminal_agent.service.dump_files import check_output, write_dump
+
+    check_output(output, force=force)
+    answer = call("card.dump", reader=reader, wait_s=wait_s, output=output.name)
+    write_dump(output, b64decode(answer.pop("content")), force=force)
+    name = click.format_filename(output)
+    unknown = f", {answer['blocks_unknown']} could not be read whole" if answer["blocks_unknown"] else ""
+    emit({**answer, "output": name}, f"{answer['blocks_read']} blocks are in {name}{unknown}. Remove the card.")
+    say(f"{name} holds the card's keys: keep it as safe as a key, and delete it when you are done.")
+
+
+@card.command("restore")
+@reader_options
+@click.option(
+    "--input",
+    "source",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    required=True,
+    metavar="F",
+    help="dump to put on the card: .mfd, .eml, .mct, .nfc or .json",
+)
+@click.option("-f", "--force", is_flag=True, help="do not ask")
+@click.option("--partial", is_flag=True, help="leave alone what the dump does not know")
+@click.option("--with-block-0", is_flag=True, help="write block 0 too; only cards made for copying take it")
+@click.option("--allow-lock", is_flag=True, help="take trailers that can never be changed again, and keys of zeros")
+def card_restore(
+    reader: str | None, wait_s: float, source: Path, force: bool, partial: bool, with_block_0: bool, allow_lock: bool
+) -> None:
+    """Put a dump back on a card, every block verified. Block 0 stays the card's own.
+
+    Interrupted? Run it again with the same card. An older image of a card of ours is a rollback: tills refuse it.
+
+    \b
+    Examples:
+      terminal-agent card restore --input card.mfd --force
+      terminal-agent card restore --input partly.mct --partial --force
+    """
+    from terminal_agent.service.dump_files import read_dump
+
+    _confirm(force, "restore", f"This overwrites the card on the reader with {click.format_filename(source)}")
+    content = b64encode(read_dump(source)).decode()
+    told = {"partial": partial, "with_block_0": with_block_0, "allow_lock": allow_lock}
+    answer = call("card.restore", reader=reader, wait_s=wait_s, input=source.name, content=content, **told)
+    counts = f"{answer['blocks_verified']} blocks verified, {answer['blocks_written']} of them written"
+    emit(answer, f"{counts}, {answer['blocks_skipped']} left as they were. Remove the card.")
+    if answer["dump_uid"] not in (None, answer["uid"]) and not with_block_0:
+        say(f"The dump is of card {answer['dump_uid']}: what we seal for one UID opens on no other.")
 
 
 COMMANDS = (card,)

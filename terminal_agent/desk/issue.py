@@ -306,10 +306,13 @@ def write_verified(connection: ClassicConnection, block: int, data: bytes) -> No
 
 
 def verify_trailer(connection: ClassicConnection, sector: int, trailer: SectorTrailer) -> None:
-    """Both keys open the sector and the access bits are as written; keys cannot be read back."""
+    """Both keys open the sector and the access bits are as written; a key B that can be read opens nothing."""
     block = trailer_of(sector)
     connection.authenticate(block, KeyType.A, trailer.key_a)
-    if connection.read_block(block)[6:10] != trailer.encode()[6:10]:
+    found = connection.read_block(block)
+    if found[6:10] != trailer.encode()[6:10]:
         raise data_corrupt(f"the access bits of sector {sector} are not what was written")
     if not trailer.access.key_b_is_readable:
         connection.authenticate(block, KeyType.B, trailer.key_b)
+    elif found[10:] != trailer.key_b:
+        raise data_corrupt(f"key B of sector {sector} is not what was written")

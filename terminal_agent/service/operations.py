@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
 from collections.abc import Callable
 from datetime import timedelta
 from http import HTTPStatus
@@ -13,7 +14,9 @@ from drivers.errors import DriverError, ReaderBusy
 from terminal_agent import taps
 from terminal_agent.card.problems import from_driver
 from terminal_agent.desk import inspect
+from terminal_agent.desk.dump import dump, format_for_output
 from terminal_agent.desk.issue import IssueRequest, issue
+from terminal_agent.desk.restore import RestoreRequest, restore
 from terminal_agent.errors import AgentError, ErrorCode
 from terminal_agent.journal.events import OutboxState
 from terminal_agent.journal.intents import CheckoutState
@@ -70,6 +73,18 @@ def card_verify(agent: Agent, params: Params, talk: Talk) -> Any:
 def card_wipe(agent: Agent, params: Params, talk: Talk) -> Any:
     terminal = agent.terminal
     return _with_card(agent, params, talk, lambda connection: inspect.wipe(terminal, connection))
+
+
+def card_dump(agent: Agent, params: Params, talk: Talk) -> Any:
+    kind, terminal = format_for_output(params["output"]), agent.terminal
+    return _with_card(agent, params, talk, lambda connection: dump(terminal, connection, kind))
+
+
+def card_restore(agent: Agent, params: Params, talk: Talk) -> Any:
+    told = {option: bool(params.get(option)) for option in ("partial", "with_block_0", "allow_lock")}
+    request = RestoreRequest.of(params["input"], b64decode(params["content"]), **told)
+    terminal = agent.terminal
+    return _with_card(agent, params, talk, lambda connection: restore(terminal, connection, request))
 
 
 def purchase_by_tap(agent: Agent, params: Params, talk: Talk) -> Any:
@@ -303,6 +318,8 @@ OPERATIONS: dict[str, Operation] = {
     "card.show": card_show,
     "card.verify": card_verify,
     "card.wipe": card_wipe,
+    "card.dump": card_dump,
+    "card.restore": card_restore,
     "purchase": purchase_by_tap,
     "reverse": reverse_by_tap,
     "queue.list": queue_list,
