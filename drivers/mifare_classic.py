@@ -254,9 +254,14 @@ def mad_crc(content: bytes) -> int:
 
 
 def encode_mad(applications: dict[int, int], publisher_sector: int = 0) -> bytes:
-    """The 32 bytes of blocks 1 and 2: ``applications`` gives the 16-bit id of a sector (1..15), others are free (0)."""
-    if not set(applications) <= set(range(1, SECTOR_COUNT)):
+    """The 32 bytes of blocks 1 and 2: ``applications`` gives the 16-bit id of a sector (1..15), others are free (0).
+
+    Raises ValueError, also for a ``publisher_sector`` that this version does not cover (0: none).
+    """
+    if not set(applications) <= set(range(1, SECTOR_COUNT)) or publisher_sector not in range(SECTOR_COUNT):
         raise ValueError("an application directory covers the sectors 1 to 15")
+    if not set(applications.values()) <= set(range(0x10000)):
+        raise ValueError("the id of an application is 16 bits")
     ids = [applications.get(sector, 0) for sector in range(1, SECTOR_COUNT)]
     content = bytes([publisher_sector]) + b"".join(number.to_bytes(2, "little") for number in ids)
     return bytes([mad_crc(content)]) + content

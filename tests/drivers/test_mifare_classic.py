@@ -135,3 +135,17 @@ def test_a_flipped_bit_breaks_an_application_directory(bit: int) -> None:
 def test_an_application_directory_covers_the_sectors_1_to_15(sector: int) -> None:
     with pytest.raises(ValueError, match="1 to 15"):
         encode_mad({sector: 1})
+
+
+@pytest.mark.parametrize("sector", [-1, 16, 0x40])
+def test_the_publisher_s_sector_is_one_that_the_directory_covers(sector: int) -> None:
+    """Never 16 (10 hex), which belongs to version 2's own blocks; the two bits above are reserved."""
+    assert encode_mad({}, publisher_sector=15)[1] == 15
+    with pytest.raises(ValueError, match="1 to 15"):
+        encode_mad({}, publisher_sector=sector)
+
+
+@pytest.mark.parametrize("number", [-1, 0x10000])
+def test_the_id_of_an_application_is_16_bits(number: int) -> None:
+    with pytest.raises(ValueError, match="16 bits"):
+        encode_mad({1: number})
