@@ -81,6 +81,7 @@ def test_no_such_pcsc_reader(shop: Shop, virtual_reader: VirtualReader) -> None:
 
 @pytest.mark.pcsc
 def test_no_card_in_time(shop: Shop, virtual_reader: VirtualReader) -> None:
+    time.sleep(PCSCD_POLL_S)  # until then pcscd may name the card of the test before
     refused(shop, "no_card_timeout", 4, "card", "show", "--reader", "pcsc:", "--wait-s", "0.2")
 
 
