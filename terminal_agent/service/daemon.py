@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 WATCH_S = 1.0
 READER_RETRY_S = 1.0
 HOUSEKEEPING_S = 15.0
+END = (signal.SIGTERM, signal.SIGINT)
 
 
 class ReaderWatch:
@@ -83,6 +84,8 @@ class Daemon:
     """``run``: starts the threads, waits for a signal, ends in order."""
 
     def __init__(self, agent: Agent) -> None:
+        # The kernel may hand a signal to any thread that takes it; a main thread that sleeps would never hear of it.
+        signal.pthread_sigmask(signal.SIG_BLOCK, END)
         self._agent = agent
         self._stop = threading.Event()
         self._watch = ReaderWatch(agent, self._stop)
@@ -91,8 +94,6 @@ class Daemon:
 
     def run(self) -> None:
         """Until SIGTERM or SIGINT; the card in hand is finished first."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: self._stop.set())
         threads = [
             threading.Thread(target=self._watch.run, name="reader"),
             threading.Thread(target=self._agent.sync.run, args=(self._stop,), name="sync"),
@@ -103,8 +104,8 @@ class Daemon:
         self._control.start()
         self._ready = True
         log.info("ready terminal=%s data_dir=%s", self._agent.terminal_id, self._agent.settings.data_dir)
-        while not self._stop.wait(3600):
-            pass
+        signal.sigwait(END)
+        self._stop.set()
         self._agent.lane.stop()
         self._control.stop()
         self._watch.interrupt()

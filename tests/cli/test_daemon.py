@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import stat
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -140,6 +142,17 @@ def test_sigterm_ends_the_daemon_with_0(shop: Shop) -> None:
     assert exit_code == 0, err
     assert not (shop.data_dir / "agent.sock").exists()
     assert shop.done("status")["state"] == "stopped"
+
+
+def test_no_thread_of_the_daemon_takes_the_signal_from_the_one_that_waits_for_it(shop: Shop) -> None:
+    daemon = shop.start_daemon()
+    shop.done("status")  # every thread has been started
+    others = [thread for thread in Path(f"/proc/{daemon.pid}/task").iterdir() if thread.name != str(daemon.pid)]
+    assert len(others) > 2
+    for thread in others:
+        blocked = re.search(r"^SigBlk:\s*(\w+)", (thread / "status").read_text(), re.MULTILINE)
+        assert blocked is not None
+        assert int(blocked[1], 16) >> signal.SIGTERM - 1 & 1
 
 
 def test_a_killed_daemon_leaves_nothing_in_the_way(shop: Shop) -> None:
