@@ -8,6 +8,7 @@ from pathlib import Path
 
 PRIVATE_FILE = 0o600
 PRIVATE_FOLDER = 0o700
+SHARED_FOLDER = 0o755
 
 
 def write_private(path: Path, content: str | bytes) -> None:
@@ -26,8 +27,16 @@ def write_private(path: Path, content: str | bytes) -> None:
     sync_folder(path.parent)
 
 
+def make_folder(folder: Path, mode: int) -> None:
+    """Create ``folder`` and what is missing above it; one that is there keeps its rights. On disk when this returns."""
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(mode, parents=True, exist_ok=True)
+    for path in made:
+        sync_folder(path.parent)
+
+
 def sync_folder(folder: Path) -> None:
-    """Make a rename in ``folder`` survive a power cut."""
+    """Make a name that was given or changed in ``folder`` survive a power cut."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from terminal_agent.errors import AgentError, ErrorCode
 from terminal_agent.service.agent import KEYS_FOLDER, Agent
 from terminal_agent.service.backend import data_dir_busy
-from terminal_agent.service.files import PRIVATE_FOLDER, write_private
+from terminal_agent.service.files import PRIVATE_FOLDER, SHARED_FOLDER, make_folder, write_private
 from terminal_agent.service.key_store import FileKeyStore
 from terminal_agent.service.lock import DataDirLock
 from terminal_agent.service.settings import Settings, first_problem, render_config
@@ -26,8 +26,8 @@ def initialise(config: Path, values: dict[str, Any], *, force: bool) -> dict[str
     _refuse_overwriting(config, settings, force)
     try:
         # A folder that was there keeps its rights: it may be shared, and each file of ours is private by itself.
-        settings.data_dir.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
-        config.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(settings.data_dir, PRIVATE_FOLDER)
+        make_folder(config.parent, SHARED_FOLDER)
         lock = DataDirLock(settings.data_dir)
         if not lock.acquire():
             raise data_dir_busy(lock)

@@ -13,7 +13,7 @@ from typing import Any
 
 from terminal_agent.card.keys import AES_KEY, CardKeys, check_value
 from terminal_agent.errors import AgentError, ErrorCode
-from terminal_agent.service.files import PRIVATE_FOLDER, write_private
+from terminal_agent.service.files import PRIVATE_FOLDER, make_folder, write_private
 
 MAX_VERSION = 255
 KEY_FILE = re.compile(r"v([1-9][0-9]{0,2})\.key")
@@ -83,7 +83,7 @@ class FileKeyStore:
                 f"key set {version} is already here with another key (check value {check_value(self._keys[version])})",
                 hint="Use another --version; a key set is never overwritten, cards depend on it",
             )
-        self._folder.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
+        make_folder(self._folder, PRIVATE_FOLDER)
         write_private(self._folder / f"v{version}.key", key.hex() + "\n")
         self._keys[version] = key
         if activate or len(self._keys) == 1:
