@@ -1,0 +1,144 @@
+"""A shop's books and cards read past the program: with sqlite3, and with the shop's own keys."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from contextlib import closing
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from drivers.mifare_classic import BLOCK_SIZE, uid_of_manufacturer_block
+from terminal_agent.card.layout import STATE_BLOCKS, CardState, SealBroken, decode_state
+from terminal_agent.journal.journal import JOURNAL_FILE
+from terminal_agent.service.key_store import FileKeyStore
+
+
+class Event(NamedTuple):
+    """One row of the events."""
+
+    install_epoch: str
+    sequence: int
+    event_id: str
+    body: str
+    fingerprint: str
+
+
+class Books:
+    """The rows of a journal, read past the program."""
+
+    def __init__(self, data_dir: Path) -> None:
+        path = data_dir / JOURNAL_FILE
+        with closing(sqlite3.connect(f"file:{path}?mode=rw", uri=True)) as connection:
+            connection.row_factory = sqlite3.Row
+            self.integrity = str(connection.execute("PRAGMA integrity_check").fetchone()[0])
+            columns = "install_epoch, sequence, event_id, body, fingerprint"
+            rows = connection.execute(f"SELECT {columns} FROM events ORDER BY install_epoch, sequence")
+            self.events = [Event(*row) for row in rows]
+            self.outbox = [row["event_id"] for row in connection.execute("SELECT event_id FROM outbox")]
+            self.checkouts = {row["checkout_id"]: row for row in connection.execute("SELECT * FROM checkouts")}
+            self.intents = list(connection.execute("SELECT * FROM intents"))
+            self.cards = {row["uid"]: row for row in connection.execute("SELECT * FROM cards")}
+            self.adjustments = {
+                (row["card_no"], row["number"]): row["points"]
+                for row in connection.execute("SELECT * FROM adjustments")
+            }
+
+    @property
+    def bodies(self) -> list[dict[str, Any]]:
+        """The events, oldest first."""
+        return [parsed(event.body) for event in self.events]
+
+    @property
+    def unsettled(self) -> list[sqlite3.Row]:
+        """The intents whose card has not been heard of since."""
+        return [row for row in self.intents if row["state"] in ("open", "closed")]
+
+    def queued(self, checkout_id: str) -> int:
+        """How often a checkout's event stands in the outbox."""
+        meant = {event_id for row in self.intents if row["checkout_id"] == checkout_id for event_id in _meant(row)}
+        return sum(event_id in meant for event_id in self.outbox)
+
+
+def _meant(intent: sqlite3.Row) -> list[str]:
+    return [event["event_id"] for event in parsed(intent["document"])["events"]]
+
+
+@lru_cache(maxsize=10_000)
+def parsed(body: str) -> dict[str, Any]:
+    """A JSON text read; the same ones come back again and again."""
+    document: dict[str, Any] = json.loads(body)
+    return document
+
+
+class CardReader:
+    """What stands on a card, past every access right; keys are the shop's own."""
+
+    def __init__(self, keys: Path) -> None:
+        store = FileKeyStore(keys)
+        self._version, self._store = store.versions()[0], store
+        self._newest = lru_cache(maxsize=10_000)(self._newest_state)
+
+    def newest(self, image: bytes) -> CardState | None:
+        """The newest state, or None where there is none."""
+        return self._newest(uid_of(image), *(image[n * BLOCK_SIZE : (n + 1) * BLOCK_SIZE] for n in STATE_BLOCKS))
+
+    def _newest_state(self, uid: str, *slots: bytes) -> CardState | None:
+        key = self._store.card_keys(self._version, bytes.fromhex(uid)).state_key
+        states = []
+        for block, slot in zip(STATE_BLOCKS, slots, strict=True):
+            try:
+                states.append(decode_state(key, slot, block))
+            except (SealBroken, ValueError):
+                continue
+        return max(states, key=lambda state: state.sequence, default=None)
+
+
+def uid_of(image: bytes) -> str:
+    """A card's UID in hex, as the journal keeps it."""
+    return uid_of_manufacturer_block(image[:BLOCK_SIZE]).hex()
+
+
+def disagreement(books: Books, image: bytes, cards: CardReader) -> str | None:
+    """Where the card's chain of events does not end at what the card and the journal hold; None where it does."""
+    uid = uid_of(image)
+    row, state = books.cards[uid], cards.newest(image)
+    try:
+        sequence, balance = _replay(books, row["card_no"])
+    except ValueError as error:
+        return f"card {row['card_no']}: {error}"
+    if state is None or (state.sequence, state.balance) != (sequence, balance):
+        return f"card {row['card_no']} holds {state}, its events say {balance} at {sequence}"
+    if json.loads(row["state"]) != state.to_json():
+        return f"card {row['card_no']} holds {state}, the journal says {row['state']}"
+    return None
+
+
+def _replay(books: Books, card_no: str) -> tuple[int, int]:
+    """Sequence and balance at the end of a card's events. Raises ValueError where a link does not fit."""
+    sequence, balance, adjusted = 0, 0, 0
+    tried = {body["data"]["intent"]["intent_id"]: body["data"]["intent"] for body in books.bodies if _intent(body)}
+    for body in books.bodies:
+        data = body["data"]
+        if body["type"] == "intent.resolved" and data["card_no"] == card_no and data["landed"]:
+            intent = tried[data["intent_id"]]
+            sequence, balance, adjusted = (
+                intent[name] for name in ("sequence_after", "balance_after", "adjustments_through")
+            )
+        card = data.get("card")
+        if not card or card["card_no"] != card_no:
+            continue
+        points = data.get("points", {"earned": 0, "redeemed": 0})
+        through = range(adjusted + 1, card["adjustments_through"] + 1)
+        moved = points["earned"] - points["redeemed"] + sum(books.adjustments[card_no, number] for number in through)
+        if (card["sequence"], card["balance_before"]) != (sequence + 1, balance):
+            raise ValueError(f"event {body['sequence']} does not follow {balance} points at {sequence}")
+        if card["balance_after"] != balance + moved:
+            raise ValueError(f"event {body['sequence']} moves {moved} points and says otherwise")
+        sequence, balance, adjusted = card["sequence"], card["balance_after"], card["adjustments_through"]
+    return sequence, balance
+
+
+def _intent(body: dict[str, Any]) -> bool:
+    return bool(body["data"].get("intent"))
