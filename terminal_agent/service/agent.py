@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from terminal_agent import __version__
@@ -23,12 +24,20 @@ KEYS_FOLDER = "keys"
 class Agent:
     """Everything a command or the daemon works with."""
 
-    def __init__(self, settings: Settings, config: Path, clock: Clock | None = None, ids: Ids | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        config: Path,
+        clock: Clock | None = None,
+        ids: Ids | None = None,
+        dial: Callable[[Credentials, Ids], CrmClient] = CrmClient,
+    ) -> None:
         self.settings = settings
         self.config = config
         self.clock = clock or SystemClock()
         self.ids = ids or SystemIds()
         self.version = __version__
+        self._dial = dial
         self.keys = FileKeyStore(settings.data_dir / KEYS_FOLDER)
         self._credentials = load_credentials(settings.data_dir, settings.crm.url)
         self._crm = self._open_crm()
@@ -65,7 +74,7 @@ class Agent:
         )
 
     def _open_crm(self) -> CrmClient | None:
-        return CrmClient(self._credentials, self.ids) if self._credentials else None
+        return self._dial(self._credentials, self.ids) if self._credentials else None
 
     def join(self, credentials: Credentials) -> None:
         """Keep what enrolment gave and use it from now on."""

@@ -9,6 +9,7 @@ import base64
 import binascii
 import gzip
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from ipaddress import ip_address
@@ -16,7 +17,8 @@ from typing import Any, Literal
 from urllib.parse import quote, urlsplit
 
 import requests
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt
+from tenacity.nap import sleep
 
 from terminal_agent import __version__
 from terminal_agent.contract import (
@@ -32,6 +34,8 @@ from terminal_agent.ports import Ids
 CONNECT_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 30.0
 TRIES_PER_CALL = 3
+PAUSE_BASE_S = 0.2
+PAUSE_CAP_S = 2.0
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
 GZIP_FROM_BYTES = 4096
 SECRET_BYTES = 32
@@ -103,11 +107,13 @@ def checked_url(url: str) -> str:
     )
 
 
-def enroll(url: str, code: str, terminal_id: str, ids: Ids) -> tuple[Credentials, str]:
+def enroll(
+    url: str, code: str, terminal_id: str, ids: Ids, session: requests.Session | None = None
+) -> tuple[Credentials, str]:
     """Join a CRM with a one-time code; gives credentials and the server's time. Raises :class:`CrmError`."""
     request_id = ids.uuid()
     body = {"code": code, "terminal_id": terminal_id}
-    with requests.Session() as session:
+    with session or requests.Session() as session:
         response = _send(session, "POST", f"{url}/v1/terminals/enroll", {REQUEST_ID_HEADER: request_id}, json_body=body)
         raw = _read(response)
     _raise_for_status(response, raw)
@@ -125,12 +131,20 @@ def enroll(url: str, code: str, terminal_id: str, ids: Ids) -> tuple[Credentials
 
 
 class CrmClient:
-    """The calls of an enrolled terminal. One thread at a time."""
+    """The calls of an enrolled terminal. One thread at a time. ``session`` and ``pause`` are the ways to the network
+    and to real time, for those who run in a time of their own."""
 
-    def __init__(self, credentials: Credentials, ids: Ids) -> None:
+    def __init__(
+        self,
+        credentials: Credentials,
+        ids: Ids,
+        session: requests.Session | None = None,
+        pause: Callable[[float], None] = sleep,
+    ) -> None:
         self._credentials = credentials
         self._ids = ids
-        self._session = requests.Session()
+        self._session = session or requests.Session()
+        self._pause = pause
 
     @property
     def url(self) -> str:
@@ -183,12 +197,17 @@ class CrmClient:
         for attempt in Retrying(
             retry=retry_if_exception_type(_PassingFault),
             stop=stop_after_attempt(tries),
-            wait=wait_random_exponential(multiplier=0.2, max=2),
+            wait=self._pause_s,
+            sleep=self._pause,
             reraise=True,
         ):
             with attempt:
                 return self._call_once(method, path, headers or {}, payload, timeout_s)
         raise AssertionError("tenacity re-raises the last fault")
+
+    def _pause_s(self, state: RetryCallState) -> float:
+        """Full jitter: uniform in 0..min(cap, base * 2^n) before try n."""
+        return self._ids.uniform(0, min(PAUSE_CAP_S, PAUSE_BASE_S * 2.0 ** (state.attempt_number - 1)))
 
     def _call_once(
         self, method: str, path: str, headers: dict[str, str], payload: bytes | None, timeout_s: float

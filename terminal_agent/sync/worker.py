@@ -116,10 +116,10 @@ class SyncWorker:
     def run(self, stop: threading.Event) -> None:
         """The daemon's loop: ends soon after ``stop`` is set and :meth:`wake` was called."""
         while not stop.is_set():
-            self._woken.wait(self._turn())
+            self._woken.wait(self.turn())
             self._woken.clear()
 
-    def _turn(self) -> float:
+    def turn(self) -> float:
         """An exchange if one is due; gives the seconds until the next turn.
 
         One of the three loops' tops: whatever goes wrong here, a full disk included, must not end the loop.

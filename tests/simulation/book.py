@@ -1,0 +1,135 @@
+"""What people saw, and what must follow from it. Shares no code with the product: its own few lines of arithmetic."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from drivers.simulator import MemoryImage
+from tests.card.independent_reader import card_key, open_state
+
+EARN_PER = 10_000
+CARD_CAP = 200
+TERMINAL_DAY_CAP = 2_000
+
+DONE, CLOSED, IN_DOUBT, UNKNOWN, REFUSED, NEW = "done", "closed", "in_doubt", "unknown", "refused", "new"
+FINAL = (DONE, CLOSED)
+
+
+class Broken(AssertionError):
+    """A promise does not hold. ``promise`` names the checker."""
+
+    def __init__(self, promise: str, what: str) -> None:
+        super().__init__(f"{promise}: {what}")
+        self.promise = promise
+
+
+def require(holds: bool, promise: str, what: str) -> None:
+    """Raises :class:`Broken` unless it ``holds``."""
+    if not holds:
+        raise Broken(promise, what)
+
+
+@dataclass(eq=False)
+class Card:
+    """A customer's card. ``image`` is the plastic; ``twins`` are copies of it in other hands."""
+
+    name: str
+    uid: bytes
+    phone: str
+    image: MemoryImage
+    master_key: bytes
+    card_no: str | None = None
+    busy: bool = False
+    lost: bool = False
+    spoilt: str | None = None
+    """Why the plastic may be refused from now on: it was edited, rolled back, copied or blocked."""
+    twins: list[MemoryImage] = field(default_factory=list)
+    given: int = 0
+    """Points head office moved."""
+
+    def __post_init__(self) -> None:
+        self._state_key = card_key(self.master_key, self.uid, b"STATE")
+
+    def state(self, image: MemoryImage | None = None) -> dict[str, int] | None:
+        """The newest valid state on the plastic, as an independent reader sees it."""
+        content = bytes((image or self.image).content)
+        slots = [open_state(self._state_key, content[16 * block : 16 * block + 16], block) for block in (5, 6)]
+        return max((slot for slot in slots if slot), key=lambda slot: slot["sequence"], default=None)
+
+
+@dataclass(eq=False)
+class Sale:
+    """One receipt at one shop. ``asked`` holds every number of points a try asked to redeem."""
+
+    shop: str
+    receipt_no: str
+    card: Card
+    amount: int
+    redeem: int
+    image: MemoryImage
+    state: str = NEW
+    tries: int = 0
+    mistaken: bool = False
+    answer: dict[str, Any] | None = None
+    asked: set[int] = field(default_factory=set)
+    cards: list[Card] = field(default_factory=list)
+    """Every card that lay on the reader for this receipt while its outcome was open."""
+
+    @property
+    def earned(self) -> int:
+        return self.amount // EARN_PER
+
+
+class Book:
+    """Every sale, and every answer a cashier saw."""
+
+    def __init__(self) -> None:
+        self.sales: list[Sale] = []
+        self.by_receipt: dict[tuple[str, str], Sale] = {}
+        self.answers = 0
+
+    def open(self, sale: Sale) -> None:
+        self.sales.append(sale)
+        self.by_receipt[(sale.shop, sale.receipt_no)] = sale
+
+    def answered(self, sale: Sale, answer: dict[str, Any]) -> None:
+        """The cashier saw a final answer. Raises :class:`Broken` when it contradicts an earlier one, or arithmetic."""
+        self.answers += 1
+        where = f"{sale.shop} {sale.receipt_no}"
+        got = (answer["state"], answer["points_earned"], answer["points_redeemed"], answer["card_no"])
+        require(answer["state"] in FINAL, "P1 answers", f"{where}: state {answer['state']}")
+        require(answer["amount"] == sale.amount, "P1 answers", f"{where}: amount {answer['amount']} of {sale.amount}")
+        require(answer["points_earned"] == sale.earned, "P2 earning", f"{where}: {got} for {sale.amount}")
+        if answer["state"] == CLOSED:
+            require(answer["points_redeemed"] == 0, "P4 redemption", f"{where}: closed, and redeemed {got}")
+        else:
+            require(answer["points_redeemed"] in sale.asked, "P4 redemption", f"{where}: {got}, asked {sale.asked}")
+        cards = {card.card_no for card in sale.cards}
+        require(answer["card_no"] in cards, "P3 whose card", f"{where}: {answer['card_no']} is none of {cards}")
+        moved = answer["points_adjusted"] + answer["points_earned"] - answer["points_redeemed"]
+        require(answer["points_before"] + moved == answer["points_after"], "P2 earning", f"{where}: {answer}")
+        if sale.answer is not None:
+            before = tuple(sale.answer[k] for k in ("state", "points_earned", "points_redeemed", "card_no"))
+            require(before == got, "P1 answers", f"{where}: was {before}, is {got}")
+        sale.answer, sale.state = answer, answer["state"]
+
+    def still_open(self, sale: Sale, state: str) -> None:
+        """The cashier saw no final answer, or none at all."""
+        require(sale.state not in FINAL, "P1 answers", f"{sale.shop} {sale.receipt_no}: was {sale.state}, is {state}")
+        if state == REFUSED and sale.state in (IN_DOUBT, UNKNOWN):
+            return  # this try did nothing; what the one before did is as open as it was
+        sale.state = state
+
+    def final_sales(self, card_no: str) -> list[Sale]:
+        """The sales of a card that stand, in the order the card has them."""
+        mine = [s for s in self.sales if s.answer is not None and s.answer["card_no"] == card_no]
+        return sorted(mine, key=lambda sale: sale.answer["sequence"] if sale.answer else 0)
+
+    def expected_balance(self, card: Card) -> int:
+        """What the card must be worth: every sale once, closed ones without their redemption, and the gifts."""
+        return card.given + sum(
+            sale.answer["points_earned"] - sale.answer["points_redeemed"]
+            for sale in self.final_sales(card.card_no or "")
+            if sale.answer
+        )

@@ -1,0 +1,220 @@
+"""The promises as named checks. Each looks at what people saw (the book), the plastic, and the files, and raises
+:class:`~tests.simulation.book.Broken`. I1 to I10 and P1 to P9 are the numbers of docs/testing.md."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from datetime import datetime, timedelta
+from typing import Any
+
+from tests.simulation.book import CARD_CAP, DONE, FINAL, TERMINAL_DAY_CAP, Book, Card, Sale, require
+from tests.simulation.crm import CrmHouse
+from tests.simulation.shop import Shop
+
+DAY = timedelta(days=1)
+BUDGET_SLACK = 40
+BUDGET_PER_MINUTE = 9.0
+"""A failed exchange is at most three requests, and the wait between two is 30 s on average: 6 a minute in the long run."""
+
+
+class Watcher:
+    """Checks that remember what they saw, so that each look costs only what is new."""
+
+    def __init__(self, crm: CrmHouse, book: Book) -> None:
+        self._crm = crm
+        self._book = book
+        self._minted: dict[tuple[str, str, int], tuple[str, str]] = {}
+        self._acknowledged: dict[str, set[str]] = {}
+
+    def ledger_sums_to_nothing(self) -> None:
+        """I1: no point from nowhere, none into nowhere; every account is the sum of its events and adjustments."""
+        (row,) = self._crm.rows("SELECT coalesce(sum(points), 0) AS total FROM entries")
+        require(row["total"] == 0, "I1 ledger", f"the sum over all accounts is {row['total']}")
+        booked = self._crm.rows(
+            "SELECT card_no, sum(points) AS points FROM (SELECT card_no, earned - redeemed AS points FROM events "
+            "WHERE verdict <> 'rejected' AND card_no IS NOT NULL UNION ALL SELECT card_no, points FROM adjustments "
+            "WHERE reason <> 'in_doubt_settled') GROUP BY card_no"
+        )
+        for row in booked:
+            (card,) = self._crm.rows("SELECT balance FROM cards WHERE card_no = ?", row["card_no"])
+            says = f"card {row['card_no']}: {card['balance']}, its events say {row['points']}"
+            require(card["balance"] == row["points"], "I1 ledger", says)
+
+    def no_event_counts_twice(self) -> None:
+        """I3: an id is booked once, and a sequence never for two events."""
+        for column in ("id", "install_epoch || sequence"):
+            twice = self._crm.rows(
+                f"SELECT terminal_id, {column} AS what, count(*) AS n FROM events WHERE verdict <> 'rejected' "
+                "GROUP BY terminal_id, what HAVING n > 1"
+            )
+            require(not twice, "I3 once", f"booked more than once: {twice[:3]}")
+
+    def no_receipt_counts_twice(self) -> None:
+        """P2: a receipt is booked once, with the numbers the cashier saw."""
+        seen: Counter[tuple[str, str]] = Counter()
+        for booked in self._crm.sales():
+            key = (booked["terminal_id"], booked["receipt_no"])
+            seen[key] += 1
+            require(seen[key] == 1, "P2 once", f"{key} is booked {seen[key]} times")
+            sale = self._book.by_receipt.get(key)
+            if sale is None:
+                continue  # a last tap of the healing
+            require(booked["earned"] == sale.earned, "P2 once", f"{key}: earned {booked['earned']} for {sale.amount}")
+            if sale.answer is not None and sale.state == DONE:
+                numbers = (booked["redeemed"], booked["card_no"])
+                want = (sale.answer["points_redeemed"], sale.answer["card_no"])
+                require(numbers == want, "P2 once", f"{key}: booked {numbers}, the cashier saw {want}")
+
+    def minted_events_never_change(self, shop: Shop) -> None:
+        """I10: the bytes of an event stay the same, through restarts, clocks and closings."""
+        for row in shop.rows("SELECT install_epoch, sequence, event_id, fingerprint FROM events"):
+            key = (shop.name, row["install_epoch"], row["sequence"])
+            now = (row["event_id"], row["fingerprint"])
+            require(self._minted.setdefault(key, now) == now, "I10 minted", f"{key} was {self._minted[key]}, is {now}")
+
+    def nothing_is_acknowledged_that_the_crm_has_not(self, shop: Shop) -> None:
+        """I8, P7: only what stands in the CRM's file may count as acknowledged."""
+        known = self._acknowledged.setdefault(shop.name, set())
+        rows = shop.rows("SELECT event_id FROM outbox WHERE state = 'acknowledged'")
+        fresh = {row["event_id"] for row in rows} - known
+        if not fresh:
+            return
+        there = {row["id"] for row in self._crm.rows("SELECT id FROM events WHERE terminal_id = ?", shop.name)}
+        require(fresh <= there, "I8 acknowledged", f"{shop.name}: the CRM never got {sorted(fresh - there)[:3]}")
+        known |= fresh
+
+    def sequences_have_no_gap(self, shop: Shop) -> None:
+        """I5 at the terminal: 1, 2, 3 … in each install epoch."""
+        for row in shop.rows("SELECT install_epoch, count(*) AS n, max(sequence) AS top FROM events GROUP BY 1"):
+            require(row["n"] == row["top"], "I5 gapless", f"{shop.name}: {row['n']} events up to {row['top']}")
+
+
+def answers_are_on_disk(shop: Shop, sales: list[Sale]) -> None:
+    """P1, I2: what a cashier saw is there after any crash, and says the same."""
+    rows = {row["receipt_no"]: row for row in shop.rows("SELECT receipt_no, state, result FROM checkouts")}
+    for sale in sales:
+        if sale.answer is None:
+            continue
+        row = rows.get(sale.receipt_no)
+        where = f"{shop.name} {sale.receipt_no}"
+        require(row is not None, "P1 on disk", f"{where} was answered {sale.state} and is gone")
+        assert row is not None
+        require(row["state"] == sale.state, "P1 on disk", f"{where} was {sale.state}, is {row['state']}")
+        result = json.loads(row["result"])
+        for name in ("points_earned", "points_redeemed", "card_no", "amount"):
+            require(result[name] == sale.answer[name], "P1 on disk", f"{where}: {name} is {result[name]} now")
+
+
+def card_is_whole(card: Card, before: dict[str, int] | None, after: dict[str, int] | None, where: str) -> None:
+    """P3: after any tap the plastic holds the state before it, or a later one; never a mix, never nothing."""
+    require(after is not None, "P3 card", f"{where}: {card.name} holds no valid state, before {before}")
+    assert after is not None
+    if before is not None and after["sequence"] == before["sequence"]:
+        require(after == before, "P3 card", f"{where}: {card.name} was {before}, is {after} under the same number")
+    elif before is not None:
+        steps = after["sequence"] - before["sequence"]  # at most: what was in doubt is written again, then this sale
+        require(0 < steps <= 2, "P3 card", f"{where}: {card.name} went from {before} to {after}")
+
+
+def card_says_what_was_answered(card: Card, answer: dict[str, Any], after: dict[str, int] | None) -> None:
+    """P3, P4: a fresh "done" means that the card was written, and reads back as the answer says."""
+    said = (answer["sequence"], answer["points_after"])
+    holds = after and (after["sequence"], after["balance"])
+    require(said == holds, "P4 verified", f"{card.name}: the answer says {said}, the card holds {holds}")
+
+
+def card_cap_holds(book: Book, card: Card) -> None:
+    """I6: at most 200 points redeemed offline since the card was last online."""
+    offline = 0
+    for sale in book.final_sales(card.card_no or ""):
+        if sale.answer is None or not sale.answer["points_redeemed"]:
+            continue
+        offline = 0 if sale.answer["online"] else offline + sale.answer["points_redeemed"]
+        require(offline <= CARD_CAP, "I6 card cap", f"{card.name} redeemed {offline} offline, {sale.receipt_no}")
+
+
+def terminal_cap_holds(shop: Shop) -> None:
+    """I6: at most 2 000 points redeemed offline in any 24 hours of the terminal's clock."""
+    taken: list[tuple[datetime, int]] = []
+    query = "SELECT result, created_at, redeemed_offline FROM checkouts WHERE redeemed_offline > 0 ORDER BY rowid"
+    for row in shop.rows(query):
+        moment = datetime.fromisoformat(row["created_at"])
+        result = json.loads(row["result"])
+        require(not result["online"], "I6 terminal cap", f"{shop.name}: counted as offline: {result['receipt_no']}")
+        taken.append((moment, row["redeemed_offline"]))
+        total = sum(points for when, points in taken if when >= moment - DAY)
+        require(total <= TERMINAL_DAY_CAP, "I6 terminal cap", f"{shop.name}: {total} offline by {moment}")
+
+
+def offline_is_counted(shop: Shop, sales: list[Sale]) -> None:
+    """I6: every offline redemption a cashier granted is in the terminal's count."""
+    counted = {r["receipt_no"]: r for r in shop.rows("SELECT receipt_no, redeemed_offline FROM checkouts")}
+    for sale in sales:
+        if sale.answer is not None and sale.state == DONE and not sale.answer["online"]:
+            got = counted[sale.receipt_no]["redeemed_offline"]
+            want = sale.answer["points_redeemed"]
+            require(got == want, "I6 terminal cap", f"{shop.name} {sale.receipt_no}: counted {got} of {want}")
+
+
+def no_retry_storm(shop: Shop, since: float, until: float) -> None:
+    """I9: while the line is down, the requests of a terminal stay within their budget."""
+    tries = sum(1 for moment in shop.line.tries if since <= moment <= until)
+    budget = BUDGET_SLACK + BUDGET_PER_MINUTE * (until - since) / 60
+    require(tries <= budget, "I9 budget", f"{shop.name}: {tries} requests in {until - since:.0f} s without a line")
+
+
+def everything_arrived(shop: Shop) -> None:
+    """I7, I4: after healing nothing waits, nothing is quarantined, no sale is in doubt, and the hash chain holds."""
+    waiting = shop.rows("SELECT event_id, state, reason FROM outbox WHERE state <> 'acknowledged'")
+    require(not waiting, "I7 drained", f"{shop.name}: {waiting[:3]} of {len(waiting)}")
+    open_intents = shop.rows("SELECT intent_id, card_no FROM intents WHERE state = 'open' AND kind <> 'issue'")
+    require(not open_intents, "I4 settled", f"{shop.name}: open intents {open_intents[:3]}")
+    in_doubt = shop.rows("SELECT receipt_no FROM checkouts WHERE state = 'in_doubt'")
+    require(not in_doubt, "I4 settled", f"{shop.name}: in doubt {in_doubt[:3]}")
+    broken = shop.agent.journal.events.broken_link()
+    require(broken is None, "I10 minted", f"{shop.name}: the hash chain breaks at {broken}")
+
+
+def crm_has_every_sequence(crm: CrmHouse, shop: Shop) -> None:
+    """I5 at the CRM: nothing is missing of any install epoch."""
+    for row in shop.rows("SELECT install_epoch, max(sequence) AS top FROM events GROUP BY 1"):
+        got = crm.rows(
+            "SELECT count(DISTINCT sequence) AS n FROM events WHERE terminal_id = ? AND install_epoch = ?",
+            shop.name,
+            row["install_epoch"],
+        )
+        require(got[0]["n"] == row["top"], "I5 gapless", f"{shop.name}: {got[0]['n']} of {row['top']} at the CRM")
+
+
+def every_answer_is_at_the_crm_once(crm: CrmHouse, book: Book) -> None:
+    """I2: what cashiers saw is booked once; what they were refused is not."""
+    booked = Counter((row["terminal_id"], row["receipt_no"]) for row in crm.sales())
+    for sale in book.sales:
+        count, want = booked[(sale.shop, sale.receipt_no)], 1 if sale.state in FINAL else 0
+        require(count == want, "I2 arrived", f"{sale.shop} {sale.receipt_no}: {sale.state}, booked {count} times")
+
+
+def books_agree(crm: CrmHouse, book: Book, card: Card) -> None:
+    """P2: the ledger, the plastic and the book say the same of a card."""
+    if card.card_no is None:
+        return
+    (row,) = crm.rows("SELECT balance, sequence, status FROM cards WHERE card_no = ?", card.card_no)
+    want = book.expected_balance(card)
+    require(row["balance"] == want, "P2 balance", f"{card.name}: the ledger says {row['balance']}, the book {want}")
+    if card.spoilt or card.lost:
+        return
+    require(row["status"] == "active", "P6 usable", f"{card.name} is {row['status']} for no reason")
+    state = card.state()
+    holds = state and state["balance"]
+    require(holds == want, "P2 balance", f"{card.name}: the card holds {holds}, the book says {want}")
+    at_crm = state and state["sequence"]
+    require(row["sequence"] == at_crm, "I5 chain", f"{card.name}: {at_crm}, the CRM knows {row['sequence']}")
+
+
+def nothing_contradicts(crm: CrmHouse) -> None:
+    """I3: among honest people the CRM sees no fork, and blocks nobody."""
+    forks = crm.rows("SELECT terminal_id, sequence, type, card_no, code FROM events WHERE verdict = 'fork'")
+    require(not forks, "I3 forks", f"{forks[:3]}")
+    blocked = crm.rows("SELECT card_no, reason FROM hotlist WHERE reason <> 'lost'")
+    require(not blocked, "P6 usable", f"blocked for no reason: {blocked[:3]}")

@@ -1,0 +1,130 @@
+"""What goes wrong by itself: lines, clocks, disks, the CRM, second daemons, and head office's generosity."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tests.simulation import checks
+from tests.simulation.book import require
+from tests.simulation.ports import DAY_S
+from tests.simulation.shop import Shop
+from tests.simulation.world import World
+
+YEAR_S = 365 * DAY_S
+
+
+class Mishaps:
+    """Plans faults into a world, at the rates it drew."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def begin(self) -> None:
+        for shop in self._world.shops:
+            for kind, happen in (
+                ("outages", self._line_goes_down),
+                ("clocks", self._clock_jumps),
+                ("disk", self._disk_fills),
+                ("daemons", self._second_daemon),
+            ):
+                self._every(kind, happen, shop)
+        self._every("office", lambda _shop: self._office_gives(), None)
+        self._every("crm", lambda _shop: self._crm_goes_down(), None)
+        for card in self._world.cards:
+            if self._world.chance.random() < self._world.faults.rate("lost"):
+                moment = self._world.chance.uniform(0, self._world.size.days * DAY_S)
+                self._world.later(moment, lambda card=card: self._card_is_lost(card))  # type: ignore[misc]
+
+    def _every(self, kind: str, happen: Callable[..., None], shop: Shop | None) -> None:
+        """Again and again, at the rate of its kind."""
+        world = self._world
+        if not world.faults.has(kind):
+            return
+
+        def once() -> None:
+            if world.faults.has(kind):
+                happen(shop)
+                world.later(world.exponential(world.faults.rate(kind)), once)
+
+        world.later(world.exponential(world.faults.rate(kind)), once)
+
+    def _line_goes_down(self, shop: Shop) -> None:
+        world = self._world
+        if not shop.line.up:
+            return
+        length = world.chance.choice((300.0, 3_600.0, 6 * 3_600.0, DAY_S)) * world.chance.uniform(0.5, 1.5)
+        shop.line.up = False
+        world.faults.count("outage")
+        world.say(f"{shop.name} has no line for {length:.0f} s")
+        since = world.timeline.now
+        world.later(length, lambda: self.line_comes_back(shop, since))
+
+    def line_comes_back(self, shop: Shop, since: float) -> None:
+        if shop.line.up:
+            return
+        shop.line.up = True
+        self._world.say(f"{shop.name} has a line again")
+        checks.no_retry_storm(shop, since, self._world.timeline.now)
+
+    def _clock_jumps(self, shop: Shop) -> None:
+        world = self._world
+        far = world.chance.choice((300.0, DAY_S, 40 * DAY_S, YEAR_S, 30 * YEAR_S)) * world.chance.uniform(-1, 1)
+        shop.clock.off_s = 0.0 if shop.clock.off_s else round(far, 3)
+        world.faults.count("clock_jump")
+        world.say(f"{shop.name} clock is off by {shop.clock.off_s:.0f} s")
+
+    def _disk_fills(self, shop: Shop) -> None:
+        world = self._world
+        if shop.disk.full:
+            return
+        shop.disk.full = True
+        world.disk_troubles.add(shop.name)
+        world.faults.count("disk_full")
+        world.say(f"{shop.name} disk is full")
+        world.later(world.chance.uniform(60, 7200), lambda: self.disk_is_freed(shop))
+
+    def disk_is_freed(self, shop: Shop) -> None:
+        if shop.disk.full:
+            shop.disk.full = False
+            self._world.disk_troubles.discard(shop.name)
+            self._world.say(f"{shop.name} disk is freed")
+
+    def _second_daemon(self, shop: Shop) -> None:
+        if shop.is_open:
+            self._world.faults.count("second_daemon")
+            require(shop.second_daemon_is_refused(), "one owner", f"{shop.name} has two owners of its data")
+
+    def _office_gives(self) -> None:
+        """Points by hand, more often given than taken."""
+        world = self._world
+        known = {row["card_no"] for row in world.crm.rows("SELECT card_no FROM cards")}
+        cards = [card for card in world.cards if card.card_no in known]
+        if world.crm.down or not cards:
+            return
+        card = world.chance.choice(cards)
+        points = world.chance.choice((1, 50, 500, -20))
+        number = world.crm.adjust(card.card_no or "", points)["number"]
+        card.given += points
+        world.faults.count("adjustment")
+        world.say(f"office gives {card.name} {points} as number {number}")
+
+    def _crm_goes_down(self) -> None:
+        """The server ends, is down for a while, and starts on what is on its disk."""
+        world = self._world
+        if world.crm.down:
+            return
+        world.crm.down = True
+        world.faults.count("crm_down")
+        world.say("crm goes down")
+        world.later(world.chance.uniform(5, 7200), self.crm_comes_back)
+
+    def crm_comes_back(self) -> None:
+        if self._world.crm.down:
+            self._world.crm.restart()
+            self._world.crm.down = False
+            self._world.say("crm comes back")
+
+    def _card_is_lost(self, card) -> None:  # type: ignore[no-untyped-def]
+        card.lost = True
+        self._world.faults.count("lost_card")
+        self._world.say(f"{card.name} is lost")

@@ -1,0 +1,221 @@
+"""Customers and cashiers: who comes when, what they buy, and what they do when something goes wrong."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from drivers.simulator import Fault, Torn
+from terminal_agent.errors import AgentError, ErrorCode
+from tests.simulation import checks
+from tests.simulation.book import DONE, FINAL, IN_DOUBT, REFUSED, UNKNOWN, Broken, Card, Sale
+from tests.simulation.shop import Shop, Tap
+from tests.simulation.world import World
+
+PATIENCE = 6
+TORN_CALLS = 12
+ISSUE_CALLS = 300
+SPOILT = {ErrorCode.CARD_ROLLED_BACK, ErrorCode.CARD_BLOCKED, ErrorCode.DATA_CORRUPT, ErrorCode.KEY_REJECTED}
+SPOILT |= {ErrorCode.NOT_OUR_CARD}
+REFUSALS = {ErrorCode.INSUFFICIENT_POINTS, ErrorCode.OFFLINE_LIMIT}
+
+
+class People:
+    """Fills a world with visits."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._receipts = 0
+
+    def arrive(self) -> None:
+        """Everybody plans a first visit."""
+        for card in self._world.cards:
+            self._plan(card)
+
+    def _plan(self, card: Card) -> None:
+        self._world.later(self._world.exponential(self._world.size.visits), lambda: self._visit(card))
+
+    def _visit(self, card: Card) -> None:
+        world = self._world
+        if world.closing or card.lost:
+            return
+        self._plan(card)
+        shop = world.chance.choice(world.shops)
+        if card.busy or not shop.is_open:
+            return
+        if card.card_no is None:
+            self.issue(card, shop)
+        else:
+            self.buy(card, shop)
+
+    # Getting a card.
+
+    def issue(self, card: Card, shop: Shop) -> bool:
+        """One try at the desk; a card that was begun at one shop is finished there, as the desk's people would."""
+        world = self._world
+        shop = next((s for s in world.shops if s.name == getattr(card, "desk", "")), shop)
+        if not shop.is_open:
+            return False
+        card.desk = shop.name  # type: ignore[attr-defined]
+        world.taps += 1
+        tap = Tap(card.image, self._tear(ISSUE_CALLS))
+        answer = world.step(shop, lambda: shop.issue(tap, card.phone))
+        world.say(f"{shop.name} issues {card.name}: {_words(answer)}")
+        if isinstance(answer, dict):
+            card.card_no = answer["card_no"]
+            world.wake(shop)
+        elif isinstance(answer, AgentError):
+            self._expect_card_error(answer, card, shop, tap)
+        return card.card_no is not None
+
+    # Buying.
+
+    def buy(self, card: Card, shop: Shop) -> None:
+        """A customer comes to the till."""
+        world = self._world
+        chance = world.chance
+        self._receipts += 1
+        amount = chance.choice((5_000, 10_000, 49_999, 120_000, 250_000, 900_000, 3_000_000))
+        state = card.state()
+        balance = state["balance"] if state else 0
+        redeem = 0
+        if balance > 0 and chance.random() < 0.4:
+            redeem = min(chance.randint(1, balance), amount // 100)
+        if chance.random() < world.faults.rate("mistakes"):
+            redeem = balance + chance.randint(1, 500)
+        sale = Sale(shop.name, f"R-{self._receipts}", card, amount, redeem, card.image)
+        world.book.open(sale)
+        card.busy = True
+        self._try(sale, shop)
+
+    def _try(self, sale: Sale, shop: Shop) -> None:
+        world = self._world
+        if not shop.is_open:
+            world.later(30, lambda: self._try(sale, shop))
+            return
+        if self._mistype(sale, shop):
+            return
+        sale.tries += 1
+        image, card = self._what_is_laid_down(sale)
+        tap = Tap(image, self._tear(TORN_CALLS))
+        before = card.state(image)
+        sale.asked.add(sale.redeem)
+        sale.cards.append(card)
+        world.taps += 1
+        outcome = world.step(shop, lambda: shop.purchase(tap, sale.receipt_no, sale.amount, sale.redeem))
+        where = f"{shop.name} {sale.receipt_no}"
+        world.say(f"{where} {card.name} {sale.amount} -{sale.redeem}: {_words(outcome)} {_plastic(card, image)}")
+        if not card.spoilt:
+            checks.card_is_whole(card, before, card.state(image), where)
+        self._note(sale, shop, card, tap, outcome)
+        if image is not sale.image and image is card.image:
+            card.busy = False
+        self._next(sale, shop, outcome)
+
+    def _note(self, sale: Sale, shop: Shop, card: Card, tap: Tap, outcome: Any) -> None:
+        book = self._world.book
+        if isinstance(outcome, dict):
+            fresh = not outcome["replayed"]
+            book.answered(sale, outcome)
+            if fresh:
+                checks.card_says_what_was_answered(card, outcome, card.state(tap.image))
+            self._world.wake(shop)
+        elif outcome is None:
+            if sale.state not in FINAL:
+                book.still_open(sale, UNKNOWN)
+        elif outcome.details.get("state") == IN_DOUBT:
+            book.still_open(sale, IN_DOUBT)
+        else:
+            book.still_open(sale, REFUSED)
+            self._expect(outcome, sale, card, shop, tap)
+
+    def _next(self, sale: Sale, shop: Shop, outcome: Any) -> None:
+        """What cashier and customer do now."""
+        world, chance = self._world, self._world.chance
+        walks_out = outcome is not None and chance.random() < world.faults.rate("departures")
+        if sale.state in FINAL or sale.tries >= PATIENCE or (sale.state != DONE and walks_out):
+            self._leave(sale)
+            return
+        if isinstance(outcome, AgentError) and outcome.code in REFUSALS:
+            sale.redeem = outcome.details.get("redeemable_points", 0) if chance.random() < 0.5 else 0
+        elif isinstance(outcome, AgentError) and outcome.code in SPOILT:
+            self._leave(sale)
+            return
+        elif isinstance(outcome, AgentError) and outcome.code is ErrorCode.JOURNAL_FAILED and chance.random() < 0.5:
+            self._leave(sale)
+            return
+        world.later(chance.uniform(1, 20), lambda: self._try(sale, shop))
+
+    def _leave(self, sale: Sale) -> None:
+        sale.card.busy = False
+
+    def _what_is_laid_down(self, sale: Sale) -> tuple[Any, Card]:
+        """The customer's card; on a retry now and then another one."""
+        world = self._world
+        if sale.tries > 1 and world.chance.random() < world.faults.rate("swaps"):
+            others = [c for c in world.cards if not c.busy and not c.lost and not c.spoilt and c.card_no]
+            if others:
+                world.faults.count("swapped_card")
+                other = world.chance.choice(others)
+                other.busy = True
+                return other.image, other
+        return sale.image, sale.card
+
+    def _mistype(self, sale: Sale, shop: Shop) -> bool:
+        """The cashier types another amount on a retry: refused if the receipt is known, and never booked twice."""
+        world = self._world
+        if sale.tries == 0 or sale.mistaken or world.chance.random() >= world.faults.rate("mistakes"):
+            return False
+        sale.mistaken = True
+        journal = shop.rows("SELECT amount FROM checkouts WHERE receipt_no = ?", sale.receipt_no)
+        if not journal:
+            return False  # nothing was recorded: another amount would simply be the sale
+        world.faults.count("mistyped_amount")
+        tap = Tap(sale.image)
+        outcome = world.step(shop, lambda: shop.purchase(tap, sale.receipt_no, sale.amount + 10_000, 0))
+        world.say(f"{shop.name} {sale.receipt_no} mistyped: {_words(outcome)}")
+        is_conflict = isinstance(outcome, AgentError) and outcome.code is ErrorCode.RECEIPT_CONFLICT
+        known_trouble = outcome is None or (isinstance(outcome, AgentError) and outcome.code is not None)
+        if not is_conflict and not (known_trouble and not isinstance(outcome, dict)):
+            raise Broken("P2 once", f"{shop.name} {sale.receipt_no}: another amount was answered {_words(outcome)}")
+        world.later(5, lambda: self._try(sale, shop))
+        return True
+
+    def _tear(self, calls: int) -> Fault | None:
+        world = self._world
+        if world.chance.random() >= world.faults.rate("tears"):
+            return None
+        fault = Fault(world.chance.randint(1, calls), world.chance.choice(list(Torn)))
+        world.faults.count(f"tear_{fault.outcome.value}")
+        return fault
+
+    # What may be refused, and why.
+
+    def _expect(self, error: AgentError, sale: Sale, card: Card, shop: Shop, tap: Tap) -> None:
+        """An error is an answer too: it needs a reason that is really there."""
+        if error.code in REFUSALS:
+            if not sale.redeem:
+                raise Broken("P6 sales", f"{shop.name} {sale.receipt_no}: {error.code} without a redemption")
+            return
+        self._expect_card_error(error, card, shop, tap)
+
+    def _expect_card_error(self, error: AgentError, card: Card, shop: Shop, tap: Tap) -> None:
+        reasons = {
+            ErrorCode.CARD_REMOVED_EARLY: tap.fault is not None,
+            ErrorCode.JOURNAL_FAILED: shop.name in self._world.disk_troubles,
+        }
+        if not reasons.get(error.code, bool(card.spoilt) and error.code in SPOILT):
+            raise Broken("P6 sales", f"{shop.name} refused {card.name} for no reason: {error.code} {error}")
+
+
+def _words(outcome: Any) -> str:
+    if isinstance(outcome, dict):
+        names = ("state", "points_earned", "points_redeemed", "points_after", "sequence", "online", "replayed")
+        return " ".join(str(outcome.get(name)) for name in names)
+    if isinstance(outcome, AgentError):
+        return f"{outcome.code.value} {outcome.details.get('state', '')}".strip()
+    return "died"
+
+
+def _plastic(card: Card, image: Any) -> str:
+    state = card.state(image)
+    return f"[{state['sequence']} {state['balance']} {state['adjustments_through']}]" if state else "[unreadable]"
