@@ -9,6 +9,7 @@ from typing import Protocol
 from drivers.errors import DriverError
 from terminal_agent.card.layout import CardState, HistoryEntry
 from terminal_agent.card.session import WriteNotVerified
+from terminal_agent.errors import AgentError
 
 
 class Settlement(StrEnum):
@@ -53,15 +54,16 @@ def commit(card: WritableCard, after: CardState, begin: Callable[[], None] | Non
     """The order that loses nothing: ``begin`` puts the intent on disk, the card is written and read back, ``done``
     puts the outcome and its event on disk in one commit.
 
-    ``begin`` is None when the intent stands already and the same bytes are written again. Raises :class:`InDoubt`.
+    ``begin`` is None when the intent stands already and the same bytes are written again. Raises :class:`InDoubt`, also
+    where the outcome cannot be put on disk: the next tap finds the card written and the intent open.
     """
     if begin is not None:
         begin()
     try:
         card.write_state(after)
-    except (DriverError, WriteNotVerified) as error:
+        done()
+    except (DriverError, WriteNotVerified, AgentError) as error:
         raise InDoubt(error) from error
-    done()
 
 
 def write_history(card: WritableCard, entry: HistoryEntry) -> bool:

@@ -125,7 +125,7 @@ class SyncWorker:
         One of the three loops' tops: whatever goes wrong here, a full disk included, must not end the loop.
         """
         try:
-            if self._client() is not None and self._due_in_s() <= 0:
+            if self._client() is not None and self.due_in_s() <= 0:
                 self._exchange_logged()
             return self._pause_s()
         except Exception:
@@ -141,7 +141,7 @@ class SyncWorker:
             log.exception("the exchange with the CRM failed in an unforeseen way")
             self._note(CrmState.DOWN, int(self._journal.meta(FAILURES) or 0) + 1, BACKOFF_CAP_S)
 
-    def _due_in_s(self) -> float:
+    def due_in_s(self) -> float:
         """Seconds until the schedule allows a try; a clock that jumped never makes it longer than the schedule may."""
         planned = self._journal.meta(NEXT_TRY)
         if planned is None:
@@ -150,5 +150,5 @@ class SyncWorker:
         return 0.0 if wait > MAX_RETRY_AFTER_S * 1.1 else wait
 
     def _pause_s(self) -> float:
-        due = self._due_in_s()
+        due = self.due_in_s()
         return due if due > 0 else FEED_INTERVAL_S

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from drivers.base import ClassicConnection
-from drivers.errors import DriverError
+from drivers.errors import CardRemoved, DriverError
 from terminal_agent import taps
 from terminal_agent.card import tap
 from terminal_agent.card.layout import MAX_BALANCE, CardState
@@ -14,7 +14,7 @@ from terminal_agent.card.problems import data_corrupt, from_driver
 from terminal_agent.club.purchase import Outcome
 from terminal_agent.club.text import TextInvalid, reference
 from terminal_agent.errors import AgentError, ErrorCode
-from terminal_agent.journal.intents import Checkout, Intent
+from terminal_agent.journal.intents import Checkout, CheckoutState, Intent
 from terminal_agent.journal.journal import CLOCK_SKEW
 from terminal_agent.journal.knowledge import Adjustment
 from terminal_agent.taps import PresentedCard, Terminal
@@ -45,13 +45,15 @@ def settled_card(
 ) -> PresentedCard:
     """The card in the field with nothing left in doubt. ``begun`` looks up the checkout that is asked for.
 
-    Raises AgentError: in doubt if settling failed again and it was this checkout's own write, else the card's problem.
+    Raises AgentError: the card's problem, with ``state`` in_doubt in its details while the checkout is in doubt.
     """
     try:
         return taps.settle(terminal, taps.present(terminal, connection))
-    except tap.InDoubt as doubt:
-        problem, checkout = _problem(doubt), begun()
-        raise (problem if checkout is None else taps.in_doubt_error(problem, checkout.result)) from doubt
+    except (tap.InDoubt, AgentError, CardRemoved) as error:
+        problem, checkout = _problem(error), begun()
+        if checkout is None or checkout.state is not CheckoutState.IN_DOUBT:
+            raise problem from error
+        raise taps.in_doubt_error(problem, checkout.result) from error
 
 
 def adjustments_due(terminal: Terminal, card: PresentedCard) -> list[Adjustment]:
@@ -138,7 +140,10 @@ def answer_of(checkout: Checkout) -> dict[str, Any]:
     return {**checkout.result, "state": checkout.state.value, "replayed": True}
 
 
-def _problem(doubt: tap.InDoubt) -> AgentError:
-    if isinstance(doubt.cause, DriverError):
-        return from_driver(doubt.cause)
-    return data_corrupt(str(doubt.cause))
+def _problem(error: Exception) -> AgentError:
+    cause = error.cause if isinstance(error, tap.InDoubt) else error
+    if isinstance(cause, AgentError):
+        return cause
+    if isinstance(cause, DriverError):
+        return from_driver(cause)
+    return data_corrupt(str(cause))

@@ -42,6 +42,8 @@ class Card:
     card_no: str | None = None
     busy: bool = False
     lost: bool = False
+    blocked_at: float | None = None
+    """When head office put it on the hotlist."""
     spoilt: str | None = None
     """Why the plastic may be refused from now on: it was edited, rolled back, copied or blocked."""
     twins: list[MemoryImage] = field(default_factory=list)
@@ -117,8 +119,10 @@ class Book:
     def still_open(self, sale: Sale, state: str) -> None:
         """The cashier saw no final answer, or none at all."""
         require(sale.state not in FINAL, "P1 answers", f"{sale.shop} {sale.receipt_no}: was {sale.state}, is {state}")
-        if state == REFUSED and sale.state in (IN_DOUBT, UNKNOWN):
+        if state == REFUSED and sale.state == UNKNOWN:
             return  # this try did nothing; what the one before did is as open as it was
+        where = f"{sale.shop} {sale.receipt_no}"
+        require((sale.state, state) != (IN_DOUBT, REFUSED), "P1 answers", f"{where}: in doubt, and told otherwise")
         sale.state = state
 
     def final_sales(self, card_no: str) -> list[Sale]:

@@ -124,6 +124,12 @@ def card_says_what_was_answered(card: Card, answer: dict[str, Any], after: dict[
     require(said == holds, "P4 verified", f"{card.name}: the answer says {said}, the card holds {holds}")
 
 
+def blocked_card_is_refused(card: Card, shop: Shop) -> None:
+    """P5: a shop that has talked to the CRM since a card was blocked takes it no more."""
+    too_late = card.blocked_at is not None and shop.heard_at > card.blocked_at
+    require(not too_late, "P5 blocked", f"{shop.name} took {card.name}, blocked at {card.blocked_at}")
+
+
 def card_cap_holds(book: Book, card: Card) -> None:
     """I6: at most 200 points redeemed offline since the card was last online."""
     offline = 0

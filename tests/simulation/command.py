@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 
-from tests.simulation.faults import KINDS, parse
+from tests.simulation.faults import KINDS, draw, parse
 from tests.simulation.run import Report, run
 from tests.simulation.world import Size
 
@@ -21,13 +21,13 @@ def main(arguments: list[str] | None = None) -> int:
     """0 when every promise held in every world, 1 otherwise."""
     options = _parser().parse_args(arguments)
     size = Size(options.days, options.shops, options.cards, options.visits)
-    kinds = parse(options.faults)
+    parse(options.faults)
     first = secrets.randbelow(10**9) if options.seed is None else options.seed
     reports = []
-    for report in _reports(first, options, size, kinds):
+    for report in _reports(first, options, size):
         reports.append(report)
         if report.broken:
-            _show_failure(report, options)
+            _show_failure(report, size, options)
             if not options.keep_going:
                 break
     _show(reports)
@@ -50,41 +50,40 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _reports(first: int, options: argparse.Namespace, size: Size, kinds: tuple[str, ...]) -> Iterator[Report]:
+def _reports(first: int, options: argparse.Namespace, size: Size) -> Iterator[Report]:
     deadline = time.monotonic() + 60 * options.minutes if options.minutes else None
     seeds = range(first, first + options.seeds) if not deadline or options.seeds > 1 else range(first, first + 10**9)
     if options.jobs == 1:
         for seed in seeds:
             if deadline and time.monotonic() > deadline:
                 return
-            yield run(seed, size, kinds, always=options.always)
+            yield run(seed, size, draw(seed, options.faults, always=options.always))
         return
     with ProcessPoolExecutor(options.jobs) as pool:
         waiting = []
         for seed in seeds:
             if deadline and time.monotonic() > deadline:
                 break
-            waiting.append(pool.submit(run, seed, size, kinds, always=options.always))
+            waiting.append(pool.submit(run, seed, size, draw(seed, options.faults, always=options.always)))
             if len(waiting) > options.jobs:
                 yield waiting.pop(0).result()
         for left in waiting:
             yield left.result()
 
 
-def _replay(report: Report, options: argparse.Namespace) -> str:
-    parts = [f"python -m tests.simulation --seed {report.seed} --days {options.days:g} --faults {options.faults}"]
+def replay(seed: int, size: Size, faults: str, *, always: bool = False) -> str:
+    """The one line that lives this world again."""
+    parts = [f"python -m tests.simulation --seed {seed} --days {size.days:g} --faults {faults}"]
     for name in ("shops", "cards", "visits"):
-        if getattr(options, name) != getattr(DEFAULT, name):
-            parts.append(f"--{name} {getattr(options, name):g}")
-    if options.always:
-        parts.append("--always")
-    return " ".join(parts)
+        if getattr(size, name) != getattr(DEFAULT, name):
+            parts.append(f"--{name} {getattr(size, name):g}")
+    return " ".join([*parts, "--always"] if always else parts)
 
 
-def _show_failure(report: Report, options: argparse.Namespace) -> None:
+def _show_failure(report: Report, size: Size, options: argparse.Namespace) -> None:
     _say("\n".join(report.tail))
     _say(f"BROKEN {report.broken}")
-    _say(f"replay: {_replay(report, options)}")
+    _say(f"replay: {replay(report.seed, size, options.faults, always=options.always)}")
 
 
 def _show(reports: list[Report]) -> None:

@@ -84,7 +84,7 @@ class Disk:
     unsynced: dict[str, list[_Change]] = field(default_factory=dict)
 
     def lose_power(self, chance: Random, keep: float) -> int:
-        """Leave on disk what a power cut leaves, each unsynced write kept with probability ``keep``; how many were lost.
+        """Leave what a power cut leaves: each unsynced write is kept with probability ``keep``. How many were lost.
 
         Call it with every connection closed. The files may be opened again afterwards.
         """

@@ -18,6 +18,7 @@ RATES: dict[str, tuple[float, float]] = {
     "portal": (0.01, 0.3),  # per request: something between answers in the CRM's place
     "clocks": (0.5, 6.0),  # per shop and day: a clock jumps by minutes to years
     "disk": (0.5, 4.0),  # per shop and day: the disk is full for a while
+    "tools": (0.001, 0.02),  # per statement in a transaction: another program tries to write to the journal
     "daemons": (0.5, 3.0),  # per shop and day: a second one is started
     "crm": (0.5, 6.0),  # per day: the CRM dies in the middle of a request, or is down for a while
     "office": (1.0, 20.0),  # per day: head office gives or takes points
@@ -66,12 +67,13 @@ def parse(text: str) -> tuple[str, ...]:
     return named
 
 
-def draw(chance: Random, kinds: tuple[str, ...], *, always: bool = False) -> Faults:
+def draw(seed: int, kinds: str, *, always: bool = False) -> Faults:
     """Rates for one seed: each kind is in it two times in three (or always), more often rare than frequent."""
+    chance, named = Random(f"{seed}:faults"), parse(kinds)
     rates = {}
     for kind in KINDS:
         low, high = RATES[kind]
         rate = low * (high / low) ** chance.random()
-        if kind in kinds and (chance.random() < 2 / 3 or always):
+        if kind in named and (chance.random() < 2 / 3 or always):
             rates[kind] = rate
     return Faults(rates)

@@ -1,5 +1,7 @@
-"""The end of a world: faults stop, everything drains within bounded time, every card is tapped everywhere, and the books
-of ledger, plastic and people must be one."""
+"""The end of a world: faults stop, everything drains within bounded time, every card is tapped everywhere.
+
+Then the books of ledger, plastic and people must be one.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,7 @@ def heal(world: World, mishaps: Mishaps) -> None:
     mishaps.crm_comes_back()
     for shop in world.shops:
         mishaps.disk_is_freed(shop)
-        shop.line.up = True
+        shop.line.turn(up=True)
         if not shop.is_open:
             world.open_shop(shop)
         world.wake(shop)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from tests.simulation import checks
-from tests.simulation.book import require
+from tests.simulation.book import Card, require
+from tests.simulation.network import WATCHED_S
 from tests.simulation.ports import DAY_S
 from tests.simulation.shop import Shop
 from tests.simulation.world import World
@@ -33,7 +35,7 @@ class Mishaps:
         for card in self._world.cards:
             if self._world.chance.random() < self._world.faults.rate("lost"):
                 moment = self._world.chance.uniform(0, self._world.size.days * DAY_S)
-                self._world.later(moment, lambda card=card: self._card_is_lost(card))  # type: ignore[misc]
+                self._world.later(moment, partial(self._card_is_lost, card))
 
     def _every(self, kind: str, happen: Callable[..., None], shop: Shop | None) -> None:
         """Again and again, at the rate of its kind."""
@@ -53,7 +55,7 @@ class Mishaps:
         if not shop.line.up:
             return
         length = world.chance.choice((300.0, 3_600.0, 6 * 3_600.0, DAY_S)) * world.chance.uniform(0.5, 1.5)
-        shop.line.up = False
+        shop.line.turn(up=False)
         world.faults.count("outage")
         world.say(f"{shop.name} has no line for {length:.0f} s")
         since = world.timeline.now
@@ -62,9 +64,9 @@ class Mishaps:
     def line_comes_back(self, shop: Shop, since: float) -> None:
         if shop.line.up:
             return
-        shop.line.up = True
+        shop.line.turn(up=True)
         self._world.say(f"{shop.name} has a line again")
-        checks.no_retry_storm(shop, since, self._world.timeline.now)
+        checks.no_retry_storm(shop, since, min(since + WATCHED_S, self._world.timeline.now))
 
     def _clock_jumps(self, shop: Shop) -> None:
         world = self._world
@@ -124,7 +126,14 @@ class Mishaps:
             self._world.crm.down = False
             self._world.say("crm comes back")
 
-    def _card_is_lost(self, card) -> None:  # type: ignore[no-untyped-def]
+    def _card_is_lost(self, card: Card) -> None:
+        """Its owner reports it, or not; if so, whoever found it goes on using it."""
+        world = self._world
         card.lost = True
-        self._world.faults.count("lost_card")
-        self._world.say(f"{card.name} is lost")
+        world.faults.count("lost_card")
+        world.say(f"{card.name} is lost")
+        known = {row["card_no"] for row in world.crm.rows("SELECT card_no FROM cards")}
+        if card.card_no in known and world.chance.random() < 0.6:
+            world.crm.block(card.card_no or "")
+            card.blocked_at, card.spoilt = world.timeline.now, "blocked"
+            world.say(f"office blocks {card.name}")

@@ -20,6 +20,8 @@ from tests.simulation.faults import Faults
 from tests.simulation.ports import Fuse, Timeline
 
 CRM_URL = "http://127.0.0.1:9"
+WATCHED_S = 1800.0
+"""How long an outage is lived try by try; after that the world hurries."""
 _BUILDER = HTTPAdapter()
 _HTML = b"<html><body>Welcome! Accept the terms to go online.</body></html>"
 _PAGE = {"Content-Type": "text/html"}
@@ -53,8 +55,14 @@ class Line:
     report: Callable[[str], None]
     """Told what went wrong inside the CRM that nobody injected."""
     up: bool = True
+    since: float = 0.0
+    """When it last went up or down."""
     tries: list[float] = field(default_factory=list)
     last_answers: dict[str, Answer] = field(default_factory=dict)
+
+    def turn(self, *, up: bool) -> None:
+        """The line goes up or down."""
+        self.up, self.since = up, self.timeline.now
 
     def session(self, fuse: Fuse) -> requests.Session:
         """A session whose requests go over this line."""

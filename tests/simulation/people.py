@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from drivers.simulator import Fault, Torn
@@ -12,8 +13,9 @@ from tests.simulation.shop import Shop, Tap
 from tests.simulation.world import World
 
 PATIENCE = 6
-TORN_CALLS = 12
-ISSUE_CALLS = 300
+PURCHASE_CALLS = (1, 2, 3, 4, 5, 5, 5, 5, 6, 6, 7, 8, 8, 9)
+"""Where a tap is torn: 1 authenticate, 2 to 4 read, 5 write, 6 read back, 7 and 8 history."""
+ISSUE_CALLS = range(1, 301)
 SPOILT = {ErrorCode.CARD_ROLLED_BACK, ErrorCode.CARD_BLOCKED, ErrorCode.DATA_CORRUPT, ErrorCode.KEY_REJECTED}
 SPOILT |= {ErrorCode.NOT_OUR_CARD}
 REFUSALS = {ErrorCode.INSUFFICIENT_POINTS, ErrorCode.OFFLINE_LIMIT}
@@ -36,7 +38,7 @@ class People:
 
     def _visit(self, card: Card) -> None:
         world = self._world
-        if world.closing or card.lost:
+        if world.closing or (card.lost and card.spoilt is None):
             return
         self._plan(card)
         shop = world.chance.choice(world.shops)
@@ -96,7 +98,7 @@ class People:
             return
         sale.tries += 1
         image, card = self._what_is_laid_down(sale)
-        tap = Tap(image, self._tear(TORN_CALLS))
+        tap = Tap(image, self._tear(PURCHASE_CALLS))
         before = card.state(image)
         sale.asked.add(sale.redeem)
         sale.cards.append(card)
@@ -118,6 +120,7 @@ class People:
             book.answered(sale, outcome)
             if fresh:
                 checks.card_says_what_was_answered(card, outcome, card.state(tap.image))
+                checks.blocked_card_is_refused(card, shop)
             self._world.wake(shop)
         elif outcome is None:
             if sale.state not in FINAL:
@@ -135,14 +138,12 @@ class People:
         if sale.state in FINAL or sale.tries >= PATIENCE or (sale.state != DONE and walks_out):
             self._leave(sale)
             return
-        if isinstance(outcome, AgentError) and outcome.code in REFUSALS:
+        code = outcome.code if isinstance(outcome, AgentError) else None
+        if code in SPOILT or (code is ErrorCode.JOURNAL_FAILED and chance.random() < 0.5):
+            self._leave(sale)
+            return
+        if code in REFUSALS:
             sale.redeem = outcome.details.get("redeemable_points", 0) if chance.random() < 0.5 else 0
-        elif isinstance(outcome, AgentError) and outcome.code in SPOILT:
-            self._leave(sale)
-            return
-        elif isinstance(outcome, AgentError) and outcome.code is ErrorCode.JOURNAL_FAILED and chance.random() < 0.5:
-            self._leave(sale)
-            return
         world.later(chance.uniform(1, 20), lambda: self._try(sale, shop))
 
     def _leave(self, sale: Sale) -> None:
@@ -180,11 +181,11 @@ class People:
         world.later(5, lambda: self._try(sale, shop))
         return True
 
-    def _tear(self, calls: int) -> Fault | None:
+    def _tear(self, calls: Sequence[int]) -> Fault | None:
         world = self._world
         if world.chance.random() >= world.faults.rate("tears"):
             return None
-        fault = Fault(world.chance.randint(1, calls), world.chance.choice(list(Torn)))
+        fault = Fault(world.chance.choice(calls), world.chance.choice(list(Torn)))
         world.faults.count(f"tear_{fault.outcome.value}")
         return fault
 

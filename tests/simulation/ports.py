@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from random import Random
@@ -89,14 +90,20 @@ class Fuse:
 
 
 class CutConnection:
-    """The journal's SQLite connection, with the fuse before each statement and after each commit."""
+    """The journal's SQLite connection, with the fuse before each statement and after each commit.
 
-    def __init__(self, inner: sqlite3.Connection, fuse: Fuse) -> None:
+    ``between`` is run between the statements of a transaction: what other processes do to the file meanwhile.
+    """
+
+    def __init__(self, inner: sqlite3.Connection, fuse: Fuse, between: Callable[[], None]) -> None:
         self._inner = inner
         self._fuse = fuse
+        self._between = between
 
     def execute(self, sql: str, values: Any = ()) -> sqlite3.Cursor:
         self._fuse.touch()
+        if self._inner.in_transaction:
+            self._between()
         cursor = self._inner.execute(sql, values)
         if sql == "COMMIT":
             self._fuse.touch()

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from tests.simulation.book import Broken
 from tests.simulation.crm import endpoints_inline
+from tests.simulation.faults import Faults
 from tests.simulation.heal import heal
 from tests.simulation.mishaps import Mishaps
 from tests.simulation.people import People
@@ -32,11 +33,11 @@ class Report:
     tail: list[str] = field(default_factory=list)
 
 
-def run(seed: int, size: Size, kinds: tuple[str, ...], *, always: bool = False) -> Report:
+def run(seed: int, size: Size, faults: Faults) -> Report:
     """Live one world. Nothing of it is left behind."""
     started = time.perf_counter()
     with endpoints_inline():
-        world = World(seed, size, kinds, always=always)
+        world = World(seed, size, faults)
         production = logging.getLogger("terminal_agent")
         production.addHandler(world.unforeseen)
         propagated, production.propagate = production.propagate, False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sqlite3
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -15,16 +15,15 @@ from drivers.base import ClassicConnection
 from drivers.errors import DriverError
 from drivers.simulator import Fault, MemoryImage, SimulatedChip, SimulatedConnection
 from terminal_agent.card.problems import from_driver
-from terminal_agent.desk.issue import IssueRequest, issue
 from terminal_agent.errors import AgentError
 from terminal_agent.journal.journal import JOURNAL_FILE
 from terminal_agent.service.agent import KEYS_FOLDER, Agent
 from terminal_agent.service.key_store import FileKeyStore
 from terminal_agent.service.lock import DataDirLock
-from terminal_agent.service.operations import close_overdue
+from terminal_agent.service.operations import OPERATIONS, close_overdue
 from terminal_agent.service.settings import Settings, render_config
 from terminal_agent.sync.client import Credentials, CrmClient, enroll
-from terminal_agent.till.checkout import PurchaseRequest, purchase, recorded
+from terminal_agent.till.checkout import PurchaseRequest, recorded
 from tests.simulation.disk import Disk, install, uninstall
 from tests.simulation.network import CRM_URL, Line
 from tests.simulation.ports import CutCard, CutConnection, Fuse, SeededIds, Timeline, VirtualClock
@@ -41,6 +40,25 @@ class Tap:
     fault: Fault | None = None
 
 
+class _Lane:
+    """The lane to the reader, without its waiting: one card, one try."""
+
+    def __init__(self, tap: Tap, fuse: Fuse) -> None:
+        self._tap = tap
+        self._fuse = fuse
+
+    def with_card(self, _url: str, _wait_s: float, job: Callable[[ClassicConnection], Result], _talk: object) -> Result:
+        try:
+            chip = SimulatedChip(self._tap.image, self._tap.fault)
+            with CutCard(SimulatedConnection(chip), self._fuse) as connection:
+                return job(connection)
+        except DriverError as error:
+            raise from_driver(error) from error
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
 class Shop:
     """``open`` starts the process, ``kill`` and ``cut`` end it; between them the till works."""
 
@@ -50,6 +68,8 @@ class Shop:
         self.clock = VirtualClock(timeline)
         self.line = line
         self.fuse = Fuse()
+        self.heard_at = -1.0
+        """When the last exchange began that went well."""
         self._timeline = timeline
         self._ids = SeededIds(timeline, chance)
         self._chance = chance
@@ -78,7 +98,7 @@ class Shop:
         self.fuse = Fuse()
         self._agent = Agent(self._settings, self._config, self.clock, self._ids, self._dial)
         database: Any = self._agent.journal._database
-        database._connection = CutConnection(database._connection, self.fuse)
+        database._connection = CutConnection(database._connection, self.fuse, self._tool_writes)
 
     def _dial(self, credentials: Credentials, ids: Any) -> CrmClient:
         return CrmClient(credentials, ids, self.line.session(self.fuse), self._timeline.sleep)
@@ -86,6 +106,17 @@ class Shop:
     def join(self, code: str) -> None:
         credentials, _ = enroll(CRM_URL, code, self.name, self._ids, self.line.session(self.fuse))
         self.agent.join(credentials)
+
+    def _tool_writes(self) -> None:
+        """Somebody's SQLite shell writes a note into the open journal. It has to wait for us, never we for it."""
+        if self._chance.random() >= self.line.faults.rate("tools"):
+            return
+        with closing(sqlite3.connect(self.folder / JOURNAL_FILE, isolation_level=None, timeout=0)) as other:
+            other.execute("PRAGMA wal_autocheckpoint=0").fetchall()
+            with suppress(sqlite3.OperationalError):  # locked: the tool tells its user to try again
+                other.execute("INSERT INTO meta VALUES ('note', '1') ON CONFLICT DO UPDATE SET value = value + 1")
+                self.line.faults.count("tool_wrote")
+            self.line.faults.count("tool_came")
 
     def close(self) -> None:
         """An orderly end."""
@@ -126,34 +157,32 @@ class Shop:
     # What people do at the till. All raise AgentError as the commands do, or PowerCut.
 
     def issue(self, tap: Tap, phone: str) -> dict[str, Any]:
-        answer = self._with_card(tap, lambda card: issue(self.agent.terminal, card, IssueRequest(phone=phone)))
-        self.agent.sync.wake()
-        return answer
+        return self._operation("card.issue", tap, phone=phone)
 
     def purchase(self, tap: Tap, receipt_no: str, amount: int, redeem: int) -> dict[str, Any]:
-        """As ``operations.purchase_by_tap``: a finished receipt is answered without its card."""
-        request = PurchaseRequest(receipt_no, amount, redeem)
-        terminal = self.agent.terminal
-        answer = recorded(terminal, request)
-        if answer is None:
-            confirm = self.agent.confirm_chain
-            answer = self._with_card(tap, lambda card: purchase(terminal, card, request, confirm))
+        return self._operation("purchase", tap, receipt_no=receipt_no, amount=amount, redeem=redeem)
+
+    def reverse(self, tap: Tap, receipt_no: str, amount: int | None) -> dict[str, Any]:
+        return self._operation("reverse", tap, receipt_no=receipt_no, amount=amount)
+
+    def _operation(self, name: str, tap: Tap, **params: Any) -> dict[str, Any]:
+        """A command as the daemon runs it, with the card on the reader."""
+        lane: Any = _Lane(tap, self.fuse)
+        self.agent.lane = lane
+        answer = OPERATIONS[name](self.agent, {**params, "reader": "sim:", "wait_s": 0}, lambda _text: None)
+        assert isinstance(answer, dict)
         return answer
 
     def recorded(self, receipt_no: str, amount: int) -> dict[str, Any] | None:
         return recorded(self.agent.terminal, PurchaseRequest(receipt_no, amount))
 
-    def _with_card(self, tap: Tap, job: Callable[[ClassicConnection], Result]) -> Result:
-        """The lane, without its waiting."""
-        try:
-            with CutCard(SimulatedConnection(SimulatedChip(tap.image, tap.fault)), self.fuse) as connection:
-                return job(connection)
-        except DriverError as error:
-            raise from_driver(error) from error
-
     def sync_turn(self) -> float:
         """One turn of the sync loop; gives the seconds it would wait."""
         return self.agent.sync.turn()
+
+    def sync_is_due(self) -> bool:
+        """Whether the next turn will talk to the CRM."""
+        return self.agent.sync.due_in_s() <= 0
 
     def close_overdue(self) -> int:
         return close_overdue(self.agent)

@@ -1,5 +1,7 @@
-"""The world: shops, cards and one CRM in one virtual time, driven by one seed; everything that happens is one line of the
-trace, and the trace's hash is the run's name."""
+"""The world: shops, cards and one CRM in one virtual time, driven by one seed.
+
+Everything that happens is one line of the trace, and the trace's hash is the run's name.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +21,8 @@ from terminal_agent.errors import AgentError
 from tests.simulation import checks
 from tests.simulation.book import Book, Broken, Card
 from tests.simulation.crm import CrmHouse
-from tests.simulation.faults import Faults, draw
-from tests.simulation.network import Line
+from tests.simulation.faults import Faults
+from tests.simulation.network import WATCHED_S, Line
 from tests.simulation.ports import DAY_S, PowerCut, Timeline
 from tests.simulation.shop import MASTER_KEY, Shop
 
@@ -58,11 +60,11 @@ class Unforeseen(logging.Handler):
 class World:
     """State and time. What people and faults do is in ``people`` and ``mishaps``."""
 
-    def __init__(self, seed: int, size: Size, kinds: tuple[str, ...], *, always: bool = False) -> None:
+    def __init__(self, seed: int, size: Size, faults: Faults) -> None:
         self.seed = seed
         self.size = size
         self.chance = Random(f"{seed}:world")
-        self.faults: Faults = draw(Random(f"{seed}:faults"), kinds, always=always)
+        self.faults = faults
         self.timeline = Timeline()
         self.book = Book()
         self.trace: list[str] = []
@@ -189,6 +191,7 @@ class World:
         """One turn of the sync loop, then the next when it says so."""
         if not shop.is_open or self._turns[shop.name] != turn:
             return
+        began, due = self.timeline.now, shop.sync_is_due()
         waits = self.step(shop, shop.sync_turn)
         if waits is None:
             return
@@ -196,9 +199,12 @@ class World:
             raise Broken("P6 foreseen", f"{shop.name}: the sync loop ended: {waits}")
         state = shop.agent.journal.meta("crm_state") or "unknown"
         self.say(f"{shop.name} exchange {state} waits {waits:.3f}")
+        if due and state == "up":
+            shop.heard_at = began
         self.watcher.nothing_is_acknowledged_that_the_crm_has_not(shop)
-        if state == "up":
-            waits = self.chance.uniform(*IDLE_S)
+        long_out = not shop.line.up and self.timeline.now - shop.line.since > WATCHED_S
+        if state == "up" or long_out:
+            waits = max(waits, self.chance.uniform(*IDLE_S))
         self.later(max(waits, 0.01), lambda: self._turn(shop, turn))
 
     def _housekeeping(self, shop: Shop, born: int) -> None:

@@ -41,7 +41,7 @@ def make_worker(journal: Journal, client: CrmClient, clock: ManualClock, ids: Co
 
 
 def due_in_s(worker: SyncWorker) -> float:
-    return round(worker._due_in_s(), 1)
+    return round(worker.due_in_s(), 1)
 
 
 @given(st.integers(1, 10_000), st.one_of(st.none(), st.floats(0, 1e9)), st.floats(0, 1))

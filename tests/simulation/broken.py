@@ -1,0 +1,174 @@
+"""Production code broken on purpose, one promise at a time: each break is what a hurried change might do."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+from terminal_agent import taps
+from terminal_agent.card import layout, tap
+from terminal_agent.card.keys import aes_decrypt_block
+from terminal_agent.club import purchase as club
+from terminal_agent.contract import EventType
+from terminal_agent.crm import inbox
+from terminal_agent.journal import database, events, intents, knowledge
+from terminal_agent.sync import client, worker
+from terminal_agent.till import checkout, decided
+
+
+@dataclass(frozen=True)
+class Break:
+    """``apply`` breaks the code while its block lasts; ``rates`` are the faults that bring it to light."""
+
+    name: str
+    apply: Callable[[], Any]
+    rates: dict[str, float]
+
+
+def _no_intent_row() -> Any:
+    return patch.object(intents.Intents, "begin", lambda _self, _intent: None)
+
+
+def _synchronous_normal() -> Any:
+    connect = database._connect
+
+    def careless(path: Path) -> sqlite3.Connection:
+        connection = connect(path)
+        connection.execute("PRAGMA synchronous=NORMAL")
+        return connection
+
+    return patch.object(database, "_connect", careless)
+
+
+def _deferred_begin() -> Any:
+    def outermost(self: Any) -> Iterator[None]:
+        self._connection.execute("BEGIN")
+        try:
+            yield
+            self._connection.execute("COMMIT")
+        except BaseException:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            raise
+
+    return patch.object(database.Database, "_outermost", outermost)
+
+
+def _no_dedupe() -> Any:
+    def judge(connection: Any, terminal_id: str, document: Any, now: str) -> Any:
+        return inbox._accept(connection, inbox.parse_event(document, terminal_id), now)
+
+    return patch.object(inbox, "_judge", judge)
+
+
+def _no_adjustment_cursor() -> Any:
+    right = decided.next_state
+
+    def wrong(before: Any, adjustments: Any, *rest: Any) -> Any:
+        return replace(right(before, adjustments, *rest), adjustments_through=before.adjustments_through)
+
+    return patch.object(decided, "next_state", wrong)
+
+
+def _no_slot_authentication() -> Any:
+    right = layout._open
+
+    def trusting(key: bytes, tag: bytes, block: bytes) -> bytes:
+        if tag == layout.STATE_TAG:
+            return aes_decrypt_block(key, block)[: -len(tag)]
+        return right(key, tag, block)
+
+    return patch.object(layout, "_open", trusting)
+
+
+def _unsigned_answers() -> Any:
+    return patch.object(client, "signature_is_valid", lambda *_: True)
+
+
+def _no_caps() -> Any:
+    def lavish(_policy: Any, account: Any, _amount: int, redeem: int) -> None:
+        if redeem > account.balance:
+            raise club.RedemptionRefused(club.Refusal.INSUFFICIENT_POINTS, max(0, account.balance))
+
+    return patch.object(club, "_check_redemption", lavish)
+
+
+def _no_replay() -> Any:
+    return patch.object(checkout, "_answer_of", lambda _checkout, _request: None)
+
+
+def _outcome_without_events() -> Any:
+    append = events.Events.append
+
+    def forgetful(self: Any, event: Any) -> int:
+        return 0 if event.type is EventType.PURCHASE_RECORDED and event.data["card"] else append(self, event)
+
+    return patch.object(events.Events, "append", forgetful)
+
+
+def _closed_sales_redeem() -> Any:
+    return patch.object(
+        taps, "_result_without_card", lambda checkout: {**checkout.result, "state": intents.CheckoutState.CLOSED.value}
+    )
+
+
+def _judged_by_sequence() -> Any:
+    def careless(before: Any, after: Any, current: Any) -> tap.Settlement:
+        return tap.Settlement.LANDED if current.sequence >= before.sequence else tap.Settlement.ROLLED_BACK
+
+    return patch.object(tap, "judge", careless)
+
+
+def _history_decides() -> Any:
+    def strict(card: Any, entry: Any) -> bool:
+        card.write_history(entry)
+        return True
+
+    return patch.object(tap, "write_history", strict)
+
+
+def _hotlist_ignored() -> Any:
+    return patch.object(knowledge.Knowledge, "block_reason", lambda _self, _card_no: None)
+
+
+def _no_backoff() -> Any:
+    return patch.object(worker, "backoff_s", lambda *_: 0.5)
+
+
+def _doubt_told_plainly() -> Any:
+    return patch.object(taps, "in_doubt_error", lambda problem, _result: problem)
+
+
+TORN = {"tears": 0.5}
+WALKED_OUT = {"tears": 0.5, "departures": 0.8}
+
+BREAKS = (
+    Break("no intent row", _no_intent_row, WALKED_OUT),
+    Break("synchronous=NORMAL", _synchronous_normal, {"power": 0.1}),
+    Break("deferred BEGIN", _deferred_begin, {"tools": 0.8, **WALKED_OUT}),
+    Break("no dedupe at the CRM", _no_dedupe, {"network": 0.7}),
+    Break("adjustment cursor not moved", _no_adjustment_cursor, {"office": 100.0}),
+    Break("seal of a state ignored", _no_slot_authentication, TORN),
+    Break("answers not authenticated", _unsigned_answers, {"portal": 0.3}),
+    Break("no offline caps", _no_caps, {"outages": 20.0}),
+    Break("receipt replay dropped", _no_replay, TORN),
+    Break("outcome without its event", _outcome_without_events, TORN),
+    Break("closed sales keep their redemption", _closed_sales_redeem, WALKED_OUT),
+    Break("write judged by sequence alone", _judged_by_sequence, TORN),
+    Break("a failed history write fails the sale", _history_decides, WALKED_OUT),
+    Break("hotlist ignored", _hotlist_ignored, {"lost": 1.0}),
+    Break("no backoff", _no_backoff, {"outages": 20.0}),
+    Break("a sale in doubt told as failed", _doubt_told_plainly, WALKED_OUT),
+)
+
+
+@contextmanager
+def broken(which: Break) -> Iterator[None]:
+    """The code with this break in it."""
+    with which.apply():
+        yield

@@ -1,0 +1,25 @@
+"""A checker that cannot fail proves nothing: each of these breaks of production code must turn a world red."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.simulation.broken import BREAKS, Break, broken
+from tests.simulation.faults import Faults
+from tests.simulation.run import run
+from tests.simulation.world import Size
+
+SMALL = Size(days=0.2, shops=2, cards=5, visits=60)
+SEEDS = range(1, 7)
+
+
+@pytest.mark.parametrize("which", BREAKS, ids=lambda which: which.name)
+def test_a_world_goes_red_when_the_code_is_broken(which: Break) -> None:
+    with broken(which):
+        reports = (run(seed, SMALL, Faults(dict(which.rates))) for seed in SEEDS)
+        assert any(report.broken for report in reports), which.name
+
+
+@pytest.mark.parametrize("which", BREAKS, ids=lambda which: which.name)
+def test_the_same_world_is_green_when_it_is_not(which: Break) -> None:
+    assert run(SEEDS[0], SMALL, Faults(dict(which.rates))).broken is None
