@@ -50,10 +50,12 @@ def settled_card(
     try:
         return taps.settle(terminal, taps.present(terminal, connection))
     except (tap.InDoubt, AgentError, CardRemoved) as error:
-        problem, checkout = _problem(error), begun()
-        if checkout is None or checkout.state is not CheckoutState.IN_DOUBT:
-            raise problem from error
-        raise taps.in_doubt_error(problem, checkout.result) from error
+        checkout = begun()
+        if checkout is not None and checkout.state is CheckoutState.IN_DOUBT:
+            raise taps.in_doubt_error(_problem(error), checkout.result) from error
+        if isinstance(error, tap.InDoubt):  # another sale's write
+            raise _problem(error) from error
+        raise
 
 
 def adjustments_due(terminal: Terminal, card: PresentedCard) -> list[Adjustment]:

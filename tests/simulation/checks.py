@@ -15,7 +15,7 @@ from tests.simulation.shop import Shop
 DAY = timedelta(days=1)
 BUDGET_SLACK = 40
 BUDGET_PER_MINUTE = 9.0
-"""A failed exchange is at most three requests, and the wait between two is 30 s on average: 6 a minute in the long run."""
+"""A failed exchange is at most three requests, and the wait between two 30 s on average: 6 a minute in the long run."""
 
 
 class Watcher:
