@@ -9,11 +9,18 @@ from typing import Any
 from drivers.base import ClassicConnection
 from terminal_agent.card import tap
 from terminal_agent.card.keys import KeyProvider
-from terminal_agent.card.layout import CardState, HistoryEntry, HistoryKind, Identity, short_code
-from terminal_agent.card.problems import card_blocked, card_rolled_back, data_corrupt, not_our_card
-from terminal_agent.card.session import CardSession
+from terminal_agent.card.layout import (
+    CardState,
+    HistoryEntry,
+    HistoryKind,
+    Identity,
+    is_sealed_for_a_home,
+    short_code,
+)
+from terminal_agent.card.problems import card_blocked, card_rolled_back, copied_from, not_our_card
+from terminal_agent.card.session import CardSession, look
 from terminal_agent.contract import EventType, subject_of
-from terminal_agent.errors import AgentError
+from terminal_agent.errors import AgentError, ErrorCode
 from terminal_agent.journal import Journal
 from terminal_agent.journal.events import NewEvent
 from terminal_agent.journal.intents import Checkout, CheckoutState, Intent, IntentState
@@ -24,6 +31,7 @@ ISSUE = "issue"
 PURCHASE = "purchase"
 REVERSAL = "reversal"
 ACTIVE, WIPED, BLOCKED = "active", "wiped", "blocked"
+MOST_CARDS_COMPARED = 3000
 
 
 @dataclass(frozen=True)
@@ -63,18 +71,33 @@ class PresentedCard:
 def present(terminal: Terminal, connection: ClassicConnection) -> PresentedCard:
     """Read the card and say whose it is. Raises AgentError for every card that is not ours to use."""
     knowledge = terminal.journal.knowledge
-    known_uid = knowledge.card_by_uid(connection.uid.hex())
-    session = CardSession.open(connection, terminal.keys, known=known_uid is not None and known_uid.status == ACTIVE)
-    live = session.read_live()
+    known = knowledge.card_by_uid(connection.uid.hex())
+    try:
+        session = CardSession.open(connection, terminal.keys, known=known is not None and known.status == ACTIVE)
+    except AgentError as problem:
+        owner = content_owner(terminal, connection) if problem.code is ErrorCode.DATA_CORRUPT else None
+        if owner is None:
+            raise
+        raise copied_from(owner.card_no) from problem
+    live = session.live
     if terminal.programme_code and live.identity.programme not in (0, terminal.programme_code):
         raise not_our_card()
-    if live.newest is None:
-        raise data_corrupt("neither of its two states can be read")
-    known = known_uid
     if known is None or known.card_no != live.identity.card_no:
         known = knowledge.card(live.identity.card_no)
     seen = known.state["sequence"] if known else -1
     return PresentedCard(session, live.identity, live.newest, known, live.torn, seen)
+
+
+def content_owner(terminal: Terminal, connection: ClassicConnection) -> KnownCard | None:
+    """The card whose blocks were carried to this one, among those seen here last. Asked of damaged cards only."""
+    blocks = [block for opened in look(connection, terminal.keys) for block in opened.raw if any(block)]
+    held = terminal.keys.versions()
+    for card in terminal.journal.knowledge.recent_cards(MOST_CARDS_COMPARED):
+        if card.uid != connection.uid.hex() and card.key_set_version in held:
+            keys = terminal.keys.card_keys(card.key_set_version, bytes.fromhex(card.uid))
+            if any(is_sealed_for_a_home(keys, block) for block in blocks):
+                return card
+    return None
 
 
 def refuse_unusable(terminal: Terminal, card: PresentedCard) -> None:

@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from drivers.base import ClassicConnection
-from drivers.mifare_classic import BLOCK_SIZE, KeyType, blank_card, uid_of_manufacturer_block
+from drivers.mifare_classic import BLOCK_SIZE, KeyType, blank_card
 from drivers.simulator import Fault, MemoryImage, SimulatedChip, SimulatedConnection
 from terminal_agent import taps
-from terminal_agent.card.keys import CardKeys
-from terminal_agent.card.layout import STATE_BLOCKS, CardState, SealBroken, decode_state
+from terminal_agent.card.layout import CardState, Home
 from terminal_agent.contract import EventType
 from terminal_agent.desk.issue import IssueRequest, issue
 from terminal_agent.journal import Journal
@@ -28,6 +27,7 @@ from terminal_agent.service.key_store import FileKeyStore
 from terminal_agent.taps import CardAtCrm, Reserve, Terminal
 from terminal_agent.till.checkout import PurchaseRequest, purchase
 from terminal_agent.till.reversal import ReversalRequest, reverse_by_tap
+from tests.card.independent_reader import Card, read_card
 
 MASTER_KEY = bytes.fromhex("0F1E2D3C4B5A69788796A5B4C3D2E1F0")
 UID = bytes.fromhex("1A2B3C4D")
@@ -228,12 +228,27 @@ class Workbench:
         bodies = [json.loads(row["body"]) for row in self.rows("SELECT body FROM events ORDER BY sequence")]
         return [body for body in bodies if kind is None or body["type"] == kind.value]
 
-    def card_keys(self, image: MemoryImage) -> CardKeys:
-        return self.keys.card_keys(self.keys.versions()[0], uid_of_manufacturer_block(block_of(image, 0)))
+    def masters(self) -> list[bytes]:
+        """Every master key this terminal holds, read past its key store."""
+        return [bytes.fromhex(path.read_text()) for path in sorted((self.data_dir / "keys").glob("v*.key"))]
+
+    def read(self, image: MemoryImage) -> Card:
+        """The card as the independent reader sees it, past every access right."""
+        return read_card(bytes(image.content), *self.masters())
+
+    def home(self, image: MemoryImage) -> Home:
+        """The sector the card lives in."""
+        sector = self.read(image).home
+        assert sector is not None, "the card is lost"
+        return Home(sector)
 
     def slots(self, image: MemoryImage) -> list[CardState | None]:
-        """Both slots past every access right; None where a slot is invalid."""
-        return [_slot(self.card_keys(image), image, block) for block in STATE_BLOCKS]
+        """Both slots; None where a slot is invalid."""
+        return [slot and CardState.from_json(slot) for slot in self.read(image).slots]
+
+    def newest_block(self, image: MemoryImage) -> int:
+        """The block that holds the newest state."""
+        return self.home(image).state_blocks[self.state(image).slot]
 
     def state(self, image: MemoryImage) -> CardState:
         """The newest state on the card."""
@@ -263,13 +278,6 @@ class Workbench:
         assert [c["state"] for c in checkouts] == [CheckoutState.DONE] * checkouts_done
         (known,) = self.rows("SELECT state FROM cards")
         assert json.loads(known["state"]) == state.to_json()
-
-
-def _slot(keys: CardKeys, image: MemoryImage, block: int) -> CardState | None:
-    try:
-        return decode_state(keys.state_key, block_of(image, block), block)
-    except SealBroken:
-        return None
 
 
 def operations_of(tap: Callable[[ClassicConnection], Any], image: MemoryImage) -> list[tuple[str, int]]:

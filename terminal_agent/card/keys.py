@@ -118,3 +118,8 @@ class KeyProvider(Protocol):
     def card_keys(self, version: int, uid: bytes) -> CardKeys:
         """The keys of a card under ``version``."""
         ...
+
+
+def key_sets(provider: KeyProvider, uid: bytes) -> list[CardKeys]:
+    """A card's keys under every set this terminal holds, the active one first; nothing is derived before it is used."""
+    return [provider.card_keys(version, uid) for version in provider.versions()]

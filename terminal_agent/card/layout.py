@@ -7,10 +7,11 @@ A sealed block is one AES block that holds its own redundancy: a fixed tag that 
 |--------------|-----------------------------------------------------------------------------------------------|
 | 0            | manufacturer                                                                                  |
 | 1, 2         | free (the MIFARE application directory, where wanted)                                         |
-| 4            | identity, sealed                                                                              |
-| 5, 6         | state slots, sealed: even sequences in 5, odd ones in 6                                       |
+| sectors 1, 7 | the two homes: one holds identity and two state slots, sealed; the other is free              |
 | sectors 2..6 | history ring, 15 sealed entries: sequence s at ring place s mod 15                            |
-| sectors 7..15| free                                                                                          |
+| sectors 8..15| free                                                                                          |
+
+A block is sealed under the key set whose key B opens its sector.
 """
 
 from __future__ import annotations
@@ -20,14 +21,54 @@ from datetime import UTC, datetime, timedelta
 from enum import IntEnum, IntFlag
 from hashlib import sha256
 
-from drivers.mifare_classic import BLOCK_SIZE, AccessBits, data_blocks, encode_mad
+from drivers.mifare_classic import BLOCK_SIZE, BLOCKS_PER_SECTOR, AccessBits, data_blocks, encode_mad
 from terminal_agent.card.card_number import is_card_number
-from terminal_agent.card.keys import aes_decrypt_block, aes_encrypt_block
+from terminal_agent.card.keys import CardKeys, aes_decrypt_block, aes_encrypt_block
 
 FORMAT = 1
-LIVE_SECTOR = 1
-IDENTITY_BLOCK = 4
-STATE_BLOCKS = (5, 6)
+
+
+@dataclass(frozen=True)
+class Home:
+    """A sector that can hold the live content: the identity, then two state slots.
+
+    There are two, so that new keys are written to the sector the card does not live in: a trailer torn into garbage
+    is the end of its sector.
+    """
+
+    sector: int
+
+    @property
+    def identity_block(self) -> int:
+        return self.sector * BLOCKS_PER_SECTOR
+
+    @property
+    def state_blocks(self) -> tuple[int, int]:
+        """Even sequences in the first, odd ones in the second."""
+        return self.identity_block + 1, self.identity_block + 2
+
+    @property
+    def blocks(self) -> tuple[int, int, int]:
+        """The identity's, then both slots'."""
+        return self.identity_block, *self.state_blocks
+
+    @property
+    def other(self) -> Home:
+        return HOMES[1 - HOMES.index(self)]
+
+
+HOMES = (Home(1), Home(7))
+
+
+def home_of(key_set_version: int) -> Home:
+    """Where a card under this key set lives: odd versions in sector 1, even ones in sector 7.
+
+    So the next version lives in the other sector, and one authentication finds either. Where that sector is dead the
+    card lives in the other one.
+    """
+    return HOMES[(key_set_version - 1) % len(HOMES)]
+
+
 HISTORY_SECTORS = range(2, 7)
 HISTORY_BLOCKS = tuple(block for sector in HISTORY_SECTORS for block in data_blocks(sector))
 
@@ -36,10 +77,11 @@ ISSUED_ACCESS = AccessBits((0b100, 0b100, 0b100, 0b011))
 
 APPLICATION_ID = 0x4C59
 """What an application directory (on request) calls our sectors; not registered with NXP."""
-DIRECTORY = encode_mad(dict.fromkeys((LIVE_SECTOR, *HISTORY_SECTORS), APPLICATION_ID))
+DIRECTORY = encode_mad(dict.fromkeys((*(home.sector for home in HOMES), *HISTORY_SECTORS), APPLICATION_ID))
 
 IDENTITY_TAG = b"LID1"
 STATE_TAG = b"LST1"
+ARRIVING_TAG = b"LAR1"
 HISTORY_TAG = b"L1"
 HISTORY_EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -103,9 +145,9 @@ class CardState:
         )
 
     @property
-    def block(self) -> int:
-        """The slot this state belongs in; a tap so always overwrites the older one."""
-        return STATE_BLOCKS[self.sequence % 2]
+    def slot(self) -> int:
+        """The slot this state belongs in, 0 or 1; a tap so always overwrites the older one."""
+        return self.sequence % 2
 
     def to_json(self) -> dict[str, int]:
         """Plain numbers, for the journal."""
@@ -168,6 +210,20 @@ def _open(key: bytes, tag: bytes, block: bytes) -> bytes:
     return plain[: -len(tag)]
 
 
+def _bears(key: bytes, block: bytes, *tags: bytes) -> bool:
+    return aes_decrypt_block(key, block)[-4:] in tags
+
+
+def is_sealed_for_a_home(keys: CardKeys, block: bytes) -> bool:
+    """Whether this is an identity, a state or an arrival of the card whose keys these are, wherever it stands."""
+    return _bears(keys.identity_key, block, IDENTITY_TAG) or _bears(keys.state_key, block, STATE_TAG, ARRIVING_TAG)
+
+
+def bears_arrival(key: bytes, block: bytes) -> bool:
+    """Whether this is the mark of a home that the card is only moving to."""
+    return _bears(key, block, ARRIVING_TAG)
+
+
 def encode_identity(key: bytes, identity: Identity) -> bytes:
     """Block 4: format(1) key-set version(1) programme(2) card number(8) tag(4), sealed."""
     body = bytes([FORMAT, identity.key_set_version]) + identity.programme.to_bytes(2, "big")
@@ -185,22 +241,18 @@ def decode_identity(key: bytes, block: bytes) -> Identity:
         raise SealBroken(str(error)) from error
 
 
-def encode_state(key: bytes, state: CardState) -> bytes:
-    """A slot: sequence(3) balance(4, signed) adjustments(2) redeemed offline(2) tier<<4|flags(1) tag(4), sealed."""
-    body = (
+def _state_body(state: CardState) -> bytes:
+    return (
         state.sequence.to_bytes(3, "big")
         + state.balance.to_bytes(4, "big", signed=True)
         + state.adjustments_through.to_bytes(2, "big")
         + state.redeemed_offline.to_bytes(2, "big")
         + bytes([state.tier << 4 | state.flags])
     )
-    return _seal(key, STATE_TAG, body)
 
 
-def decode_state(key: bytes, block: bytes, block_number: int) -> CardState:
-    """The inverse of :func:`encode_state`; a state out of its slot is refused. Raises :class:`SealBroken`."""
-    body = _open(key, STATE_TAG, block)
-    state = CardState(
+def _state_of(body: bytes) -> CardState:
+    return CardState(
         sequence=int.from_bytes(body[:3], "big"),
         balance=int.from_bytes(body[3:7], "big", signed=True),
         adjustments_through=int.from_bytes(body[7:9], "big"),
@@ -208,9 +260,29 @@ def decode_state(key: bytes, block: bytes, block_number: int) -> CardState:
         tier=body[11] >> 4,
         flags=CardFlags(body[11] & 0xF),
     )
-    if state.block != block_number:
-        raise SealBroken(f"the state in block {block_number} belongs in block {state.block}")
+
+
+def encode_state(key: bytes, state: CardState) -> bytes:
+    """A slot: sequence(3) balance(4, signed) adjustments(2) redeemed offline(2) tier<<4|flags(1) tag(4), sealed."""
+    return _seal(key, STATE_TAG, _state_body(state))
+
+
+def decode_state(key: bytes, block: bytes, slot: int) -> CardState:
+    """The inverse of :func:`encode_state`; a state out of its slot (0 or 1) is refused. Raises :class:`SealBroken`."""
+    state = _state_of(_open(key, STATE_TAG, block))
+    if state.slot != slot:
+        raise SealBroken(f"the state in slot {slot} belongs in slot {state.slot}")
     return state
+
+
+def encode_arrival(key: bytes, older: CardState) -> bytes:
+    """The mark in the older slot of a home that the card is only moving to; it carries the state that belongs there."""
+    return _seal(key, ARRIVING_TAG, _state_body(older))
+
+
+def decode_arrival(key: bytes, block: bytes) -> CardState:
+    """The inverse of :func:`encode_arrival`. Raises :class:`SealBroken`."""
+    return _state_of(_open(key, ARRIVING_TAG, block))
 
 
 def encode_history(key: bytes, entry: HistoryEntry) -> bytes:
@@ -242,6 +314,11 @@ def decode_history(key: bytes, block: bytes, block_number: int, newest_sequence:
         points=int.from_bytes(body[9:12], "big", signed=True),
         terminal=int.from_bytes(body[12:14], "big"),
     )
+
+
+def reseal_history(old_key: bytes, new_key: bytes, block: bytes) -> bytes:
+    """The same entry under another key, as it stands. Raises :class:`SealBroken`."""
+    return _seal(new_key, HISTORY_TAG, _open(old_key, HISTORY_TAG, block))
 
 
 def _clip(value: int, low: int, high: int) -> int:

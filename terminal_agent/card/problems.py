@@ -57,11 +57,21 @@ def not_our_card() -> AgentError:
 
 
 def key_rejected() -> AgentError:
-    """A card we know by its UID that refuses its keys."""
+    """A card of ours, by its UID or by one of its sectors, that refuses our keys where the points are."""
     return AgentError(
         ErrorCode.KEY_REJECTED,
-        "this card was issued here, but it refuses its keys now",
-        hint="Hold it flat and try once more; if it stays so, replace the card",
+        "this card is one of ours, but it refuses its keys now",
+        hint="Hold it flat and try once more; if it stays so, see that this till has the newest key set "
+        "(terminal-agent keys list), else replace the card",
+    )
+
+
+def between_key_sets() -> AgentError:
+    """A card that was torn away while it was given new keys, on a till that lacks the old ones."""
+    return AgentError(
+        ErrorCode.KEY_REJECTED,
+        "this card was taken away while it was given new keys, and this till does not hold the old ones",
+        hint="Nothing is lost: finish it where both key sets are: terminal-agent card rekey",
     )
 
 
@@ -71,6 +81,15 @@ REPLACE_CARD = "Do not use it; replace the card, the points are safe at the CRM"
 def data_corrupt(detail: str, hint: str = REPLACE_CARD) -> AgentError:
     """Our card by its keys, with content we did not write."""
     return AgentError(ErrorCode.DATA_CORRUPT, f"what is on this card is damaged or was edited: {detail}", hint=hint)
+
+
+def copied_from(card_no: str) -> AgentError:
+    """Blocks of another card of ours, carried to this one."""
+    return AgentError(
+        ErrorCode.DATA_CORRUPT,
+        f"this card carries the content of another card (its number ends in {card_no[-4:]}): it was copied",
+        hint="Do not use it, and keep it if you can; tell head office both cards",
+    )
 
 
 def card_blocked(reason: str) -> AgentError:

@@ -1,4 +1,4 @@
-"""card: issue, show, verify, wipe, dump, restore."""
+"""card: issue, show, verify, rekey, wipe, dump, restore."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from terminal_agent.errors import AgentError, ErrorCode, ExitCode
 
 @click.group(cls=AgentGroup)
 def card() -> None:
-    """Cards: issue, show, verify, wipe, dump, restore."""
+    """Cards: issue, show, verify, rekey, wipe, dump, restore."""
 
 
 @card.command("issue")
@@ -105,6 +105,24 @@ def card_verify(reader: str | None, wait_s: float) -> int:
         return ExitCode.DONE
     emit(answer, "\n".join(["The card is not as it should be:", *findings]))
     return ExitCode.CARD_PROBLEM
+
+
+@card.command("rekey")
+@reader_options
+def card_rekey(reader: str | None, wait_s: float) -> int:
+    """Bring a card under the active key set; points and history stay. Exit code 4 when it stays under its old set.
+
+    Interrupted? The card works as it is; run it again with the same card and it finishes.
+
+    \b
+    Example:
+      terminal-agent card rekey --reader pcsc:
+    """
+    answer = call("card.rekey", reader=reader, wait_s=wait_s)
+    version = answer["key_set_version"]
+    state = f"is under key set {version}" if answer["rekeyed"] else f"stays under key set {version}: replace it in time"
+    emit(answer, "\n".join([f"Card {answer['card_no']} {state}. Remove the card.", *answer["warnings"]]))
+    return ExitCode.DONE if answer["rekeyed"] else ExitCode.CARD_PROBLEM
 
 
 @card.command("wipe")

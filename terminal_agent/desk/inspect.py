@@ -13,37 +13,47 @@ from drivers.mifare_classic import (
     TRANSPORT_KEY,
     TRANSPORT_TRAILER,
     KeyType,
-    SectorTrailer,
     data_blocks,
     trailer_of,
 )
-from terminal_agent.card.keys import CardKeys
+from terminal_agent.card.keys import CardKeys, key_sets
 from terminal_agent.card.layout import (
     HISTORY_BLOCKS,
-    IDENTITY_BLOCK,
-    LIVE_SECTOR,
-    STATE_BLOCKS,
+    HOMES,
     HistoryEntry,
+    Home,
     SealBroken,
+    bears_arrival,
     decode_history,
     decode_identity,
     decode_state,
+    is_sealed_for_a_home,
 )
 from terminal_agent.card.problems import data_corrupt
-from terminal_agent.card.session import CardSession, opens_with, opens_with_transport_key
+from terminal_agent.card.session import (
+    authoritative,
+    home_it_had,
+    in_order,
+    look,
+    open_sector,
+    opens_with,
+    opens_with_transport_key,
+    refusal,
+)
 from terminal_agent.desk.issue import directory_blocks, issued_trailer, verify_trailer, write_verified
-from terminal_agent.errors import AgentError
+from terminal_agent.errors import AgentError, ErrorCode
 from terminal_agent.journal.intents import IntentState
 from terminal_agent.journal.knowledge import KnownCard
 from terminal_agent.ports import rfc3339
-from terminal_agent.taps import ISSUE, WIPED, PresentedCard, Terminal, is_another_copy, present
+from terminal_agent.taps import ACTIVE, ISSUE, WIPED, PresentedCard, Terminal, is_another_copy, present
 
 FREE_BLOCKS = sorted(
     {block for sector in range(SECTOR_COUNT) for block in data_blocks(sector)}
-    - {IDENTITY_BLOCK, *STATE_BLOCKS, *HISTORY_BLOCKS}
+    - {*HISTORY_BLOCKS, *(block for home in HOMES for block in home.blocks)}
 )
 ERROR, WARNING = "error", "warning"
-WIPE_ORDER = [LIVE_SECTOR, *(sector for sector in range(SECTOR_COUNT) if sector != LIVE_SECTOR)]
+NOT_OURS = "holds data we did not write"
+CUT_SHORT = "is left of a re-key that was cut short: finish with card rekey"
 
 
 def show(terminal: Terminal, connection: ClassicConnection) -> dict[str, Any]:
@@ -77,7 +87,9 @@ def _problem(terminal: Terminal, card: PresentedCard) -> str | None:
     unsettled = terminal.journal.intents.unsettled(card.card_no)
     if any(state is IntentState.OPEN and intent.checkout_id for state, intent in unsettled):
         return "in_doubt"
-    return "torn_write" if card.torn else None
+    if card.torn:
+        return "torn_write"
+    return "rekey_cut_short" if card.session.is_moving else None
 
 
 def _history_line(entry: HistoryEntry) -> dict[str, Any]:
@@ -98,83 +110,119 @@ def verify(terminal: Terminal, connection: ClassicConnection) -> dict[str, Any]:
     Raises AgentError for a card that is not ours at all.
     """
     known = terminal.journal.knowledge.card_by_uid(connection.uid.hex())
-    session = CardSession.open(connection, terminal.keys, known=known is not None and known.status == "active")
-    keys = session.keys
-    mad = opens_with(connection, trailer_of(0), MAD_KEY_A)
-    blocks: dict[int, bytes] = {}
-    findings: list[dict[str, Any]] = []
-    for sector in range(SECTOR_COUNT):
-        findings += _check_sector(connection, issued_trailer(keys, sector, mad=mad), sector, blocks)
-    findings += _check_content(keys, blocks, mad=mad)
+    found = look(connection, terminal.keys)
+    live = authoritative(found)
+    if live is None and (not found or any(opened.live for opened in found)):
+        raise refusal(connection, found, known=known is not None and known.status == ACTIVE)
+    keys = live.keys if live else found[0].keys
+    home = live.home if live else home_it_had(found)
+    checked = _Checked(home, in_order(keys, key_sets(terminal.keys, connection.uid)))
+    checked.read(connection)
+    checked.judge()
     return {
-        "ok": not any(finding["severity"] == ERROR for finding in findings),
-        "findings": findings,
-        "uid": session.uid.hex(),
+        "ok": not any(finding["severity"] == ERROR for finding in checked.findings),
+        "findings": checked.findings,
+        "uid": connection.uid.hex(),
         "key_set_version": keys.version,
-        "blocks_read": len(blocks),
+        "blocks_read": len(checked.blocks),
     }
 
 
-def _finding(block: int, problem: str, severity: str = ERROR) -> dict[str, Any]:
-    return {"sector": block // 4, "block": block, "problem": problem, "severity": severity}
+class _Checked:
+    """One card under ``verify``: its blocks, the key set of each sector, and what is wrong."""
 
+    def __init__(self, home: Home, sets: list[CardKeys]) -> None:
+        self._home = home
+        self._sets = sets
+        self._mad = False
+        self._under: dict[int, CardKeys] = {}
+        self.blocks: dict[int, bytes] = {}
+        self.findings: list[dict[str, Any]] = []
 
-def _check_sector(
-    connection: ClassicConnection, expected: SectorTrailer, sector: int, blocks: dict[int, bytes]
-) -> list[dict[str, Any]]:
-    trailer = trailer_of(sector)
-    if opens_with_transport_key(connection, trailer):
-        return [_finding(trailer, "still opens with the maker's key")]
-    try:
-        verify_trailer(connection, sector, expected)
-        for block in range(sector * 4, sector * 4 + 4):
-            blocks[block] = connection.read_block(block)
-    except (CardRemoved, ReaderError):
-        raise  # neither says anything against the card
-    except DriverError as error:
-        return [_finding(trailer, str(error))]
-    except AgentError as error:
-        return [_finding(trailer, error.message)]
-    return []
+    def _found(self, block: int, problem: str, severity: str = ERROR) -> None:
+        self.findings.append({"sector": block // 4, "block": block, "problem": problem, "severity": severity})
 
-
-def _check_content(keys: CardKeys, blocks: dict[int, bytes], *, mad: bool) -> list[dict[str, Any]]:
-    findings = []
-    newest = -1
-    for block in (IDENTITY_BLOCK, *STATE_BLOCKS):
-        if block not in blocks:
-            continue
-        try:
-            if block == IDENTITY_BLOCK:
-                decode_identity(keys.identity_key, blocks[block])
-            else:
-                newest = max(newest, decode_state(keys.state_key, blocks[block], block).sequence)
-        except SealBroken as error:
-            findings.append(_finding(block, str(error)))
-    for block in HISTORY_BLOCKS:
-        if any(blocks.get(block, b"")):
+    def read(self, connection: ClassicConnection) -> None:
+        """All sectors, with what their trailers let us check."""
+        self._mad = opens_with(connection, trailer_of(0), MAD_KEY_A)
+        for sector in range(SECTOR_COUNT):
+            trailer = trailer_of(sector)
+            if opens_with_transport_key(connection, trailer):
+                self._found(trailer, "still opens with the maker's key")
+                continue
             try:
-                decode_history(keys.history_key, blocks[block], block, max(newest, 0))
+                self._read_sector(connection, sector)
+            except (CardRemoved, ReaderError):
+                raise  # neither says anything against the card
+            except DriverError as error:
+                self._found(trailer, str(error))
+            except AgentError as error:
+                self._found(trailer, error.message)
+
+    def _read_sector(self, connection: ClassicConnection, sector: int) -> None:
+        try:
+            keys = open_sector(connection, sector, self._sets)
+        except AuthenticationFailed:
+            keys = self._sets[0]  # key A may still open it
+        verify_trailer(connection, sector, issued_trailer(keys, sector, mad=self._mad))
+        for block in range(sector * 4, sector * 4 + 4):
+            self.blocks[block] = connection.read_block(block)
+        self._under[sector] = keys
+        if keys is not self._sets[0]:
+            self._found(trailer_of(sector), f"is under key set {keys.version}: finish with card rekey", WARNING)
+
+    def judge(self) -> None:
+        """What the data blocks hold against what they should."""
+        newest = self._judge_home()
+        self._judge_other_home()
+        for block in HISTORY_BLOCKS:
+            if any(self.blocks.get(block, b"")):
+                try:
+                    keys = self._under[block // 4]
+                    decode_history(keys.history_key, self.blocks[block], block, max(newest, 0))
+                except SealBroken as error:
+                    self._found(block, f"history: {error}", WARNING)  # a torn entry is nobody's loss
+        empty = dict.fromkeys(FREE_BLOCKS, bytes(BLOCK_SIZE)) | (directory_blocks() if self._mad else {})
+        for block, content in empty.items():
+            if self.blocks.get(block, content) != content:
+                self._found(block, NOT_OURS)
+
+    def _judge_home(self) -> int:
+        """The identity and both slots; gives the newest sequence, -1 where there is none."""
+        newest, keys = -1, self._sets[0]
+        for place, block in enumerate(self._home.blocks):
+            content = self.blocks.get(block)
+            if content is None:
+                continue
+            try:
+                if block == self._home.identity_block:
+                    decode_identity(keys.identity_key, content)
+                else:
+                    newest = max(newest, decode_state(keys.state_key, content, place - 1).sequence)
             except SealBroken as error:
-                findings.append(_finding(block, f"history: {error}", WARNING))  # a torn entry is nobody's loss
-    empty = dict.fromkeys(FREE_BLOCKS, bytes(BLOCK_SIZE)) | (directory_blocks() if mad else {})
-    return findings + [
-        _finding(block, "holds data we did not write")
-        for block, content in empty.items()
-        if blocks.get(block, content) != content
-    ]
+                is_mark = bears_arrival(keys.state_key, content)
+                self._found(block, CUT_SHORT if is_mark else str(error), WARNING if is_mark else ERROR)
+        return newest
+
+    def _judge_other_home(self) -> None:
+        for block in self._home.other.blocks:
+            content = self.blocks.get(block, b"")
+            if any(content):  # what we sealed ourselves and did not tidy up is no edit
+                ours = any(is_sealed_for_a_home(keys, content) for keys in self._sets)
+                self._found(block, CUT_SHORT if ours else NOT_OURS, WARNING if ours else ERROR)
 
 
 def wipe(terminal: Terminal, connection: ClassicConnection) -> dict[str, Any]:
-    """Back to the transport state: zeros and the maker's keys in all 16 sectors, verified; the live sector first.
+    """Back to the transport state: zeros and the maker's keys in all 16 sectors, verified; the card's home first.
 
     A card wiped half way reads as blank and is finished by wiping again. Raises AgentError.
     """
     known = terminal.journal.knowledge.card_by_uid(connection.uid.hex())
-    keys = _keys_for_wiping(terminal, connection, known)
-    for sector in WIPE_ORDER:
+    sets = key_sets(terminal.keys, connection.uid)
+    home = _home_to_wipe(terminal, connection, known)
+    for sector in wipe_order(home):
         try:
-            _wipe_sector(connection, keys, sector)
+            _wipe_sector(connection, sets, sector)
         except (CardRemoved, ReaderError):
             raise  # neither says anything against the card
         except DriverError as error:
@@ -189,21 +237,34 @@ def wipe(terminal: Terminal, connection: ClassicConnection) -> dict[str, Any]:
     return {"uid": connection.uid.hex(), "card_no": known.card_no if known else None, "sectors_wiped": SECTOR_COUNT}
 
 
-def _keys_for_wiping(terminal: Terminal, connection: ClassicConnection, known: KnownCard | None) -> CardKeys:
-    """Our keys for a card of ours, also for one whose live sector an interrupted run has already returned."""
-    if opens_with_transport_key(connection, IDENTITY_BLOCK):
-        begun = terminal.journal.intents.of_uid(connection.uid.hex(), ISSUE)
-        version = known.key_set_version if known else terminal.keys.versions()[0]
-        if begun:  # an issue cut short: its sectors carry the key set that was active then
-            version = begun[0].history["key_set_version"]
-        return terminal.keys.card_keys(version, connection.uid)
-    return CardSession.open(connection, terminal.keys, known=known is not None).keys
+def wipe_order(home: Home) -> list[int]:
+    """The card's home first, then the other one: from then on it reads as blank."""
+    homes = [home.sector, home.other.sector]
+    return [*homes, *(sector for sector in range(SECTOR_COUNT) if sector not in homes)]
 
 
-def _wipe_sector(connection: ClassicConnection, keys: CardKeys, sector: int) -> None:
+def _home_to_wipe(terminal: Terminal, connection: ClassicConnection, known: KnownCard | None) -> Home:
+    """Where the card lives, or lived. Raises AgentError for a card that is not ours, or that we cannot wipe whole."""
+    found = look(connection, terminal.keys)
+    live = authoritative(found)
+    half_moved = live is None and any(opened.live for opened in found)
+    if half_moved or not found and known is None:
+        problem = refusal(connection, found, known=False)
+        if problem.code is not ErrorCode.BLANK_CARD:
+            raise problem
+    for opened in found:
+        if opened.live is not None and opened.live is not live:  # else it would count once the other one is gone
+            open_sector(connection, opened.home.sector, [opened.keys])
+            write_verified(connection, opened.home.identity_block, bytes(BLOCK_SIZE))
+    if live is not None:
+        return live.home
+    return home_it_had(found) if found else HOMES[0]
+
+
+def _wipe_sector(connection: ClassicConnection, sets: list[CardKeys], sector: int) -> None:
     block = trailer_of(sector)
     try:
-        connection.authenticate(block, KeyType.B, keys.sector_key(sector, KeyType.B))
+        open_sector(connection, sector, sets)
         is_ours = True
     except AuthenticationFailed:
         connection.authenticate(block, KeyType.A, TRANSPORT_KEY)

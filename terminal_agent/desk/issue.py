@@ -1,6 +1,6 @@
-"""Issuing: a blank card becomes a member's card, sector by sector, the live sector last.
+"""Issuing: a blank card becomes a member's card, sector by sector, its home last.
 
-Until the live sector's trailer is written the card counts as blank, so an interrupted issue is simply run again: the
+Until the home's trailer is written the card counts as blank, so an interrupted issue is simply run again: the
 journal's intent brings the same card number back, sectors already done are checked and kept.
 """
 
@@ -18,7 +18,6 @@ from drivers.mifare_classic import (
     MAD_KEY_A,
     SECTOR_COUNT,
     TRANSPORT_ACCESS,
-    TRANSPORT_KEY,
     KeyType,
     SectorTrailer,
     data_blocks,
@@ -26,12 +25,10 @@ from drivers.mifare_classic import (
 )
 from terminal_agent import taps
 from terminal_agent.card.card_number import card_number
-from terminal_agent.card.keys import CardKeys
+from terminal_agent.card.keys import CardKeys, key_sets
 from terminal_agent.card.layout import (
     DIRECTORY,
-    IDENTITY_BLOCK,
     ISSUED_ACCESS,
-    LIVE_SECTOR,
     CardState,
     HistoryEntry,
     HistoryKind,
@@ -39,10 +36,11 @@ from terminal_agent.card.layout import (
     encode_history,
     encode_identity,
     encode_state,
+    home_of,
     short_code,
 )
-from terminal_agent.card.problems import data_corrupt
-from terminal_agent.card.session import CardSession, opens_with, opens_with_transport_key
+from terminal_agent.card.problems import between_key_sets, data_corrupt
+from terminal_agent.card.session import authoritative, look, open_sector, opens_with_transport_key
 from terminal_agent.club.phone import PhoneInvalid, normalise_phone
 from terminal_agent.club.text import TextInvalid, plain_text
 from terminal_agent.contract import EventType
@@ -53,7 +51,12 @@ from terminal_agent.taps import Terminal
 
 FIRST_STATES = (CardState(sequence=0, balance=0), CardState(sequence=1, balance=0))
 LONGEST_NAME = 100
-ISSUE_ORDER = [*(s for s in range(SECTOR_COUNT) if s != LIVE_SECTOR), LIVE_SECTOR]
+
+
+def issue_order(version: int) -> list[int]:
+    """All sectors, the one that makes it a card of ours last."""
+    home = home_of(version).sector
+    return [*(sector for sector in range(SECTOR_COUNT) if sector != home), home]
 
 
 @dataclass(frozen=True)
@@ -92,12 +95,11 @@ def issue(terminal: Terminal, connection: ClassicConnection, request: IssueReque
 
     Raises AgentError: ``already_issued``, ``not_our_card``, ``data_corrupt`` for a sector that will not take its keys.
     """
-    intent = _intent_for(terminal, connection, request)
+    intent, begun_before = _intent_for(terminal, connection, request)
     version = intent.history["key_set_version"]
-    keys = terminal.keys.card_keys(version, connection.uid)
-    state = _state_if_encoded(connection, keys)
+    state = _state_if_encoded(terminal, connection, intent) if begun_before else None
     if state is None:
-        _encode(connection, keys, contents(keys, intent, terminal), mad=intent.history["mad"])
+        _encode(terminal, connection, intent)
         state = FIRST_STATES[-1]
     taps.record_issue(terminal, intent, state)
     return {
@@ -110,24 +112,38 @@ def issue(terminal: Terminal, connection: ClassicConnection, request: IssueReque
     }
 
 
-def _state_if_encoded(connection: ClassicConnection, keys: CardKeys) -> CardState | None:
-    """What the card holds if an earlier run had encoded it whole; it may have been tapped elsewhere since.
+def _state_if_encoded(terminal: Terminal, connection: ClassicConnection, intent: Intent) -> CardState | None:
+    """What the card holds if an earlier run had encoded it whole; it may have been tapped or re-keyed elsewhere since.
 
-    The live sector is keyed last, so a card whose live sector opens with our key lacks nothing but the proof.
+    The home is keyed last, so a card that lives lacks nothing but the proof.
     """
-    try:
-        connection.authenticate(IDENTITY_BLOCK, KeyType.B, keys.sector_key(LIVE_SECTOR, KeyType.B))
-    except AuthenticationFailed:
+    found = look(connection, terminal.keys)
+    live = authoritative(found)
+    if live is None:
+        if any(opened.live for opened in found):
+            raise between_key_sets()
+        version = intent.history["key_set_version"]
+        for opened in found:
+            if opened.home == home_of(version) and opened.keys.version == version:
+                raise data_corrupt(opened.problem)
         return None
-    verify_trailer(connection, LIVE_SECTOR, issued_trailer(keys, LIVE_SECTOR))
-    newest = CardSession(connection, keys).read_live().newest
-    if newest is None:
-        raise data_corrupt("neither of its two states can be read")
-    return newest
+    if live.identity.card_no != intent.card_no:
+        raise _already_issued(live.identity.card_no, live.newest)
+    verify_trailer(connection, live.home.sector, issued_trailer(live.keys, live.home.sector))
+    return live.newest
 
 
-def _intent_for(terminal: Terminal, connection: ClassicConnection, request: IssueRequest) -> Intent:
-    """The open issue of this card to the same person, or a new one for a card that really is blank.
+def _already_issued(card_no: str, state: CardState) -> AgentError:
+    return AgentError(
+        ErrorCode.ALREADY_ISSUED,
+        f"this card is already issued: number {card_no}, {state.balance} points",
+        hint="Take a blank card, or return this one to blank: terminal-agent card wipe --force",
+        details={"card_no": card_no},
+    )
+
+
+def _intent_for(terminal: Terminal, connection: ClassicConnection, request: IssueRequest) -> tuple[Intent, bool]:
+    """The open issue of this card to the same person (then True), or a new one for a card that really is blank.
 
     A card that was torn away from one person's issue and comes back for another's must not carry the first one's name.
     """
@@ -135,15 +151,15 @@ def _intent_for(terminal: Terminal, connection: ClassicConnection, request: Issu
     begun = intents.of_uid(uid, taps.ISSUE)
     for intent in begun:
         if _is_for(intent, request):
-            return intent
+            return intent, True
     _require_blank(terminal, connection)
+    _require_every_sector(connection, key_sets(terminal.keys, connection.uid))
     intent = _new_intent(terminal, uid, request)
-    _require_every_sector(connection, terminal.keys.card_keys(intent.history["key_set_version"], connection.uid))
     with terminal.journal.transaction():
         for abandoned in begun:
             intents.settle(abandoned.intent_id, IntentState.NOT_LANDED)
         intents.begin(intent)
-    return intent
+    return intent, False
 
 
 def _is_for(intent: Intent, request: IssueRequest) -> bool:
@@ -154,33 +170,37 @@ def _is_for(intent: Intent, request: IssueRequest) -> bool:
 
 
 def _require_blank(terminal: Terminal, connection: ClassicConnection) -> None:
-    """Raises AgentError unless the live sector opens with the maker's key."""
+    """Raises AgentError for every card that is not blank, wherever on it a card of ours may live."""
     try:
-        connection.authenticate(IDENTITY_BLOCK, KeyType.A, TRANSPORT_KEY)
-    except AuthenticationFailed:
         card = taps.present(terminal, connection)
-        raise AgentError(
-            ErrorCode.ALREADY_ISSUED,
-            f"this card is already issued: number {card.card_no}, {card.state.balance} points",
-            hint="Take a blank card, or return this one to blank: terminal-agent card wipe --force",
-            details={"card_no": card.card_no},
-        ) from None
+    except AgentError as problem:
+        if problem.code is ErrorCode.BLANK_CARD:
+            return
+        raise
+    raise _already_issued(card.card_no, card.state)
 
 
-def _require_every_sector(connection: ClassicConnection, keys: CardKeys) -> None:
+def _require_every_sector(connection: ClassicConnection, sets: list[CardKeys]) -> None:
     """Raises AgentError, before anything is written, for a card with a sector that we could not re-key."""
     for sector in range(SECTOR_COUNT):
         block = trailer_of(sector)
-        if opens_with_transport_key(connection, block):
+        try:
+            if not opens_with_transport_key(connection, block):
+                open_sector(connection, sector, sets)  # an earlier run got that far
+                continue
             if connection.read_block(block)[6:9] == TRANSPORT_ACCESS.encode():
                 continue
-        elif opens_with(connection, block, keys.sector_key(sector, KeyType.B), KeyType.B):
-            continue  # an earlier run got that far
-        raise AgentError(
-            ErrorCode.NOT_OUR_CARD,
-            f"this card is not blank: sector {sector} is locked by somebody else",
-            hint="Take a fresh card; nothing was written to this one",
-        )
+        except AuthenticationFailed as error:
+            raise _locked(sector) from error
+        raise _locked(sector)
+
+
+def _locked(sector: int) -> AgentError:
+    return AgentError(
+        ErrorCode.NOT_OUR_CARD,
+        f"this card is not blank: sector {sector} is locked by somebody else",
+        hint="Take a fresh card; nothing was written to this one",
+    )
 
 
 def _new_intent(terminal: Terminal, uid: str, request: IssueRequest) -> Intent:
@@ -236,9 +256,10 @@ def contents(keys: CardKeys, intent: Intent, terminal: Terminal) -> dict[int, by
     identity = Identity(keys.version, terminal.programme_code, intent.card_no)
     if intent.history["mad"]:
         blocks |= directory_blocks()
-    blocks[IDENTITY_BLOCK] = encode_identity(keys.identity_key, identity)
+    home = home_of(keys.version)
+    blocks[home.identity_block] = encode_identity(keys.identity_key, identity)
     for state in FIRST_STATES:
-        blocks[state.block] = encode_state(keys.state_key, state)
+        blocks[home.state_blocks[state.slot]] = encode_state(keys.state_key, state)
     entry = HistoryEntry(
         HistoryKind.ISSUE, FIRST_STATES[-1].sequence, terminal.clock.now(), 0, 0, short_code(terminal.terminal_id)
     )
@@ -260,11 +281,15 @@ def issued_trailer(keys: CardKeys, sector: int, *, mad: bool = False) -> SectorT
     return SectorTrailer(key_a, ISSUED_ACCESS, key_b)
 
 
-def _encode(connection: ClassicConnection, keys: CardKeys, blocks: dict[int, bytes], *, mad: bool) -> None:
-    for sector in ISSUE_ORDER:
-        trailer = issued_trailer(keys, sector, mad=mad)
+def _encode(terminal: Terminal, connection: ClassicConnection, intent: Intent) -> None:
+    sets = key_sets(terminal.keys, connection.uid)
+    keys = terminal.keys.card_keys(intent.history["key_set_version"], connection.uid)
+    blocks = contents(keys, intent, terminal)
+    for sector in issue_order(keys.version):
+        trailer = issued_trailer(keys, sector, mad=intent.history["mad"])
         try:
-            _encode_sector(connection, sector, trailer, blocks)
+            opened_with = _open_for_writing(connection, sector, sets)
+            _encode_sector(connection, sector, trailer, blocks, has_its_keys=opened_with == keys.version)
         except (CardRemoved, ReaderError):
             raise  # neither says anything against the card
         except DriverError as error:
@@ -274,28 +299,23 @@ def _encode(connection: ClassicConnection, keys: CardKeys, blocks: dict[int, byt
             ) from error
 
 
+def _open_for_writing(connection: ClassicConnection, sector: int, sets: list[CardKeys]) -> int | None:
+    """Open a sector with the maker's key (None), or with a set of ours that an earlier run wrote (its version)."""
+    if opens_with_transport_key(connection, trailer_of(sector)):
+        return None
+    return open_sector(connection, sector, sets).version
+
+
 def _encode_sector(
-    connection: ClassicConnection, sector: int, trailer: SectorTrailer, blocks: dict[int, bytes]
+    connection: ClassicConnection, sector: int, trailer: SectorTrailer, blocks: dict[int, bytes], *, has_its_keys: bool
 ) -> None:
     """Data under the key that opens the sector now, then the trailer, then proof that both new keys open it."""
-    opened_by_us = _open_for_writing(connection, sector, trailer)
     for block in data_blocks(sector):
         if connection.read_block(block) != blocks[block]:
             write_verified(connection, block, blocks[block])
-    if not opened_by_us:
+    if not has_its_keys:
         connection.write_block(trailer_of(sector), trailer.encode())
     verify_trailer(connection, sector, trailer)
-
-
-def _open_for_writing(connection: ClassicConnection, sector: int, trailer: SectorTrailer) -> bool:
-    """Open a sector with the maker's key, or with ours where an earlier run already wrote it (then True)."""
-    block = trailer_of(sector)
-    try:
-        connection.authenticate(block, KeyType.A, TRANSPORT_KEY)
-    except AuthenticationFailed:
-        connection.authenticate(block, KeyType.B, trailer.key_b)
-        return True
-    return False
 
 
 def write_verified(connection: ClassicConnection, block: int, data: bytes) -> None:

@@ -61,6 +61,10 @@ class Knowledge:
         row = self._database.one("SELECT * FROM cards WHERE uid = ? ORDER BY rowid DESC LIMIT 1", uid)
         return _card(row) if row else None
 
+    def recent_cards(self, most: int) -> list[KnownCard]:
+        """The cards seen here last, newest first."""
+        return [_card(r) for r in self._database.query("SELECT * FROM cards ORDER BY seen_at DESC LIMIT ?", most)]
+
     def saw_card(self, card: KnownCard) -> None:
         self._database.execute(
             "INSERT INTO cards VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (card_no) DO UPDATE SET uid = excluded.uid, "

@@ -16,6 +16,7 @@ from terminal_agent.card.problems import from_driver
 from terminal_agent.desk import inspect
 from terminal_agent.desk.dump import dump, format_for_output
 from terminal_agent.desk.issue import IssueRequest, issue
+from terminal_agent.desk.rekey import rekey
 from terminal_agent.desk.restore import RestoreRequest, restore
 from terminal_agent.errors import AgentError, ErrorCode
 from terminal_agent.journal.events import OutboxState
@@ -68,6 +69,11 @@ def card_show(agent: Agent, params: Params, talk: Talk) -> Any:
 def card_verify(agent: Agent, params: Params, talk: Talk) -> Any:
     terminal = agent.terminal
     return _with_card(agent, params, talk, lambda connection: inspect.verify(terminal, connection))
+
+
+def card_rekey(agent: Agent, params: Params, talk: Talk) -> Any:
+    terminal = agent.terminal
+    return _with_card(agent, params, talk, lambda connection: rekey(terminal, connection))
 
 
 def card_wipe(agent: Agent, params: Params, talk: Talk) -> Any:
@@ -317,6 +323,7 @@ OPERATIONS: dict[str, Operation] = {
     "card.issue": card_issue,
     "card.show": card_show,
     "card.verify": card_verify,
+    "card.rekey": card_rekey,
     "card.wipe": card_wipe,
     "card.dump": card_dump,
     "card.restore": card_restore,

@@ -69,13 +69,13 @@ def open_identity(key: bytes, block: bytes) -> dict[str, Any] | None:
     }
 
 
-def open_state(key: bytes, block: bytes, number: int) -> dict[str, int] | None:
+def open_state(key: bytes, block: bytes, slot: int, tag: bytes = b"LST1") -> dict[str, int] | None:
     """Section 4.2."""
-    body = _unsealed(key, block, b"LST1")
+    body = _unsealed(key, block, tag)
     if body is None:
         return None
     sequence = int.from_bytes(body[0:3], "big")
-    if number != 5 + sequence % 2:
+    if tag == b"LST1" and slot != sequence % 2:
         return None
     return {
         "sequence": sequence,
@@ -91,7 +91,7 @@ RING = [8, 9, 10, 12, 13, 14, 16, 17, 18, 20, 21, 22, 24, 25, 26]
 
 
 def open_history(key: bytes, block: bytes, number: int, newest: int) -> dict[str, Any] | None:
-    """Section 4.3."""
+    """Section 4.4."""
     body = _unsealed(key, block, b"L1")
     if body is None:
         return None
@@ -112,33 +112,84 @@ def open_history(key: bytes, block: bytes, number: int, newest: int) -> dict[str
 
 @dataclass
 class Card:
-    """What an image says."""
+    """What an image says; ``home`` is the sector it lives in."""
 
     uid: bytes
-    identity: dict[str, Any] | None
-    slots: list[dict[str, int] | None]
-    state: dict[str, int] | None
+    home: int | None = None
+    identity: dict[str, Any] | None = None
+    slots: list[dict[str, int] | None] = field(default_factory=lambda: [None, None])
+    state: dict[str, int] | None = None
     history: list[dict[str, Any]] = field(default_factory=list)
     foreign_trailers: list[int] = field(default_factory=list)
     free_blocks_in_use: list[int] = field(default_factory=list)
 
 
-def read_card(image: bytes, master: bytes) -> Card:
-    """A 1K .mfd image under one master key."""
+@dataclass
+class Sector:
+    """A home as section 4 tells them apart: ``settled``, ``arriving``, ``empty``, or ``shut`` to these masters."""
+
+    number: int
+    condition: str
+    identity: dict[str, Any] | None = None
+    slots: list[dict[str, int] | None] = field(default_factory=lambda: [None, None])
+
+
+def read_home(blocks: list[bytes], masters: tuple[bytes, ...], uid: bytes, number: int) -> Sector:
+    """Section 4.3."""
+    master = master_of(blocks, masters, uid, number)
+    if master is None:
+        return Sector(number, "shut")
+    identity = open_identity(card_key(master, uid, b"IDENTITY"), blocks[4 * number])
+    key, pair = card_key(master, uid, b"STATE"), blocks[4 * number + 1 : 4 * number + 3]
+    slots = [open_state(key, block, slot) for slot, block in enumerate(pair)]
+    if identity is None or slots == [None, None]:
+        return Sector(number, "empty")
+    marked = any(open_state(key, block, slot, b"LAR1") for slot, block in enumerate(pair))
+    return Sector(number, "arriving" if marked else "settled", identity, slots)
+
+
+def master_of(blocks: list[bytes], masters: tuple[bytes, ...], uid: bytes, sector: int) -> bytes | None:
+    """Section 2: the set whose key B opens the sector; access bits that contradict themselves shut it."""
+    content = blocks[4 * sector + 3]
+    fits = (master for master in masters if sector_keys(master, uid, sector)[1] == content[10:])
+    return next(fits, None) if content[6:9] == bytes.fromhex("787788") else None
+
+
+def home_that_counts(homes: list[Sector]) -> Sector | None:
+    """Section 4.3, the rule."""
+    conditions = [home.condition for home in homes]
+    if "settled" in conditions:
+        return homes[conditions.index("settled")]
+    if sorted(conditions) == ["arriving", "empty"]:
+        return homes[conditions.index("arriving")]
+    return None
+
+
+def read_card(image: bytes, *masters: bytes) -> Card:
+    """A 1K .mfd image under the master keys that a reader holds."""
     blocks = [image[at : at + 16] for at in range(0, 1024, 16)]
     uid = uid_of(image)
-    state_key, history_key = card_key(master, uid, b"STATE"), card_key(master, uid, b"HISTORY")
-    slots = [open_state(state_key, blocks[number], number) for number in (5, 6)]
-    valid = sorted((slot for slot in slots if slot), key=lambda slot: slot["sequence"])
-    card = Card(uid, open_identity(card_key(master, uid, b"IDENTITY"), blocks[4]), slots, valid[-1] if valid else None)
-    if card.state:
-        newest = card.state["sequence"]
-        entries = (open_history(history_key, blocks[number], number, newest) for number in RING)
-        card.history = sorted((e for e in entries if e), key=lambda entry: -entry["sequence"])
-    card.foreign_trailers = [s for s in range(16) if blocks[4 * s + 3] != trailer(master, uid, s)]
-    free = [number for number in range(64) if number % 4 != 3 and number not in {0, 4, 5, 6, *RING}]
+    card = Card(uid)
+    home = home_that_counts([read_home(blocks, masters, uid, number) for number in (1, 7)])
+    if home is not None:
+        valid = sorted((slot for slot in home.slots if slot), key=lambda slot: slot["sequence"])
+        card.home, card.identity, card.slots, card.state = home.number, home.identity, home.slots, valid[-1]
+        card.history = _history(blocks, masters, uid, valid[-1]["sequence"])
+    trailers = {(s, trailer(master, uid, s)) for master in masters for s in range(16)}
+    card.foreign_trailers = [s for s in range(16) if (s, blocks[4 * s + 3]) not in trailers]
+    used = {0, *RING, *range(4 * (card.home or 1), 4 * (card.home or 1) + 3)}
+    free = [number for number in range(64) if number % 4 != 3 and number not in used]
     card.free_blocks_in_use = [number for number in free if any(blocks[number])]
     return card
+
+
+def _history(blocks: list[bytes], masters: tuple[bytes, ...], uid: bytes, newest: int) -> list[dict[str, Any]]:
+    entries = []
+    for number in RING:
+        master = master_of(blocks, masters, uid, number // 4)
+        if master is not None:
+            entries.append(open_history(card_key(master, uid, b"HISTORY"), blocks[number], number, newest))
+    return sorted((e for e in entries if e), key=lambda entry: -entry["sequence"])
 
 
 def trailer(master: bytes, uid: bytes, sector: int) -> bytes:

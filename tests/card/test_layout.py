@@ -74,9 +74,9 @@ def test_an_identity_comes_back_as_it_was(identity: Identity) -> None:
 @example(state=CardState(layout.MAX_SEQUENCE, layout.MAX_BALANCE, 65535, 65535, 15, CardFlags(15)))
 def test_a_state_comes_back_as_it_was_from_its_own_slot_only(state: CardState) -> None:
     sealed = layout.encode_state(KEYS.state_key, state)
-    own, other = (5, 6) if state.sequence % 2 == 0 else (6, 5)
+    own, other = (0, 1) if state.sequence % 2 == 0 else (1, 0)
     assert layout.decode_state(KEYS.state_key, sealed, own) == state
-    with pytest.raises(SealBroken, match="belongs in block"):
+    with pytest.raises(SealBroken, match="belongs in slot"):
         layout.decode_state(KEYS.state_key, sealed, other)
 
 
@@ -117,7 +117,7 @@ def test_history_beyond_its_fields_is_clipped() -> None:
 @given(state=states, bit=bits)
 def test_one_flipped_bit_breaks_a_state(state: CardState, bit: int) -> None:
     with pytest.raises(SealBroken):
-        layout.decode_state(KEYS.state_key, flipped(layout.encode_state(KEYS.state_key, state), bit), state.block)
+        layout.decode_state(KEYS.state_key, flipped(layout.encode_state(KEYS.state_key, state), bit), state.slot)
 
 
 @given(identity=identities, bit=bits)
@@ -138,7 +138,7 @@ def test_every_flipped_bit_of_a_history_entry_breaks_it() -> None:
 @given(state=states, identity=identities)
 def test_blocks_moved_to_another_card_are_refused(state: CardState, identity: Identity) -> None:
     with pytest.raises(SealBroken):
-        layout.decode_state(OTHER.state_key, layout.encode_state(KEYS.state_key, state), state.block)
+        layout.decode_state(OTHER.state_key, layout.encode_state(KEYS.state_key, state), state.slot)
     with pytest.raises(SealBroken):
         layout.decode_identity(OTHER.identity_key, layout.encode_identity(KEYS.identity_key, identity))
 
@@ -156,14 +156,17 @@ def test_a_block_of_one_purpose_is_refused_for_another(state: CardState) -> None
 @example(block=bytes(16))
 @example(block=b"\xff" * 16)
 def test_what_nobody_sealed_is_refused(block: bytes) -> None:
-    for number in layout.STATE_BLOCKS:
+    for slot in (0, 1):
         with pytest.raises(SealBroken):
-            layout.decode_state(KEYS.state_key, block, number)
+            layout.decode_state(KEYS.state_key, block, slot)
+    with pytest.raises(SealBroken):
+        layout.decode_arrival(KEYS.state_key, block)
+    assert not layout.is_sealed_for_a_home(KEYS, block)
 
 
 def test_a_block_of_another_length_is_refused() -> None:
     with pytest.raises(SealBroken, match="16 bytes"):
-        layout.decode_state(KEYS.state_key, bytes(15), 5)
+        layout.decode_state(KEYS.state_key, bytes(15), 1)
 
 
 @pytest.mark.parametrize(
@@ -217,7 +220,47 @@ def test_a_well_sealed_identity_without_a_card_number_is_refused() -> None:
 
 
 def test_consecutive_states_take_turns() -> None:
-    assert [CardState(n, 0).block for n in range(4)] == [5, 6, 5, 6]
+    assert [CardState(n, 0).slot for n in range(4)] == [0, 1, 0, 1]
+    assert [home.blocks for home in layout.HOMES] == [(4, 5, 6), (28, 29, 30)]
+
+
+def test_consecutive_key_sets_live_in_different_sectors() -> None:
+    assert [layout.home_of(version).sector for version in range(1, 6)] == [1, 7, 1, 7, 1]
+    assert all(layout.home_of(version).other == layout.home_of(version + 1) for version in range(1, 255))
+    assert not {block for home in layout.HOMES for block in home.blocks} & set(HISTORY_BLOCKS)
+
+
+@given(state=states)
+def test_an_arrival_is_no_state_and_a_state_no_arrival(state: CardState) -> None:
+    mark = layout.encode_arrival(KEYS.state_key, state)
+    assert layout.decode_arrival(KEYS.state_key, mark) == state
+    with pytest.raises(SealBroken):
+        layout.decode_state(KEYS.state_key, mark, state.slot)
+    with pytest.raises(SealBroken):
+        layout.decode_arrival(KEYS.state_key, layout.encode_state(KEYS.state_key, state))
+
+
+@given(state=states, identity=identities, entry=entries)
+def test_what_belongs_in_a_home_is_known_by_its_own_card_alone(
+    state: CardState, identity: Identity, entry: HistoryEntry
+) -> None:
+    ours = [
+        layout.encode_identity(KEYS.identity_key, identity),
+        layout.encode_state(KEYS.state_key, state),
+        layout.encode_arrival(KEYS.state_key, state),
+    ]
+    assert [layout.is_sealed_for_a_home(KEYS, block) for block in ours] == [True] * 3
+    assert [layout.is_sealed_for_a_home(OTHER, block) for block in ours] == [False] * 3
+    assert not layout.is_sealed_for_a_home(KEYS, layout.encode_history(KEYS.history_key, entry))
+
+
+@given(entry=entries)
+def test_a_history_entry_passes_to_another_key_as_it_is(entry: HistoryEntry) -> None:
+    sealed = layout.encode_history(KEYS.history_key, entry)
+    moved = layout.reseal_history(KEYS.history_key, OTHER.history_key, sealed)
+    assert moved == layout.encode_history(OTHER.history_key, entry)
+    with pytest.raises(SealBroken):
+        layout.reseal_history(OTHER.history_key, KEYS.history_key, bytes(16))
 
 
 def test_consecutive_taps_fill_the_whole_ring() -> None:
@@ -249,4 +292,4 @@ def test_a_seven_byte_uid_seals_otherwise() -> None:
     state = CardState(2, 5)
     sealed = layout.encode_state(CardKeys(1, UID_7, MASTER_KEY).state_key, state)
     with pytest.raises(SealBroken):
-        layout.decode_state(CardKeys(1, UID_7[:4], MASTER_KEY).state_key, sealed, 5)
+        layout.decode_state(CardKeys(1, UID_7[:4], MASTER_KEY).state_key, sealed, 0)

@@ -10,7 +10,7 @@ from drivers.base import ClassicConnection
 from drivers.errors import CardRemoved, DriverError, UnsupportedCard
 from drivers.mifare_classic import BLOCK_SIZE, SECTOR_COUNT, blank_card, manufacturer_block
 from drivers.simulator import MemoryImage, SimulatedReader
-from terminal_agent.card.layout import HISTORY_BLOCKS, IDENTITY_BLOCK, STATE_BLOCKS, CardState
+from terminal_agent.card.layout import HISTORY_BLOCKS, HOMES, CardState
 from terminal_agent.card.problems import from_driver
 from terminal_agent.card.session import CardSession, WriteNotVerified
 from terminal_agent.errors import AgentError, ErrorCode
@@ -33,14 +33,14 @@ from tests.workbench import (
 def refusal(bench: Workbench, card: MemoryImage, *, known: bool = False) -> ErrorCode:
     """The code a card is refused with when it is opened and read."""
     with pytest.raises(AgentError) as caught:
-        CardSession.open(lay(card), bench.keys, known=known).read_live()
+        CardSession.open(lay(card), bench.keys, known=known)
     return caught.value.code
 
 
 @pytest.mark.parametrize("uid", [UID, UID_7])
 def test_our_card_opens_and_shows_both_states(bench: Workbench, uid: bytes) -> None:
     card = bench.issue(uid)
-    live = CardSession.open(lay(card), bench.keys).read_live()
+    live = CardSession.open(lay(card), bench.keys).live
     assert live.slots == (CardState(0, 0), CardState(1, 0))
     assert live.newest == CardState(1, 0)
     assert not live.torn
@@ -75,12 +75,12 @@ def test_a_whole_image_on_another_uid_is_not_ours(bench: Workbench) -> None:
 
 def test_blocks_carried_to_another_card_of_ours_are_damage(bench: Workbench) -> None:
     rich, poor = bench.issue(points=500), bench.issue(bytes.fromhex("01020304"))
-    for block in STATE_BLOCKS:
+    for block in HOMES[0].state_blocks:
         poor.write(block, rich.read(block))
     with pytest.raises(AgentError) as caught:
         present(bench.terminal, lay(poor))
     assert caught.value.code is ErrorCode.DATA_CORRUPT
-    poor.write(IDENTITY_BLOCK, rich.read(IDENTITY_BLOCK))
+    poor.write(4, rich.read(4))
     assert refusal(bench, poor) is ErrorCode.DATA_CORRUPT
 
 
@@ -96,8 +96,15 @@ def test_the_active_key_set_is_tried_first(bench: Workbench) -> None:
     old = bench.issue()
     bench.keys.add(bytes(range(16)), 2, activate=True)
     new = bench.issue(bytes.fromhex("01020304"))
-    assert len(operations_of(lambda c: CardSession.open(c, bench.keys), new)) == 1
-    assert len(operations_of(lambda c: CardSession.open(c, bench.keys), old)) == 2
+    assert operations_of(lambda c: CardSession.open(c, bench.keys), new) == [
+        ("authenticate", 28),
+        *(("read", block) for block in (28, 29, 30)),
+    ]
+    assert operations_of(lambda c: CardSession.open(c, bench.keys), old) == [
+        ("authenticate", 28),
+        ("authenticate", 4),
+        *(("read", block) for block in (4, 5, 6)),
+    ]
 
 
 def test_a_card_whose_key_set_is_gone_is_not_ours(bench: Workbench, tmp_path: Path) -> None:
@@ -114,7 +121,7 @@ def test_a_card_whose_key_set_is_gone_is_not_ours(bench: Workbench, tmp_path: Pa
 
 def test_an_edited_identity_is_damage(bench: Workbench) -> None:
     card = bench.issue()
-    flip(card, IDENTITY_BLOCK, 77)
+    flip(card, 4, 77)
     assert refusal(bench, card) is ErrorCode.DATA_CORRUPT
 
 
@@ -122,8 +129,7 @@ def test_an_edited_identity_is_damage(bench: Workbench) -> None:
 def test_one_spoilt_slot_leaves_the_other_state(bench: Workbench, spoilt: int, left: int) -> None:
     card = bench.issue()
     flip(card, spoilt)
-    live = CardSession.open(lay(card), bench.keys).read_live()
-    assert live.newest is not None
+    live = CardSession.open(lay(card), bench.keys).live
     assert (live.newest.sequence, live.torn) == (left, True)
 
 
@@ -139,7 +145,7 @@ def test_two_spoilt_slots_are_damage(bench: Workbench) -> None:
 def test_a_state_copied_into_the_other_slot_does_not_count(bench: Workbench) -> None:
     card = bench.issue(points=5)
     card.write(6, card.read(5))
-    live = CardSession.open(lay(card), bench.keys).read_live()
+    live = CardSession.open(lay(card), bench.keys).live
     assert live.slots[1] is None
 
 
@@ -183,7 +189,6 @@ class Forgetful(RecordingConnection):
 def test_a_write_that_does_not_stay_is_found_by_reading_back(bench: Workbench) -> None:
     card = bench.issue()
     session = CardSession.open(Forgetful(lay(card)), bench.keys)
-    session.read_live()
     with pytest.raises(WriteNotVerified):
         session.write_state(CardState(2, 5))
 
@@ -199,7 +204,6 @@ def test_reading_changes_no_byte(bench: Workbench) -> None:
     card = bench.issue(points=3)
     before = bytes(copy_of(card).content)
     session = CardSession.open(lay(card), bench.keys)
-    session.read_live()
     session.read_history(2)
     assert bytes(card.content) == before
 
@@ -225,7 +229,6 @@ def test_a_card_taken_away_is_reported_as_such_at_any_moment(bench: Workbench) -
 
     def read_all(connection: ClassicConnection) -> None:
         session = CardSession.open(connection, bench.keys)
-        session.read_live()
         session.read_history(1)
 
     for number in range(1, len(operations_of(read_all, card)) + 1):

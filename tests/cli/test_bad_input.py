@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from drivers.mifare_classic import BLOCK_SIZE, blank_card
-from terminal_agent.card.layout import STATE_BLOCKS
+from terminal_agent.card.layout import HOMES
 from tests.cli.shop import CrmProcess, Shop
 from tests.pcsc.virtual_reader import CLASSIC_4K_ATR, ULTRALIGHT_ATR, VirtualCard, VirtualReader
 
@@ -122,20 +122,20 @@ def test_another_shops_card(shop: Shop, bare_shop: Shop, tmp_path: Path) -> None
 def test_an_edited_card(shop: Shop) -> None:
     shop.done("card", "issue")
     image = bytearray(shop.card.read_bytes())
-    for block in STATE_BLOCKS:
+    for block in HOMES[0].state_blocks:
         image[block * BLOCK_SIZE] ^= 1
     shop.card.write_bytes(image)
     refused(shop, "data_corrupt", 4, "card", "show")
     answer = shop.ta("card", "verify")
     assert answer.exit_code == 4
-    assert {finding["block"] for finding in answer.json["findings"]} == set(STATE_BLOCKS)
+    assert {finding["block"] for finding in answer.json["findings"]} == set(HOMES[0].state_blocks)
 
 
 def test_a_torn_slot_is_told_and_the_card_goes_on(shop: Shop) -> None:
     shop.done("card", "issue")
     shop.done("purchase", "10000", "--receipt", "1")
     image = bytearray(shop.card.read_bytes())
-    older = STATE_BLOCKS[1]
+    older = HOMES[0].state_blocks[1]
     image[older * BLOCK_SIZE : (older + 1) * BLOCK_SIZE] = os.urandom(BLOCK_SIZE)
     shop.card.write_bytes(image)
     shown = shop.done("card", "show")

@@ -36,7 +36,7 @@ def test_a_rolled_back_card_is_refused_and_reported_once_for_each_state(bench: W
 
 def test_a_spoilt_newest_slot_is_a_rollback_too(bench: Workbench, card: MemoryImage) -> None:
     bench.purchase(card, "R-1", 50_000, redeem=100)
-    flip(card, bench.state(card).block)
+    flip(card, bench.newest_block(card))
     assert bench.state(card).balance == 300
     assert refused(bench, card, "R-2", 50_000).code is ErrorCode.CARD_ROLLED_BACK
 
@@ -66,7 +66,7 @@ def test_a_slot_put_back_by_itself_is_refused(bench: Workbench, card: MemoryImag
     """The state of two taps ago restored over the newest one, the other slot left alone."""
     old = {block: block_of(card, block) for block in (5, 6)}
     bench.purchase(card, "R-1", 50_000)
-    newest = bench.state(card).block
+    newest = bench.newest_block(card)
     card.write(newest, old[newest])
     assert refused(bench, card, "R-2", 50_000).code is ErrorCode.CARD_ROLLED_BACK
 
