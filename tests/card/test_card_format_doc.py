@@ -83,6 +83,19 @@ def test_the_states_of_the_page_come_out_of_both(card: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("card", CARDS)
+def test_the_marks_of_arrival_of_the_page_come_out_of_both(card: dict[str, Any]) -> None:
+    key, home = card_keys(card).state_key, layout.home_of(card["key_set_version"])
+    for slot, row in enumerate(card["arrivals"]):
+        fields = {name: value for name, value in row.items() if name not in ("block", "sealed")}
+        older, sealed = layout.CardState.from_json(fields), bytes.fromhex(row["sealed"])
+        assert home.state_blocks[slot] == row["block"]
+        assert layout.encode_arrival(key, older) == sealed
+        assert layout.decode_arrival(key, sealed) == older
+        assert independent_reader.open_state(key, sealed, slot, b"LAR1") == fields
+        assert independent_reader.open_state(key, sealed, slot) is None
+
+
+@pytest.mark.parametrize("card", CARDS)
 def test_the_history_of_the_page_comes_out_of_both(card: dict[str, Any]) -> None:
     key = card_keys(card).history_key
     for row in card["history"]:
@@ -110,6 +123,13 @@ def test_the_ring_of_the_page_is_ours() -> None:
     row = next(line for line in PAGE.splitlines() if "history ring, places" in line)
     blocks = tuple(int(number) for number in re.findall(r"\d+", row.split("|")[1]))
     assert blocks == layout.HISTORY_BLOCKS == tuple(independent_reader.RING)
+
+
+def test_the_homes_of_the_page_are_ours() -> None:
+    rows = [line for line in PAGE.splitlines() if re.match(r"\| [\d, ]+ \| (first|second) home", line)]
+    blocks = sorted(int(number) for row in rows for number in re.findall(r"\d+", row.split("|")[1]))
+    assert blocks == sorted(block for home in layout.HOMES for block in home.blocks)
+    assert {layout.home_of(card["key_set_version"]) for card in VECTORS["card"]} == set(layout.HOMES)
 
 
 def test_the_page_gives_the_directory_s_block() -> None:

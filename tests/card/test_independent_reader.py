@@ -16,6 +16,7 @@ from drivers.errors import CardRemoved
 from drivers.simulator import Fault, MemoryImage, Torn
 from terminal_agent.card.layout import HISTORY_BLOCKS
 from terminal_agent.desk import inspect
+from terminal_agent.desk.rekey import rekey
 from terminal_agent.errors import AgentError
 from tests.card.independent_reader import read_card
 from tests.workbench import MASTER_KEY, UID, UID_7, Workbench, blank, lay
@@ -25,6 +26,7 @@ taps = st.one_of(
     st.tuples(st.just("purchase"), st.integers(1, 10**12), st.integers(0, 300)),
     st.tuples(st.just("adjust"), st.integers(-(10**6), 10**6), st.just(0)),
     st.tuples(st.just("torn"), st.integers(1, 10**8), st.integers(1, 8)),
+    st.tuples(st.just("rekey"), st.integers(1, 3), st.just(0)),
 )
 
 
@@ -32,6 +34,8 @@ taps = st.one_of(
 def workbench(programme_id: str | None = None) -> Iterator[Workbench]:
     with tempfile.TemporaryDirectory() as folder:
         bench = Workbench(Path(folder), programme_id=programme_id)
+        for version in (2, 3):
+            bench.keys.add(bytes([version]) * 16, version, activate=False)
         yield bench
         bench.close()
 
@@ -51,6 +55,10 @@ def carry_out(bench: Workbench, card: MemoryImage, card_no: str, steps: list[tup
                 bench.adjust(card_no, value, first=adjustments)
             elif step == "purchase":
                 bench.purchase(card, f"R-{number}", value, redeem=extra)
+            elif step == "rekey":
+                bench.keys.activate(value)
+                with lay(card) as connection:
+                    rekey(bench.terminal, connection)
             else:
                 bench.purchase(card, f"R-{number}", value, fault=Fault(extra, list(Torn)[value % 3]))
 
@@ -58,16 +66,19 @@ def carry_out(bench: Workbench, card: MemoryImage, card_no: str, steps: list[tup
 @settings(max_examples=40, deadline=None)
 @given(uid=uids, steps=st.lists(taps, max_size=25))
 @example(uid=UID, steps=[("purchase", 50_000, 0)] * 40)
+@example(uid=UID, steps=[("purchase", 50_000, 0), ("rekey", 2, 0), ("purchase", 70_000, 0), ("rekey", 3, 0)])
 @example(uid=UID_7, steps=[("purchase", 10**7, 0), ("adjust", -5000, 0), ("purchase", 1, 0), ("purchase", 1, 1)])
 def test_it_reads_what_the_product_wrote(uid: bytes, steps: list[tuple[str, int, int]]) -> None:
     with workbench("club-7") as bench:
         card = blank(uid)
         card_no = bench.encode(card)["card_no"]
         carry_out(bench, card, card_no, steps)
-        shown, read = show(bench, card), read_card(bytes(card.content), MASTER_KEY)
+        shown, read = show(bench, card), bench.read(card)
+        version = shown["key_set_version"]
         assert read.uid == uid
         programme = int.from_bytes(sha256(b"club-7").digest()[:2], "big")
-        assert read.identity == {"key_set_version": 1, "programme": programme, "card_no": card_no}
+        assert read.identity == {"key_set_version": version, "programme": programme, "card_no": card_no}
+        assert read.home == (1 if version % 2 else 7)
         assert read.state == bench.state(card).to_json()
         assert read.slots == [slot and slot.to_json() for slot in bench.slots(card)]
         assert read.state["balance"] == shown["points"]
