@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from drivers.mifare_classic import BLOCK_SIZE, uid_of_manufacturer_block
-from terminal_agent.card.layout import STATE_BLOCKS, CardState, SealBroken, decode_state
+from terminal_agent.card.layout import CardState
 from terminal_agent.journal.journal import JOURNAL_FILE
-from terminal_agent.service.key_store import FileKeyStore
+from tests.card.independent_reader import HOMES, home_that_counts, read_home
+
+SECTOR = 4 * BLOCK_SIZE
 
 
 class Event(NamedTuple):
@@ -76,22 +78,19 @@ class CardReader:
     """What stands on a card, past every access right; keys are the shop's own."""
 
     def __init__(self, keys: Path) -> None:
-        store = FileKeyStore(keys)
-        self._version, self._store = store.versions()[0], store
+        self._masters = tuple(bytes.fromhex(path.read_text()) for path in sorted(keys.glob("v*.key")))
         self._newest = lru_cache(maxsize=10_000)(self._newest_state)
 
     def newest(self, image: bytes) -> CardState | None:
         """The newest state, or None where there is none."""
-        return self._newest(uid_of(image), *(image[n * BLOCK_SIZE : (n + 1) * BLOCK_SIZE] for n in STATE_BLOCKS))
+        uid = uid_of_manufacturer_block(image[:BLOCK_SIZE])
+        return self._newest(uid, *(image[sector * SECTOR : (sector + 1) * SECTOR] for sector in HOMES))
 
-    def _newest_state(self, uid: str, *slots: bytes) -> CardState | None:
-        key = self._store.card_keys(self._version, bytes.fromhex(uid)).state_key
-        states = []
-        for block, slot in zip(STATE_BLOCKS, slots, strict=True):
-            try:
-                states.append(decode_state(key, slot, block))
-            except (SealBroken, ValueError):
-                continue
+    def _newest_state(self, uid: bytes, *sectors: bytes) -> CardState | None:
+        fours = [[sector[at : at + BLOCK_SIZE] for at in range(0, SECTOR, BLOCK_SIZE)] for sector in sectors]
+        homes = zip(fours, HOMES, strict=True)
+        counts = home_that_counts([read_home(four, self._masters, uid, number) for four, number in homes])
+        states = [CardState.from_json(slot) for slot in counts.slots if slot] if counts else []
         return max(states, key=lambda state: state.sequence, default=None)
 
 

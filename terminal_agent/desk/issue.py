@@ -32,6 +32,7 @@ from terminal_agent.card.layout import (
     CardState,
     HistoryEntry,
     HistoryKind,
+    Home,
     Identity,
     encode_history,
     encode_identity,
@@ -53,10 +54,9 @@ FIRST_STATES = (CardState(sequence=0, balance=0), CardState(sequence=1, balance=
 LONGEST_NAME = 100
 
 
-def issue_order(version: int) -> list[int]:
+def issue_order(home: Home) -> list[int]:
     """All sectors, the one that makes it a card of ours last."""
-    home = home_of(version).sector
-    return [*(sector for sector in range(SECTOR_COUNT) if sector != home), home]
+    return [*(sector for sector in range(SECTOR_COUNT) if sector != home.sector), home.sector]
 
 
 @dataclass(frozen=True)
@@ -285,7 +285,7 @@ def _encode(terminal: Terminal, connection: ClassicConnection, intent: Intent) -
     sets = key_sets(terminal.keys, connection.uid)
     keys = terminal.keys.card_keys(intent.history["key_set_version"], connection.uid)
     blocks = contents(keys, intent, terminal)
-    for sector in issue_order(keys.version):
+    for sector in issue_order(home_of(keys.version)):
         trailer = issued_trailer(keys, sector, mad=intent.history["mad"])
         try:
             opened_with = _open_for_writing(connection, sector, sets)

@@ -24,11 +24,11 @@ from drivers.mifare_classic import (
     trailer_of,
     uid_of_manufacturer_block,
 )
-from terminal_agent.card.layout import LIVE_SECTOR
+from terminal_agent.card.layout import HOMES
 from terminal_agent.card.problems import data_corrupt
 from terminal_agent.desk.dump import KeyRing, Sector, read_sector
-from terminal_agent.desk.inspect import WIPE_ORDER
-from terminal_agent.desk.issue import ISSUE_ORDER, verify_trailer, write_verified
+from terminal_agent.desk.inspect import wipe_order
+from terminal_agent.desk.issue import issue_order, verify_trailer, write_verified
 from terminal_agent.errors import AgentError, ErrorCode
 from terminal_agent.taps import Terminal
 
@@ -155,8 +155,10 @@ def _audit(terminal: Terminal, action: str, answer: dict[str, Any]) -> None:
 
 
 def _order(dump: CardDump) -> list[int]:
-    """A card that is to be ours gets its live sector last, one that is to be blank first: cut short, it is blank."""
-    return WIPE_ORDER if dump.key(LIVE_SECTOR, KeyType.A) == TRANSPORT_KEY else ISSUE_ORDER
+    """A card that is to be ours gets its home last, one that is to be blank first: cut short, it is blank."""
+    if all(dump.key(home.sector, KeyType.A) == TRANSPORT_KEY for home in HOMES):
+        return wipe_order(HOMES[0])
+    return issue_order(next((home for home in HOMES if any(dump.block(home.identity_block) or b"")), HOMES[0]))
 
 
 def _plan(sector: Sector, request: RestoreRequest, uid: bytes) -> Plan:

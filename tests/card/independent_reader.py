@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 
+@lru_cache(maxsize=10_000)
 def derive(master: bytes, message: bytes) -> bytes:
     """Section 2, steps 2 to 5."""
     k0 = int.from_bytes(_ecb(master, bytes(16)), "big")
@@ -87,6 +89,7 @@ def open_state(key: bytes, block: bytes, slot: int, tag: bytes = b"LST1") -> dic
     }
 
 
+HOMES = [1, 7]
 RING = [8, 9, 10, 12, 13, 14, 16, 17, 18, 20, 21, 22, 24, 25, 26]
 
 
@@ -134,25 +137,24 @@ class Sector:
     slots: list[dict[str, int] | None] = field(default_factory=lambda: [None, None])
 
 
-def read_home(blocks: list[bytes], masters: tuple[bytes, ...], uid: bytes, number: int) -> Sector:
-    """Section 4.3."""
-    master = master_of(blocks, masters, uid, number)
+def read_home(four: list[bytes], masters: tuple[bytes, ...], uid: bytes, number: int) -> Sector:
+    """Section 4.3, for the four blocks of a home."""
+    master = master_of(four[3], masters, uid, number)
     if master is None:
         return Sector(number, "shut")
-    identity = open_identity(card_key(master, uid, b"IDENTITY"), blocks[4 * number])
-    key, pair = card_key(master, uid, b"STATE"), blocks[4 * number + 1 : 4 * number + 3]
-    slots = [open_state(key, block, slot) for slot, block in enumerate(pair)]
+    identity = open_identity(card_key(master, uid, b"IDENTITY"), four[0])
+    key = card_key(master, uid, b"STATE")
+    slots = [open_state(key, block, slot) for slot, block in enumerate(four[1:3])]
     if identity is None or slots == [None, None]:
         return Sector(number, "empty")
-    marked = any(open_state(key, block, slot, b"LAR1") for slot, block in enumerate(pair))
+    marked = any(open_state(key, block, slot, b"LAR1") for slot, block in enumerate(four[1:3]))
     return Sector(number, "arriving" if marked else "settled", identity, slots)
 
 
-def master_of(blocks: list[bytes], masters: tuple[bytes, ...], uid: bytes, sector: int) -> bytes | None:
+def master_of(trailer: bytes, masters: tuple[bytes, ...], uid: bytes, sector: int) -> bytes | None:
     """Section 2: the set whose key B opens the sector; access bits that contradict themselves shut it."""
-    content = blocks[4 * sector + 3]
-    fits = (master for master in masters if sector_keys(master, uid, sector)[1] == content[10:])
-    return next(fits, None) if content[6:9] == bytes.fromhex("787788") else None
+    fits = (master for master in masters if sector_keys(master, uid, sector)[1] == trailer[10:])
+    return next(fits, None) if trailer[6:9] == bytes.fromhex("787788") else None
 
 
 def home_that_counts(homes: list[Sector]) -> Sector | None:
@@ -170,7 +172,7 @@ def read_card(image: bytes, *masters: bytes) -> Card:
     blocks = [image[at : at + 16] for at in range(0, 1024, 16)]
     uid = uid_of(image)
     card = Card(uid)
-    home = home_that_counts([read_home(blocks, masters, uid, number) for number in (1, 7)])
+    home = home_that_counts([read_home(blocks[4 * n : 4 * n + 4], masters, uid, n) for n in HOMES])
     if home is not None:
         valid = sorted((slot for slot in home.slots if slot), key=lambda slot: slot["sequence"])
         card.home, card.identity, card.slots, card.state = home.number, home.identity, home.slots, valid[-1]
@@ -186,7 +188,7 @@ def read_card(image: bytes, *masters: bytes) -> Card:
 def _history(blocks: list[bytes], masters: tuple[bytes, ...], uid: bytes, newest: int) -> list[dict[str, Any]]:
     entries = []
     for number in RING:
-        master = master_of(blocks, masters, uid, number // 4)
+        master = master_of(blocks[number // 4 * 4 + 3], masters, uid, number // 4)
         if master is not None:
             entries.append(open_history(card_key(master, uid, b"HISTORY"), blocks[number], number, newest))
     return sorted((e for e in entries if e), key=lambda entry: -entry["sequence"])

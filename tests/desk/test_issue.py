@@ -18,7 +18,7 @@ from drivers.mifare_classic import (
     trailer_of,
 )
 from drivers.simulator import Fault, MemoryImage, Torn
-from terminal_agent.card.layout import CardState
+from terminal_agent.card.layout import HOMES, CardState
 from terminal_agent.contract import EventType
 from terminal_agent.desk import inspect
 from terminal_agent.desk.issue import IssueRequest, issue, issue_order
@@ -97,8 +97,8 @@ def test_a_member_is_enrolled_once_and_every_card_of_theirs_is_issued(bench: Wor
 
 def test_the_live_sector_is_encoded_last(bench: Workbench) -> None:
     written = [block for action, block in issue_operations(bench) if action == "write" and is_trailer(block)]
-    assert written == [trailer_of(sector) for sector in issue_order(1)]
-    assert (issue_order(1)[-1], issue_order(2)[-1]) == (1, 7)
+    assert written == [trailer_of(sector) for sector in issue_order(HOMES[0])]
+    assert tuple(issue_order(home)[-1] for home in HOMES) == (1, 7)
 
 
 def test_an_issue_cut_short_anywhere_is_finished_by_running_it_again(bench: Workbench) -> None:

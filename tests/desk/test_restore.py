@@ -22,11 +22,12 @@ from drivers.mifare_classic import (
     trailer_of,
 )
 from drivers.simulator import ChipRefused, Fault, MemoryImage, SimulatedChip, SimulatedConnection, Torn
+from terminal_agent.card.layout import HOMES, Home
 from terminal_agent.contract import EventType
 from terminal_agent.desk import inspect
 from terminal_agent.desk.dump import PUBLIC_KEYS, KeyRing, read_card
-from terminal_agent.desk.inspect import WIPE_ORDER
-from terminal_agent.desk.issue import ISSUE_ORDER
+from terminal_agent.desk.inspect import wipe_order
+from terminal_agent.desk.issue import issue_order
 from terminal_agent.desk.restore import UNTOUCHED, RestoreRequest, restore
 from terminal_agent.errors import AgentError, ErrorCode
 from tests.desk.test_dump import CARDS, STRANGE_KEY, conditions, lock_out, set_trailer
@@ -340,12 +341,18 @@ def test_a_restore_cut_short_anywhere_is_finished_by_running_it_again(bench: Wor
     assert tried > 100
 
 
+@pytest.mark.parametrize("home", HOMES, ids=["sector 1", "sector 7"])
 @pytest.mark.parametrize("back", [False, True], ids=["blank to issued", "issued to blank"])
-def test_the_live_sector_is_the_last_to_become_ours_and_the_first_to_become_blank(bench: Workbench, back: bool) -> None:
+def test_the_home_is_the_last_to_become_ours_and_the_first_to_become_blank(
+    bench: Workbench, back: bool, home: Home
+) -> None:
+    if home is HOMES[1]:
+        bench.keys.add(bytes(range(16)), 2, activate=True)
     issued = bench.issue(points=5)
+    assert bench.home(issued) == home
     card, dump = (copy_of(issued), blank()) if back else (blank(), issued)
     trailers = [block for block in writes_of(bench, card, dump) if is_trailer(block)]
-    assert trailers == [trailer_of(sector) for sector in (WIPE_ORDER if back else ISSUE_ORDER)]
+    assert trailers == [trailer_of(sector) for sector in (wipe_order(HOMES[0]) if back else issue_order(home))]
 
 
 def test_a_restore_that_began_stands_in_the_audit_log_without_a_key(bench: Workbench) -> None:
