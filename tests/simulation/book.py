@@ -56,7 +56,7 @@ class Card:
     def state(self, image: MemoryImage | None = None) -> dict[str, int] | None:
         """The newest valid state on the plastic, as an independent reader sees it."""
         content = bytes((image or self.image).content)
-        slots = [open_state(self._state_key, content[16 * block : 16 * block + 16], block) for block in (5, 6)]
+        slots = [open_state(self._state_key, content[80 + 16 * slot : 96 + 16 * slot], slot) for slot in (0, 1)]
         return max((slot for slot in slots if slot), key=lambda slot: slot["sequence"], default=None)
 
 
