@@ -73,11 +73,14 @@ def open_backend(settings: Settings, config: Path) -> Iterator[Backend]:
 
 @contextmanager
 def own_data_dir(settings: Settings, config: Path) -> Iterator[Agent]:
-    """The agent of a data directory that nobody else uses. Raises AgentError ``busy`` at once when somebody does."""
+    """The agent of a data directory: at once, or when a command that is at work there has ended.
+
+    Raises AgentError ``busy`` when a daemon has it.
+    """
     from terminal_agent.service.agent import Agent
 
     lock = _lock_of(settings)
-    if not lock.acquire():
+    if _daemon_listens(settings.data_dir, lock):
         raise data_dir_busy(lock)
     try:
         with closing(Agent(settings, config)) as agent:
