@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sqlite3
+from collections.abc import Iterator
 from contextlib import closing
 from functools import lru_cache
 from pathlib import Path
@@ -15,6 +17,8 @@ from terminal_agent.journal.journal import JOURNAL_FILE
 from tests.card.independent_reader import HOMES, home_that_counts, read_home
 
 SECTOR = 4 * BLOCK_SIZE
+
+FIRST_HASH = "0" * 64
 
 
 class Event(NamedTuple):
@@ -38,7 +42,7 @@ class Books:
             columns = "install_epoch, sequence, event_id, body, fingerprint"
             rows = connection.execute(f"SELECT {columns} FROM events ORDER BY install_epoch, sequence")
             self.events = [Event(*row) for row in rows]
-            self.outbox = [row["event_id"] for row in connection.execute("SELECT event_id FROM outbox")]
+            self.outbox = {row["event_id"]: row["state"] for row in connection.execute("SELECT * FROM outbox")}
             self.checkouts = {row["checkout_id"]: row for row in connection.execute("SELECT * FROM checkouts")}
             self.intents = list(connection.execute("SELECT * FROM intents"))
             self.cards = {row["uid"]: row for row in connection.execute("SELECT * FROM cards")}
@@ -57,6 +61,21 @@ class Books:
         """The intents whose card has not been heard of since."""
         return [row for row in self.intents if row["state"] in ("open", "closed")]
 
+    def problems(self) -> Iterator[str]:
+        """Whether the file is whole; events gapless, chained, and each in the outbox."""
+        if self.integrity != "ok":
+            yield self.integrity
+        last: dict[str, tuple[int, str]] = {}
+        for event in self.events:
+            before, previous = last.get(event.install_epoch, (0, FIRST_HASH))
+            if event.sequence != before + 1:
+                yield f"event {event.sequence} follows {before}"
+            if sha256(event.body) != event.fingerprint or parsed(event.body)["data"]["previous_hash"] != previous:
+                yield f"event {event.sequence} is not chained to {before}"
+            last[event.install_epoch] = (event.sequence, event.fingerprint)
+        if {event.event_id for event in self.events} != self.outbox.keys():
+            yield "events and outbox differ"
+
     def queued(self, checkout_id: str) -> int:
         """How often a checkout's event stands in the outbox."""
         meant = {event_id for row in self.intents if row["checkout_id"] == checkout_id for event_id in _meant(row)}
@@ -65,6 +84,12 @@ class Books:
 
 def _meant(intent: sqlite3.Row) -> list[str]:
     return [event["event_id"] for event in parsed(intent["document"])["events"]]
+
+
+@lru_cache(maxsize=10_000)
+def sha256(body: str) -> str:
+    """What the fingerprint of an event must be."""
+    return hashlib.sha256(body.encode()).hexdigest()
 
 
 @lru_cache(maxsize=10_000)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -10,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from terminal_agent.service.control import SOCKET_FILE, connect
 
@@ -42,8 +43,9 @@ def free_port() -> int:
 class TerminalProcesses:
     """One terminal in a folder: ``etc/config.toml`` and ``var/data/``, apart as packages put them."""
 
-    def __init__(self, folder: Path, module: str = "terminal_agent") -> None:
+    def __init__(self, folder: Path, module: str = "terminal_agent", environment: dict[str, str] | None = None) -> None:
         self.folder = folder
+        self._environment = os.environ | (environment or {})
         self.config = folder / "etc" / "config.toml"
         self.data_dir = folder / "var" / "data"
         self._module = module
@@ -55,14 +57,15 @@ class TerminalProcesses:
     def init_words(self, terminal_id: str = "till-1") -> list[str]:
         return self.words("init", "--data-dir", str(self.data_dir), "--terminal-id", terminal_id)
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """A command in a process of its own."""
+    def start(self, *arguments: str, log: IO[str] | None = None) -> subprocess.Popen[str]:
+        """A command in a process of its own; what it says goes to pipes, or all of it to ``log``."""
         return subprocess.Popen(
             [sys.executable, *self.words(*arguments)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stdout=log or subprocess.PIPE,
+            stderr=log or subprocess.PIPE,
             text=True,
             cwd=REPOSITORY,
+            env=self._environment,
         )
 
     def done(self, *arguments: str) -> Any:

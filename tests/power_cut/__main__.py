@@ -12,10 +12,10 @@ from secrets import randbelow
 from tests.power_cut import campaign
 from tests.power_cut.campaign import Cut, Report, Witness
 from tests.power_cut.crm_day import CrmWitness, day_of_a_crm
-from tests.power_cut.program import BREAKS
 from tests.power_cut.recorder import Recording
 from tests.power_cut.shop_witness import ShopWitness
 from tests.power_cut.story import day_of_a_daemon, day_of_commands
+from tests.program import BREAKS
 
 Day = Callable[[Path, argparse.Namespace], Recording]
 DAYS: dict[str, Day] = {

@@ -16,11 +16,10 @@ from terminal_agent.service.agent import Agent
 from terminal_agent.service.operations import OPERATIONS
 from terminal_agent.service.settings import load_settings
 from tests.power_cut.campaign import LOST, Violation
-from tests.power_cut.program import BROKEN
 from tests.power_cut.recorder import Recorder, Recording, record
-from tests.power_cut.story import PROGRAM
 from tests.power_cut.trace import Operation, Said
 from tests.processes import CrmProcess, TerminalProcesses, wait_for
+from tests.program import BROKEN, PROGRAM
 
 CRM = "crm"
 

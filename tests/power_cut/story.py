@@ -16,11 +16,10 @@ from drivers.mifare_classic import blank_card
 from drivers.simulator import Torn
 from terminal_agent.errors import AgentError
 from terminal_agent.service import control
-from tests.power_cut.program import BROKEN, tear_at
 from tests.power_cut.recorder import Recorder, Recording, record
 from tests.processes import CrmProcess, TerminalProcesses, wait_for
+from tests.program import BROKEN, PROGRAM, tear_at
 
-PROGRAM = "tests.power_cut.program"
 TEAR_AT = 5
 """One authentication and three reads come before the write of the state."""
 TORN_EACH = 4

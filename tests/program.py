@@ -1,16 +1,18 @@
-"""The program as it is, on a simulated card that can be told to leave: ``python -m tests.power_cut.program ARGUMENTS``.
+"""The program as it is, on a simulated card that can be told to leave: ``python -m tests.program ARGUMENTS``.
 
 A file ``CARD.mfd.tear`` with ``5 garbage`` in it pulls that card away at its next tap's fifth operation. That is the
 card's doing; nothing of ``terminal_agent`` is touched, unless ``BROKEN`` in the environment names a promise to break:
-a model that finds nothing wrong with those would find nothing at all.
+a check that finds nothing wrong with those would find nothing at all.
 """
 
 from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +27,14 @@ from terminal_agent.card.tap import InDoubt, WritableCard
 from terminal_agent.cli.main import main
 from terminal_agent.crm import sqlite
 from terminal_agent.journal import database
+from terminal_agent.journal.database import Database
 from terminal_agent.journal.events import Events
 from terminal_agent.journal.intents import Intent
 from terminal_agent.taps import PresentedCard, Terminal
 
+PROGRAM = "tests.program"
 TEAR_SUFFIX = ".tear"
-BROKEN = "POWER_CUT_BROKEN"
+BROKEN = "TEST_BROKEN_PROMISE"
 
 
 def tear_at(card: Path, operation: int, outcome: Torn) -> None:
@@ -95,6 +99,23 @@ def _outcome_before_its_event() -> None:
     taps.finish = finish_in_two
 
 
+def _commit_later() -> None:
+    """Each fifth transaction commits for those before it, which have been told already."""
+    begun = count(1)
+
+    @contextmanager
+    def transaction(journal: Database) -> Iterator[None]:
+        with journal._lock:
+            connection = journal._connection
+            if not connection.in_transaction:
+                connection.execute("BEGIN IMMEDIATE")
+            yield
+            if next(begun) % 5 == 0:
+                connection.execute("COMMIT")
+
+    Database.transaction = transaction
+
+
 def _crm_without_the_folder() -> None:
     """FULL for EXTRA: the name of the rollback journal may come back, and takes the last commit with it."""
     sqlite._SYNCHRONOUS_EXTRA = 2
@@ -104,6 +125,7 @@ BREAKS: dict[str, Callable[[], None]] = {
     "normal": _synchronous_normal,
     "intent-last": _intent_after_the_card,
     "event-apart": _outcome_before_its_event,
+    "late-commit": _commit_later,
     "crm-full": _crm_without_the_folder,
 }
 
