@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from base64 import b64decode, b64encode
+from base64 import b64decode
 from pathlib import Path
 from typing import Any
 
@@ -149,8 +149,15 @@ def _confirm(force: bool, command: str, what: str) -> None:
     click.confirm(f"WARNING! {what}. Go on?", abort=True, err=True)
 
 
+_DumpFile = click.Path(exists=True, dir_okay=False, path_type=Path)
+_keys_from = click.option(
+    "--keys-from", type=_DumpFile, metavar="F", help="another dump, for keys that open the card as it is now"
+)
+
+
 @card.command("dump")
 @reader_options
+@_keys_from
 @click.option(
     "--output",
     type=click.Path(path_type=Path),
@@ -159,7 +166,7 @@ def _confirm(force: bool, command: str, what: str) -> None:
     help="file to write: .mfd, .eml, .mct, .nfc or .json",
 )
 @click.option("-f", "--force", is_flag=True, help="replace the file if it is there")
-def card_dump(reader: str | None, wait_s: float, output: Path, force: bool) -> None:
+def card_dump(reader: str | None, wait_s: float, output: Path, force: bool, keys_from: Path | None) -> None:
     """Read the card whole into a file, with all keys at hand; changes nothing on the card.
 
     The file holds the card's keys. Where a key is missing, .mct, .nfc and .json say so; .mfd and .eml cannot.
@@ -169,10 +176,11 @@ def card_dump(reader: str | None, wait_s: float, output: Path, force: bool) -> N
       terminal-agent card dump --output card.mfd
       terminal-agent card dump --reader pcsc: --output foreign.mct
     """
-    from terminal_agent.service.dump_files import check_output, write_dump
+    from terminal_agent.service.dump_files import check_output, dump_to_send, write_dump
 
     check_output(output, force=force)
-    answer = call("card.dump", reader=reader, wait_s=wait_s, output=output.name)
+    keys = dump_to_send(keys_from) if keys_from else None
+    answer = call("card.dump", reader=reader, wait_s=wait_s, output=output.name, keys_from=keys)
     write_dump(output, b64decode(answer.pop("content")), force=force)
     name = click.format_filename(output)
     unknown = f", {answer['blocks_unknown']} could not be read whole" if answer["blocks_unknown"] else ""
@@ -182,10 +190,11 @@ def card_dump(reader: str | None, wait_s: float, output: Path, force: bool) -> N
 
 @card.command("restore")
 @reader_options
+@_keys_from
 @click.option(
     "--input",
     "source",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=_DumpFile,
     required=True,
     metavar="F",
     help="dump to put on the card: .mfd, .eml, .mct, .nfc or .json",
@@ -195,7 +204,7 @@ def card_dump(reader: str | None, wait_s: float, output: Path, force: bool) -> N
 @click.option("--with-block-0", is_flag=True, help="write block 0 too; only cards made for copying take it")
 @click.option("--allow-lock", is_flag=True, help="take trailers that can never be changed again, and keys of zeros")
 def card_restore(
-    reader: str | None, wait_s: float, source: Path, force: bool, partial: bool, with_block_0: bool, allow_lock: bool
+    reader: str | None, wait_s: float, source: Path, keys_from: Path | None, force: bool, **options: bool
 ) -> None:
     """Put a dump back on a card, every block verified. Block 0 stays the card's own.
 
@@ -206,15 +215,14 @@ def card_restore(
       terminal-agent card restore --input card.mfd --force
       terminal-agent card restore --input partly.mct --partial --force
     """
-    from terminal_agent.service.dump_files import read_dump
+    from terminal_agent.service.dump_files import dump_to_send
 
     _confirm(force, "restore", f"This overwrites the card on the reader with {click.format_filename(source)}")
-    content = b64encode(read_dump(source)).decode()
-    told = {"partial": partial, "with_block_0": with_block_0, "allow_lock": allow_lock}
-    answer = call("card.restore", reader=reader, wait_s=wait_s, input=source.name, content=content, **told)
+    files = {"input": dump_to_send(source), "keys_from": dump_to_send(keys_from) if keys_from else None}
+    answer = call("card.restore", reader=reader, wait_s=wait_s, **files, **options)
     counts = f"{answer['blocks_verified']} blocks verified, {answer['blocks_written']} of them written"
     emit(answer, f"{counts}, {answer['blocks_skipped']} left as they were. Remove the card.")
-    if answer["dump_uid"] not in (None, answer["uid"]) and not with_block_0:
+    if answer["dump_uid"] not in (None, answer["uid"]) and not options["with_block_0"]:
         say(f"The dump is of card {answer['dump_uid']}: what we seal for one UID opens on no other.")
 
 

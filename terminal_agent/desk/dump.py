@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from drivers.base import ClassicConnection
 from drivers.card_dump import UNKNOWN_BLOCK, Block, CardDump, DumpInvalid, card_dump
-from drivers.dumps import DumpFormat, encode_dump, format_of
+from drivers.dumps import DumpFormat, encode_dump, format_of, parse_dump
 from drivers.errors import AccessDenied
 from drivers.mifare_classic import (
     BLOCK_COUNT,
@@ -26,6 +26,8 @@ from terminal_agent.card.problems import not_our_card
 from terminal_agent.card.session import opens_with
 from terminal_agent.errors import AgentError, ErrorCode
 from terminal_agent.taps import Terminal
+
+UNTOUCHED = "Nothing was written to the card"
 
 KeySource = Callable[[int, KeyType], bytes | None]
 """The key that a sector would have if the card were of this kind."""
@@ -47,10 +49,10 @@ class KeyRing:
         self._sources = [*sources, *(_always(key) for key in PUBLIC_KEYS)]
 
     @classmethod
-    def of(cls, terminal: Terminal, uid: bytes, *sources: KeySource) -> KeyRing:
-        """The sources given, then this card's keys under every key set of ours, then the public ones."""
+    def of(cls, terminal: Terminal, uid: bytes, *dumps: CardDump | None) -> KeyRing:
+        """The keys in these dumps, then this card's under every key set of ours, then the public ones."""
         ours = (terminal.keys.card_keys(version, uid) for version in terminal.keys.versions())
-        return cls(*sources, *(_derived(keys) for keys in ours))
+        return cls(*(dump.key for dump in dumps if dump), *(_derived(keys) for keys in ours))
 
     def find(self, connection: ClassicConnection, sector: int, key_type: KeyType) -> bytes | None:
         """The key of this type that opens the sector, which stays open; None when none at hand does."""
@@ -155,13 +157,36 @@ def format_for_output(file_name: str) -> DumpFormat:
         raise AgentError(ErrorCode.INVALID_INPUT, str(error), hint="As in --output card.mfd") from error
 
 
-def dump(terminal: Terminal, connection: ClassicConnection, kind: DumpFormat) -> dict[str, Any]:
+@dataclass(frozen=True)
+class DumpFile:
+    """A dump that came as a file: its name and its bytes, in base64 where it travels as JSON."""
+
+    dump: CardDump
+    format: DumpFormat
+
+    @classmethod
+    def of(cls, sent: dict[str, str]) -> DumpFile:
+        """From ``{name, content}``. Raises AgentError ``dump_invalid`` before any card is asked for."""
+        try:
+            kind = format_of(sent["name"])
+            return cls(parse_dump(b64decode(sent["content"]), kind), kind)
+        except DumpInvalid as error:
+            raise AgentError(
+                ErrorCode.DUMP_INVALID,
+                f"this is no dump of a 1K card: {error}",
+                hint=f"Check the file, or dump the card anew. {UNTOUCHED}",
+            ) from error
+
+
+def dump(
+    terminal: Terminal, connection: ClassicConnection, kind: DumpFormat, keys_from: CardDump | None = None
+) -> dict[str, Any]:
     """Read the card whole, changing nothing; ``content`` is the file, in base64, and holds the card's keys.
 
     Raises AgentError ``not_our_card`` when no key at hand opens any sector, ``key_rejected`` when some block cannot
     be read and the format cannot say so.
     """
-    found = read_card(connection, KeyRing.of(terminal, connection.uid))
+    found = read_card(connection, KeyRing.of(terminal, connection.uid, keys_from))
     unknown = found.unknown_blocks
     if len(unknown) == BLOCK_COUNT:
         raise not_our_card()

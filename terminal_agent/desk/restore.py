@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from drivers.base import ClassicConnection
-from drivers.card_dump import CardDump, DumpInvalid, whole
-from drivers.dumps import DumpFormat, format_of, parse_dump
+from drivers.card_dump import CardDump, whole
+from drivers.dumps import DumpFormat
 from drivers.errors import AccessDenied, CardRemoved, DriverError, ReaderError
 from drivers.mifare_classic import (
     BLOCK_COUNT,
@@ -26,22 +26,23 @@ from drivers.mifare_classic import (
 )
 from terminal_agent.card.layout import HOMES
 from terminal_agent.card.problems import data_corrupt
-from terminal_agent.desk.dump import KeyRing, Sector, read_sector
-from terminal_agent.desk.inspect import wipe_order
-from terminal_agent.desk.issue import issue_order, verify_trailer, write_verified
+from terminal_agent.desk.dump import UNTOUCHED, DumpFile, KeyRing, Sector, read_sector
+from terminal_agent.desk.issue import verify_trailer, write_verified
 from terminal_agent.errors import AgentError, ErrorCode
 from terminal_agent.taps import Terminal
 
-UNTOUCHED = "Nothing was written to the card"
 UNFILLED_KEY = bytes(KEY_SIZE)
 
 
 @dataclass(frozen=True)
 class RestoreRequest:
-    """What to put on the card, and what was said beside it. Made with :meth:`of`, which refuses a bad dump."""
+    """What to put on the card, and what was said beside it. Raises AgentError ``dump_invalid`` for a dump that must not
+    be written as it is, before any card is asked for."""
 
     dump: CardDump
     format: DumpFormat
+    keys_from: CardDump | None = None
+    """Another dump, for the keys that the card has now."""
     partial: bool = False
     """Leave alone what the dump does not know."""
     with_block_0: bool = False
@@ -50,18 +51,13 @@ class RestoreRequest:
     """Take trailers after which a sector can never be changed again, or whose keys look lost."""
 
     @classmethod
-    def of(cls, file_name: str, raw: bytes, **told: bool) -> RestoreRequest:
-        """From a file's name and bytes. Raises AgentError ``dump_invalid`` before any card is asked for."""
-        try:
-            kind = format_of(file_name)
-            request = cls(parse_dump(raw, kind), kind, **told)
-        except DumpInvalid as error:
-            raise _refused(f"this is no dump of a 1K card: {error}", "Check the file, or dump the card anew") from error
-        request._check()
-        return request
+    def of(cls, sent: dict[str, Any]) -> RestoreRequest:
+        """From what the command sent: ``input`` and ``keys_from`` as files, the options by name. Raises AgentError."""
+        file, keys = DumpFile.of(sent["input"]), sent.get("keys_from")
+        options = {option: bool(sent.get(option)) for option in ("partial", "with_block_0", "allow_lock")}
+        return cls(file.dump, file.format, DumpFile.of(keys).dump if keys else None, **options)
 
-    def _check(self) -> None:
-        """Raises AgentError ``dump_invalid`` for a dump that must not be written as it is."""
+    def __post_init__(self) -> None:
         unknown = self.dump.unknown_blocks
         if unknown and not self.partial:
             raise _refused(
@@ -132,7 +128,7 @@ def restore(terminal: Terminal, connection: ClassicConnection, request: RestoreR
     new keys open it. Raises AgentError ``key_rejected`` before the first write for a card that would not take it all,
     ``unsupported_card`` for one that keeps its block 0, ``data_corrupt`` for a sector that fails on the way.
     """
-    ring = KeyRing.of(terminal, connection.uid, request.dump.key)
+    ring = KeyRing.of(terminal, connection.uid, request.dump, request.keys_from)
     plans = [_plan(read_sector(connection, ring, number), request, connection.uid) for number in _order(request.dump)]
     skipped = sum(plan.skipped for plan in plans)
     answer = {
@@ -155,10 +151,11 @@ def _audit(terminal: Terminal, action: str, answer: dict[str, Any]) -> None:
 
 
 def _order(dump: CardDump) -> list[int]:
-    """A card that is to be ours gets its home last, one that is to be blank first: cut short, it is blank."""
-    if all(dump.key(home.sector, KeyType.A) == TRANSPORT_KEY for home in HOMES):
-        return wipe_order(HOMES[0])
-    return issue_order(next((home for home in HOMES if any(dump.block(home.identity_block) or b"")), HOMES[0]))
+    """A card that is to be ours gets the home it lives in last, one that is to be blank first: cut short, it is blank."""
+    homes = [home.sector for home in sorted(HOMES, key=lambda home: any(dump.block(home.identity_block) or b""))]
+    others = [sector for sector in range(SECTOR_COUNT) if sector not in homes]
+    to_be_blank = all(dump.key(sector, KeyType.A) == TRANSPORT_KEY for sector in homes)
+    return [*homes, *others] if to_be_blank else [*others, *homes]
 
 
 def _plan(sector: Sector, request: RestoreRequest, uid: bytes) -> Plan:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from base64 import b64encode
 from pathlib import Path
 
 from drivers.dumps import MAX_DUMP_BYTES
@@ -33,11 +34,14 @@ def write_dump(path: Path, content: bytes, *, force: bool) -> None:
         raise AgentError(ErrorCode.INVALID_INPUT, f"cannot write {path}: {error.strerror}", hint=hint) from error
 
 
-def read_dump(path: Path) -> bytes:
-    """A dump file's bytes; of one that is too large only as much as shows it. Raises AgentError ``invalid_input``."""
+def dump_to_send(path: Path) -> dict[str, str]:
+    """A dump file as operations take it, ``{name, content}``; of one that is too large only as much as shows it.
+
+    Raises AgentError ``invalid_input`` for one that cannot be read.
+    """
     try:
         with path.open("rb") as file:
-            return file.read(MAX_DUMP_BYTES + 1)
+            return {"name": path.name, "content": b64encode(file.read(MAX_DUMP_BYTES + 1)).decode()}
     except OSError as error:
         hint = "Check the name, and that you may read it; nothing was written to the card"
         raise AgentError(ErrorCode.INVALID_INPUT, f"cannot read {path}: {error.strerror}", hint=hint) from error

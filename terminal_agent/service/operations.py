@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from base64 import b64decode
 from collections.abc import Callable
 from datetime import timedelta
 from http import HTTPStatus
@@ -14,7 +13,7 @@ from drivers.errors import DriverError, ReaderBusy
 from terminal_agent import taps
 from terminal_agent.card.problems import from_driver
 from terminal_agent.desk import inspect
-from terminal_agent.desk.dump import dump, format_for_output
+from terminal_agent.desk.dump import DumpFile, dump, format_for_output
 from terminal_agent.desk.issue import IssueRequest, issue
 from terminal_agent.desk.rekey import rekey
 from terminal_agent.desk.restore import RestoreRequest, restore
@@ -82,14 +81,13 @@ def card_wipe(agent: Agent, params: Params, talk: Talk) -> Any:
 
 
 def card_dump(agent: Agent, params: Params, talk: Talk) -> Any:
-    kind, terminal = format_for_output(params["output"]), agent.terminal
-    return _with_card(agent, params, talk, lambda connection: dump(terminal, connection, kind))
+    kind, keys = format_for_output(params["output"]), params.get("keys_from")
+    keys_from, terminal = DumpFile.of(keys).dump if keys else None, agent.terminal
+    return _with_card(agent, params, talk, lambda connection: dump(terminal, connection, kind, keys_from))
 
 
 def card_restore(agent: Agent, params: Params, talk: Talk) -> Any:
-    told = {option: bool(params.get(option)) for option in ("partial", "with_block_0", "allow_lock")}
-    request = RestoreRequest.of(params["input"], b64decode(params["content"]), **told)
-    terminal = agent.terminal
+    request, terminal = RestoreRequest.of(params), agent.terminal
     return _with_card(agent, params, talk, lambda connection: restore(terminal, connection, request))
 
 

@@ -194,6 +194,29 @@ def test_genuine_cards_keep_their_block_0(shop: Shop) -> None:
     assert "The dump is of card 1a2b3c4d" in answer.err
 
 
+@pytest.mark.parametrize("with_daemon", [False, True], ids=["without daemon", "with daemon"])
+def test_a_card_that_became_another_ones_copy_is_blank_again_with_the_keys_of_its_dump(
+    shop: Shop, with_daemon: bool
+) -> None:
+    shop.done("card", "issue")
+    dump(shop, shop.folder / "saved.nfc")
+    blank = bytes(blank_card(UID))
+    shop.card.write_bytes(blank)
+    (shop.folder / "blank.mfd").write_bytes(blank)
+    if with_daemon:
+        shop.start_daemon()
+    keys_from = ("--keys-from", str(shop.folder / "saved.nfc"))
+    shop.done("card", "restore", "--input", str(shop.folder / "saved.nfc"), "--force")
+    refused(shop, "not_our_card", 4, "card", "dump", "--output", str(shop.folder / "copy.mct"))
+    assert dump(shop, shop.folder / "copy.mfd", *keys_from)["blocks_read"] == 64
+    to_blank = ("card", "restore", "--input", str(shop.folder / "blank.mfd"), "--force")
+    refused(shop, "key_rejected", 4, *to_blank)
+    shop.done(*to_blank, *keys_from)
+    assert shop.card.read_bytes() == blank
+    (shop.folder / "bad.mfd").write_bytes(b"")
+    refused(shop, "dump_invalid", 1, *to_blank, "--keys-from", str(shop.folder / "bad.mfd"))
+
+
 def test_frozen_access_bits_are_written_only_when_told_to(shop: Shop) -> None:
     frozen = blank_card(UID)
     frozen[54:57] = bytes.fromhex("778F08")  # sector 0's trailer: 110, never to be written again

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drivers.card_dump import UNKNOWN_BLOCK, CardDump
+from drivers.card_dump import UNKNOWN_BLOCK, CardDump, card_dump
 from drivers.dumps import DumpFormat, parse_dump
 from drivers.errors import CardRemoved, ReaderLost
 from drivers.mifare_classic import AccessBits, KeyType, SectorTrailer, trailer_of
@@ -109,9 +109,19 @@ def test_the_kind_of_key_that_opened_the_last_sector_is_tried_first(bench: Workb
 def test_no_key_is_tried_twice_on_a_sector(bench: Workbench) -> None:
     card = blank()
     lock_out(card, *range(16))
-    ring = KeyRing.of(bench.terminal, UID, lambda sector, key_type: PUBLIC_KEYS[0], lambda sector, key_type: None)
+    empty = card_dump([UNKNOWN_BLOCK] * 64)
+    ring = KeyRing.of(bench.terminal, UID, card_dump([tuple(blank().read(n)) for n in range(64)]), empty, None)
     calls = operations_of(lambda c: read_card(c, ring), card)
     assert len(calls) == 16 * 2 * (1 + len(PUBLIC_KEYS))
+
+
+def test_a_card_under_strange_keys_opens_with_those_of_another_dump(bench: Workbench) -> None:
+    card = blank()
+    lock_out(card, 2, 15)
+    keys = card_dump([tuple(card.read(number)) for number in range(64)])
+    with lay(card) as connection:
+        answer = dump(bench.terminal, connection, DumpFormat.MFD, keys)
+    assert b64decode(answer["content"]) == bytes(card.content)
 
 
 # --- what cannot be read

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 from collections.abc import Callable
 from typing import Any
 
@@ -54,14 +55,22 @@ def image_of(card: MemoryImage) -> CardDump:
     return card_dump([tuple(block_of(card, number)) for number in range(64)])
 
 
-def request(dump: CardDump | MemoryImage, kind: DumpFormat = DumpFormat.JSON, **told: bool) -> RestoreRequest:
-    """As the command makes it: through a file's name and bytes."""
+def file(name: str, raw: bytes) -> dict[str, str]:
+    """A file as the command sends it."""
+    return {"name": name, "content": b64encode(raw).decode()}
+
+
+def request(
+    dump: CardDump | MemoryImage, kind: DumpFormat = DumpFormat.JSON, keys: MemoryImage | None = None, **told: bool
+) -> RestoreRequest:
+    """As the command makes it: through files."""
     dump = image_of(dump) if isinstance(dump, MemoryImage) else dump
-    return RestoreRequest.of(f"card.{kind}", encode_dump(dump, kind), **told)
+    sent: dict[str, Any] = {"input": file(f"card.{kind}", encode_dump(dump, kind))}
+    return RestoreRequest.of({**sent, "keys_from": file("keys.mfd", bytes(keys.content)) if keys else None, **told})
 
 
 def restored(
-    bench: Workbench, card: MemoryImage, dump: CardDump | MemoryImage, fault: Fault | None = None, **told: bool
+    bench: Workbench, card: MemoryImage, dump: CardDump | MemoryImage, fault: Fault | None = None, **told: Any
 ) -> dict[str, Any]:
     with lay(card, fault) as connection:
         return restore(bench.terminal, connection, request(dump, **told))
@@ -127,8 +136,14 @@ def test_an_image_of_another_card_is_put_on_without_its_block_0(bench: Workbench
     assert (answer["blocks_verified"], answer["blocks_skipped"]) == (63, 1)
     assert (answer["uid"], answer["dump_uid"]) == (OTHER_UID.hex(), UID.hex())
     restored(bench, other, card)
-    restored(bench, other, with_block(card, 9, bytes(16)))
-    assert block_of(other, 9) == bytes(16)
+
+
+def test_a_card_under_strange_keys_opens_with_those_of_another_dump(bench: Workbench) -> None:
+    card, other = bench.issue(points=5), blank(OTHER_UID)
+    restored(bench, other, card)
+    refused(ErrorCode.KEY_REJECTED, "sector 1 opens", lambda: restored(bench, other, blank(OTHER_UID)))
+    restored(bench, other, blank(OTHER_UID), keys=card)
+    assert bytes(other.content) == bytes(blank(OTHER_UID).content)
 
 
 def test_a_partial_dump_leaves_alone_what_it_does_not_know(bench: Workbench) -> None:
@@ -199,7 +214,9 @@ def test_a_key_b_of_zeros_that_is_data_is_no_lock(bench: Workbench) -> None:
 
 def test_a_file_that_is_no_dump_is_refused() -> None:
     for name, raw in (("card.mfd", bytes(1000)), ("card.txt", bytes(1024)), ("card.json", b"{}"), ("card", b"")):
-        refused(ErrorCode.DUMP_INVALID, "no dump of a 1K card", lambda n=name, r=raw: RestoreRequest.of(n, r))
+        sent = file(name, raw)
+        for asked in ({"input": sent}, {"input": file("card.mfd", bytes(blank().content)), "keys_from": sent}):
+            refused(ErrorCode.DUMP_INVALID, "no dump of a 1K card", lambda a=asked: RestoreRequest.of(a))
 
 
 # --- what is refused before the first write
@@ -496,7 +513,7 @@ def test_any_card_holds_any_dump_in_the_end_or_was_not_touched(
         dump = with_block(dump, number, UNKNOWN_BLOCK)
     before = bytes(copy_of(card).content)
     with lay(card) as connection:
-        first = read_card(connection, KeyRing.of(bench_of_any.terminal, connection.uid, dump.key)).block(0)
+        first = read_card(connection, KeyRing.of(bench_of_any.terminal, connection.uid, dump)).block(0)
     try:
         answer = restored(bench_of_any, card, dump, allow_lock=allow_lock, partial=True)
     except AgentError as problem:
@@ -520,7 +537,7 @@ def test_a_damaged_file_is_restored_as_it_says_or_refused_with_the_card_untouche
         raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
     card = blank()
     try:
-        asked = RestoreRequest.of(name, bytes(raw), partial=True)
+        asked = RestoreRequest.of({"input": file(name, bytes(raw)), "partial": True})
         with lay(card) as connection:
             restore(bench_of_any.terminal, connection, asked)
     except AgentError as problem:
