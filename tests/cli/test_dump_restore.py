@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import resource
 from pathlib import Path
 
 import pytest
 
 from drivers.mifare_classic import KeyType, blank_card
 from terminal_agent.card.keys import CardKeys
+from terminal_agent.errors import AgentError, ErrorCode
+from terminal_agent.service.dump_files import write_dump
 from tests.card.independent_reader import read_card
 from tests.cli.shop import Shop, wait_until
 from tests.cli.test_bad_input import refused
@@ -91,6 +94,28 @@ def test_a_dump_goes_where_a_file_may_be(shop: Shop) -> None:
         refused(shop, "invalid_input", 2, "card", "dump", "--force", "--output", str(shop.folder / place))
     assert not list(shop.folder.glob("*.tmp"))
     assert not list(shop.folder.glob(".*"))
+
+
+def test_a_place_where_no_dump_may_be_is_refused_before_a_card_is_asked_for(shop: Shop) -> None:
+    nowhere = ("--reader", f"sim:{shop.folder}/nowhere/card.mfd")
+    (shop.folder / "there.mfd").write_bytes(b"mine")
+    for name in ("there.mfd", "card.txt"):
+        refused(shop, "invalid_input", 2, "card", "dump", *nowhere, "--output", str(shop.folder / name))
+
+
+def test_a_disk_without_room_leaves_the_file_that_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "card.mfd"
+    path.write_bytes(b"mine")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+        with pytest.raises(AgentError) as caught:
+            write_dump(path, bytes(1024), force=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert caught.value.code is ErrorCode.INVALID_INPUT
+    assert path.read_bytes() == b"mine"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_link_or_device_in_the_way_is_not_replaced(shop: Shop) -> None:
