@@ -27,7 +27,8 @@ from drivers.mifare_classic import (
 from terminal_agent.card.layout import HOMES
 from terminal_agent.card.problems import data_corrupt
 from terminal_agent.desk.dump import UNTOUCHED, DumpFile, KeyRing, Sector, read_sector
-from terminal_agent.desk.issue import verify_trailer, write_verified
+from terminal_agent.desk.inspect import wipe_order
+from terminal_agent.desk.issue import issue_order, verify_trailer, write_verified
 from terminal_agent.errors import AgentError, ErrorCode
 from terminal_agent.taps import Terminal
 
@@ -151,11 +152,10 @@ def _audit(terminal: Terminal, action: str, answer: dict[str, Any]) -> None:
 
 
 def _order(dump: CardDump) -> list[int]:
-    """A card that is to be ours gets the home it lives in last, one that is to be blank first: cut short, it is blank."""
-    homes = [home.sector for home in sorted(HOMES, key=lambda home: any(dump.block(home.identity_block) or b""))]
-    others = [sector for sector in range(SECTOR_COUNT) if sector not in homes]
-    to_be_blank = all(dump.key(sector, KeyType.A) == TRANSPORT_KEY for sector in homes)
-    return [*homes, *others] if to_be_blank else [*others, *homes]
+    """A card that is to be ours gets its home last, one that is to be blank first: cut short, it is blank."""
+    if all(dump.key(home.sector, KeyType.A) == TRANSPORT_KEY for home in HOMES):
+        return wipe_order(HOMES[0])
+    return issue_order(next((home for home in HOMES if any(dump.block(home.identity_block) or b"")), HOMES[0]))
 
 
 def _plan(sector: Sector, request: RestoreRequest, uid: bytes) -> Plan:

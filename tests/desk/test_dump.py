@@ -17,6 +17,7 @@ from drivers.mifare_classic import AccessBits, KeyType, SectorTrailer, trailer_o
 from drivers.simulator import Fault, MemoryImage
 from terminal_agent.desk.dump import PUBLIC_KEYS, KeyRing, dump, read_card, read_sector
 from terminal_agent.desk.issue import IssueRequest, issue
+from terminal_agent.desk.rekey import rekey
 from terminal_agent.errors import AgentError, ErrorCode
 from tests.workbench import UID, UID_7, RecordingConnection, Workbench, blank, copy_of, flip, lay, operations_of
 
@@ -64,6 +65,21 @@ def of_an_older_key_set(bench: Workbench) -> MemoryImage:
     return card
 
 
+def rekeyed(bench: Workbench, card: MemoryImage, fault: Fault | None = None) -> MemoryImage:
+    """Moved to its other home under a second key set."""
+    bench.keys.add(bytes(range(16)), 2, activate=True)
+    with lay(card, fault) as connection:
+        rekey(bench.terminal, connection)
+    return card
+
+
+def between_key_sets(bench: Workbench) -> MemoryImage:
+    card = bench.issue(points=5)
+    with pytest.raises(CardRemoved):
+        rekeyed(bench, card, Fault(60))
+    return card
+
+
 CARDS = {
     "blank": lambda bench: blank(),
     "blank with 7 bytes": lambda bench: blank(UID_7),
@@ -72,6 +88,8 @@ CARDS = {
     "with a directory": with_directory,
     "half issued": half_issued,
     "of an older key set": of_an_older_key_set,
+    "re-keyed": lambda bench: rekeyed(bench, bench.issue(points=5)),
+    "between two key sets": between_key_sets,
 }
 
 

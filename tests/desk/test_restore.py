@@ -21,6 +21,7 @@ from drivers.mifare_classic import (
     is_trailer,
     manufacturer_block,
     trailer_of,
+    uid_of_manufacturer_block,
 )
 from drivers.simulator import ChipRefused, Fault, MemoryImage, SimulatedChip, SimulatedConnection, Torn
 from terminal_agent.card.layout import HOMES, Home
@@ -31,7 +32,7 @@ from terminal_agent.desk.inspect import wipe_order
 from terminal_agent.desk.issue import issue_order
 from terminal_agent.desk.restore import UNTOUCHED, RestoreRequest, restore
 from terminal_agent.errors import AgentError, ErrorCode
-from tests.desk.test_dump import CARDS, STRANGE_KEY, conditions, lock_out, set_trailer
+from tests.desk.test_dump import CARDS, STRANGE_KEY, conditions, lock_out, rekeyed, set_trailer
 from tests.desk.test_issue import every_fault
 from tests.drivers.test_dumps import sample
 from tests.workbench import (
@@ -99,12 +100,13 @@ def writes_of(bench: Workbench, card: MemoryImage, dump: CardDump | MemoryImage)
 
 @pytest.mark.parametrize("kind", DumpFormat)
 @pytest.mark.parametrize("which", CARDS)
-def test_a_wiped_card_is_as_it_was_dumped(bench: Workbench, which: str, kind: DumpFormat) -> None:
+def test_a_card_made_blank_is_as_it_was_dumped(bench: Workbench, which: str, kind: DumpFormat) -> None:
     card = CARDS[which](bench)
     dump = request(card, kind)
     before = bytes(copy_of(card).content)
-    with lay(card) as connection:
-        inspect.wipe(bench.terminal, connection)
+    empty = blank(uid_of_manufacturer_block(block_of(card, 0)))
+    restored(bench, card, empty)
+    assert bytes(card.content) == bytes(empty.content)
     with lay(card) as connection:
         answer = restore(bench.terminal, connection, dump)
     assert bytes(card.content) == before
@@ -442,6 +444,15 @@ def test_an_older_image_of_a_card_known_here_is_refused_at_the_next_tap(bench: W
     assert anomaly["data"]["kind"] == "rolled_back"
     with lay(card) as connection:
         assert inspect.show(bench.terminal, connection)["problem"] == "card_rolled_back"
+
+
+def test_an_image_of_before_a_re_key_is_refused_when_a_tap_came_after_it(bench: Workbench) -> None:
+    card = bench.issue(points=5)
+    old = copy_of(card)
+    rekeyed(bench, card)
+    bench.purchase(card, "R-1", 50_000)
+    restored(bench, card, old)
+    refused(ErrorCode.CARD_ROLLED_BACK, "older", lambda: bench.purchase(card, "R-2", 50_000))
 
 
 def test_the_newest_image_of_a_card_known_here_is_the_card(bench: Workbench) -> None:
