@@ -48,6 +48,7 @@ class ErrorCode(StrEnum):
     BUSY = "busy"
     NOT_FOUND = "not_found"
     INVALID_INPUT = "invalid_input"
+    DISK_FULL = "disk_full"
     JOURNAL_FAILED = "journal_failed"
     INTERNAL = "internal"
 

@@ -222,16 +222,20 @@ def _settle_one(terminal: Terminal, card: PresentedCard, intent: Intent) -> Pres
 def finish(terminal: Terminal, card: PresentedCard, intent: Intent, checkout: Checkout | None = None) -> None:
     """The write landed: outcome, events and the newest state seen, in one commit. ``checkout`` saves looking it up."""
     journal = terminal.journal
-    with journal.transaction():
+
+    def landed() -> None:
         journal.intents.settle(intent.intent_id, IntentState.LANDED)
         for event in intent.events:
             journal.events.append(event)
         remember_state(terminal, card, CardState.from_json(intent.after))
-        if checkout is None and intent.checkout_id is not None:
-            checkout = journal.checkouts.by_id(intent.checkout_id)
-        if checkout is not None:
-            result = {**checkout.result, "state": CheckoutState.DONE.value}
-            journal.checkouts.finish(checkout.checkout_id, CheckoutState.DONE, result)
+        begun = checkout
+        if begun is None and intent.checkout_id is not None:
+            begun = journal.checkouts.by_id(intent.checkout_id)
+        if begun is not None:
+            result = {**begun.result, "state": CheckoutState.DONE.value}
+            journal.checkouts.finish(begun.checkout_id, CheckoutState.DONE, result)
+
+    journal.write(landed)
 
 
 def record_issue(terminal: Terminal, intent: Intent, state: CardState) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,6 +14,7 @@ from tests.pcsc.service import SOCKET_VARIABLE, PcscService, find_problem
 from tests.pcsc.virtual_reader import ACS, VirtualReader
 from tests.pn532.libnfc import find_libnfc_problem
 from tests.pn532.serial_line import SerialPn532
+from tests.small_disk import WITHOUT_MOUNT, mounted
 from tests.workbench import Workbench
 
 WITHOUT_PCSC = os.environ.get("TERMINAL_AGENT_WITHOUT_PCSC") == "1"
@@ -21,6 +23,8 @@ WITHOUT_LIBNFC = os.environ.get("TERMINAL_AGENT_WITHOUT_LIBNFC") == "1"
 # Without its library a module cannot even be read; with it, each test says by itself why it is skipped.
 collect_ignore = ["pcsc/test_pcsc_reader.py"] if WITHOUT_PCSC and find_spec("smartcard") is None else []
 collect_ignore += ["pn532/test_usb.py"] if WITHOUT_NFCPY and find_spec("nfc") is None else []
+
+SMALL_DISK_BYTES = 12 * 1024 * 1024
 
 _SERVICE = PcscService()
 # The client library reads this once per process, so it must be there before the first reader is opened.
@@ -92,6 +96,19 @@ def libnfc() -> None:
 def httpserver_listen_address() -> tuple[str, int]:
     """A number, not a name: a bare machine may not know who localhost is."""
     return ("127.0.0.1", 0)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A folder on a file system of 12 MB. Fails, not skips, where we may not mount one."""
+    try:
+        with mounted(tmp_path / "disk", SMALL_DISK_BYTES) as folder:
+            yield folder
+    except (subprocess.CalledProcessError, FileNotFoundError) as problem:
+        reason = f"no small disk can be mounted: {getattr(problem, 'stderr', problem)}"
+        if os.environ.get(WITHOUT_MOUNT) == "1":
+            pytest.skip(f"{WITHOUT_MOUNT}=1: {reason}")
+        pytest.fail(f"{reason}\nRun as root, or set {WITHOUT_MOUNT}=1 to go without these tests")
 
 
 @pytest.fixture

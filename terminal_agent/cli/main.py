@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from terminal_agent import __version__
-from terminal_agent.cli import card, crm, demo, purchase, queue, reader, service, setup
+from terminal_agent.cli import card, crm, demo, health, purchase, queue, reader, service, setup
 from terminal_agent.cli.output import AgentGroup, CliState, print_error
 from terminal_agent.errors import AgentError, ErrorCode, ExitCode
 
@@ -50,7 +50,15 @@ def cli(ctx: click.Context, config: Path | None, log_level: str | None) -> None:
     state.log_level = log_level
 
 
-COMMANDS = (*setup.COMMANDS, *reader.COMMANDS, *card.COMMANDS, *purchase.COMMANDS, *queue.COMMANDS, *service.COMMANDS)
+COMMANDS = (
+    *setup.COMMANDS,
+    *reader.COMMANDS,
+    *card.COMMANDS,
+    *purchase.COMMANDS,
+    *queue.COMMANDS,
+    *service.COMMANDS,
+    *health.COMMANDS,
+)
 for command in (*COMMANDS, crm.crm, *demo.COMMANDS):
     cli.add_command(command)
 

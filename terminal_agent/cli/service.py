@@ -45,6 +45,7 @@ def status() -> None:
 
 def _print_status(answer: dict[str, Any]) -> None:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     reader, crm, age = answer["reader"], answer["crm"], answer["oldest_pending_age_s"]
@@ -56,11 +57,18 @@ def _print_status(answer: dict[str, Any]) -> None:
         ("CRM", f"{crm['state']}  {crm['url'] or ''}"),
         ("queue", waiting + (f", oldest {age:.0f} s" if age is not None else "")),
         ("data", answer["data_dir"]),
+        ("journal", _journal_line(answer["journal"])),
+        *(("alarm", escape(f"{alarm['detail']}. {alarm['fix']}")) for alarm in answer["journal"]["alarms"]),
     )
     table = Table.grid(padding=(0, 2))
     for name, value in rows:
         table.add_row(f"[dim]{name}[/]", value)
     Console().print(table)
+
+
+def _journal_line(journal: dict[str, Any]) -> str:
+    copy = f"last copy {journal['last_backup_at'][:10]}" if journal["last_backup_at"] else "no copy yet"
+    return f"{journal['state']}, {journal['events']:,} events, {journal['free_bytes'] / 1e6:,.0f} MB free, {copy}"
 
 
 @click.command(cls=AgentCommand)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,27 +18,69 @@ from sqlite_utils import Database as SqliteUtils
 
 from terminal_agent.errors import AgentError, ErrorCode
 from terminal_agent.journal.migrations import migrations
+from terminal_agent.journal.opening import APPLICATION_ID, DAMAGE, primary_code
 
-APPLICATION_ID = 0x4C4F5941  # "LOYA", so that file(1) and we know our own
 SYNCHRONOUS_FULL = 2
+WAL_PAGES = 1000
+WAL_PAGES_WHEN_SHORT = 32
+"""The log is folded into the database from this size on; small where each kilobyte is another sale."""
+COPY_STEP_PAGES = 256
+COPY_PAUSE_S = 0.001
+
+
+class JournalFailed(AgentError):
+    """SQLite said no. ``primary`` is its primary result code."""
+
+    def __init__(self, error: sqlite3.Error, folder: Path) -> None:
+        self.primary = primary_code(error)
+        code, message, hint = _WORDS.get(self.primary, _OTHER_WORDS)
+        super().__init__(code, message.format(error=error), hint=hint.format(folder=folder))
+
+    @property
+    def no_room(self) -> bool:
+        """Whether more free space may help: some file systems tell a full disk as an input/output error."""
+        return self.primary in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
+
+    @property
+    def damaged(self) -> bool:
+        return self.primary in DAMAGE
+
+
+_DAMAGED_WORDS = (
+    ErrorCode.JOURNAL_FAILED,
+    "the journal is damaged: {error}",
+    "Run the command again: the damaged file in {folder} is then moved aside and selling goes on",
+)
+_OTHER_WORDS = (
+    ErrorCode.JOURNAL_FAILED,
+    "the journal cannot be used: {error}",
+    "Check the disk of {folder} (df -h, its rights, dmesg), then run the command again; what was recorded is safe",
+)
+_WORDS = {
+    sqlite3.SQLITE_FULL: (
+        ErrorCode.DISK_FULL,
+        "the disk is full, and nothing more can be recorded",
+        "Free some space (df -h {folder}), then run the command again; what was recorded before is safe",
+    ),
+    sqlite3.SQLITE_CORRUPT: _DAMAGED_WORDS,
+    sqlite3.SQLITE_NOTADB: _DAMAGED_WORDS,
+}
 
 
 class Database:
-    """The journal's connection. ``query`` reads, ``transaction`` writes; both take the one lock."""
+    """The journal's connection. ``query`` reads, ``transaction`` writes; both take the one lock.
+
+    ``on_damage`` is called, from whichever thread met it, when SQLite finds the file damaged.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.on_damage: Callable[[JournalFailed], None] = lambda _problem: None
         self._lock = threading.RLock()
         try:
             self._connection = _connect(path)
-            _migrate(self._connection, path)
         except sqlite3.DatabaseError as error:
-            raise AgentError(
-                ErrorCode.JOURNAL_FAILED,
-                f"the journal {path} cannot be opened: {error}",
-                hint="Check the disk (df -h). Is it damaged? Keep it, it may hold unsent sales, and go on without: "
-                f"mkdir {path.parent}/damaged && mv {path}* {path.parent}/damaged/",
-            ) from error
+            raise JournalFailed(error, path.parent) from error
 
     def query(self, sql: str, *values: Any) -> list[sqlite3.Row]:
         """All rows of a SELECT; never a half-read cursor, which would pin the WAL."""
@@ -46,7 +88,7 @@ class Database:
             try:
                 return self._connection.execute(sql, values).fetchall()
             except sqlite3.Error as error:
-                raise _for_people(error) from error
+                raise self._failed(error) from error
 
     def one(self, sql: str, *values: Any) -> sqlite3.Row | None:
         """The first row of a SELECT."""
@@ -61,6 +103,12 @@ class Database:
             return self._connection.execute(sql, values).rowcount
 
     @contextmanager
+    def turn(self) -> Iterator[bool]:
+        """The connection for this thread alone; gives whether no transaction is open on it."""
+        with self._lock:
+            yield not self._connection.in_transaction
+
+    @contextmanager
     def transaction(self) -> Iterator[None]:
         """On disk when this returns; nothing of it when it raises. Nested use joins the outer one."""
         with self._lock:
@@ -70,7 +118,7 @@ class Database:
             try:
                 yield from self._outermost()
             except sqlite3.Error as error:
-                raise _for_people(error) from error
+                raise self._failed(error) from error
 
     def _outermost(self) -> Iterator[None]:
         self._connection.execute("BEGIN IMMEDIATE")
@@ -82,45 +130,66 @@ class Database:
                 self._connection.execute("ROLLBACK")
             raise
 
+    def shrink_log(self) -> None:
+        """Fold the write-ahead log into the database and give its space back, as far as the disk lets it."""
+        self.query("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def keep_log_small(self, small: bool) -> None:
+        """How large the write-ahead log may grow: as ever, or as small as it can be kept on a disk that is full."""
+        self.query(f"PRAGMA wal_autocheckpoint={WAL_PAGES_WHEN_SHORT if small else WAL_PAGES}")
+        self.query(f"PRAGMA journal_size_limit={0 if small else -1}")
+
+    def copy_to(self, target: sqlite3.Connection) -> None:
+        """Copy everything into ``target``, also what is committed meanwhile. A tap waits for one step at most.
+
+        Raises sqlite3.Error, which may be about the target.
+        """
+        with self._lock:
+            self._connection.backup(target, pages=COPY_STEP_PAGES, progress=self._give_way)
+
+    def _give_way(self, _status: int, remaining: int, _total: int) -> None:
+        if remaining:
+            self._lock.release()
+            threading.Event().wait(COPY_PAUSE_S)  # long enough for a thread that waits for the lock to get it
+            self._lock.acquire()
+
+    def _failed(self, error: sqlite3.Error) -> JournalFailed:
+        problem = JournalFailed(error, self.path.parent)
+        if problem.damaged:
+            self.on_damage(problem)
+        return problem
+
     def close(self) -> None:
         with self._lock:
             self._connection.close()
-
-
-def _for_people(error: sqlite3.Error) -> AgentError:
-    """A disk that is full or broken is the operator's to mend: one sentence, one action."""
-    return AgentError(
-        ErrorCode.JOURNAL_FAILED,
-        f"the journal cannot be used: {error}",
-        hint="Check the disk (df -h, dmesg), then run the command again; what was recorded before is safe",
-    )
 
 
 def _connect(path: Path) -> sqlite3.Connection:
     created = not path.exists()
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     connection.row_factory = sqlite3.Row
-    if created:
-        path.chmod(0o600)
+    try:
+        if created:
+            path.chmod(0o600)
+        _set_durable(connection)
+        _migrate(connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _set_durable(connection: sqlite3.Connection) -> None:
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "mmap_size=0"):
         connection.execute(f"PRAGMA {pragma}").fetchall()
     journal_mode = connection.execute("PRAGMA journal_mode").fetchone()[0]
     synchronous = connection.execute("PRAGMA synchronous").fetchone()[0]
     if (journal_mode, synchronous) != ("wal", SYNCHRONOUS_FULL):
         raise sqlite3.DatabaseError(f"durable writes are not to be had here (journal_mode={journal_mode})")
-    return connection
 
 
-def _migrate(connection: sqlite3.Connection, path: Path) -> None:
+def _migrate(connection: sqlite3.Connection) -> None:
     database = SqliteUtils(connection)
-    known = {migration.name for migration in migrations.pending(database)}
-    applied = {migration.name for migration in migrations.applied(database)}
-    if applied - {migration.name for migration in migrations._migrations}:
-        raise AgentError(
-            ErrorCode.CONFIG_INVALID,
-            f"the data in {path.parent} was written by a newer version of terminal-agent",
-            hint="Install that version again, or use another data directory",
-        )
-    if known:
+    if migrations.pending(database):
         connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
         migrations.apply(database)

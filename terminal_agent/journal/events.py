@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
 from terminal_agent.contract import EventType, canonical_json, fingerprint, source_of
+from terminal_agent.journal import chain
+from terminal_agent.journal.chain import FIRST_HASH, BrokenLink
 from terminal_agent.journal.database import Database
+from terminal_agent.journal.salvage import KeptEvent
 from terminal_agent.ports import Clock, rfc3339
 
-FIRST_HASH = "0" * 64
+HASH_CHAIN_BROKEN = "hash_chain_broken"
+"""Why an event was quarantined that is not what was minted; it was never sent."""
+SALVAGED = "salvaged:"
+"""Before an install epoch: it was put together from a damaged journal, and has gaps."""
 
 
 class OutboxState(StrEnum):
@@ -49,7 +54,8 @@ class NewEvent:
 
 @dataclass(frozen=True)
 class OutboxEntry:
-    """One event and where it stands. ``body`` is its bytes on the wire as text."""
+    """One event and where it stands. ``body`` is its bytes on the wire as text, ``named_by_next`` the fingerprint that
+    the event after it was chained to."""
 
     event_id: str
     type: str
@@ -62,6 +68,8 @@ class OutboxEntry:
     created_at: str
     body: str
     position: int
+    fingerprint: str
+    named_by_next: str | None
 
     def to_json(self) -> dict[str, Any]:
         """The row ``queue list`` shows."""
@@ -83,40 +91,47 @@ class Events:
         self._database = database
         self._clock = clock
         self.terminal_id = terminal_id
+        self.install_epoch = install_epoch
         self._source = source_of(terminal_id, install_epoch)
-        self._epoch = install_epoch
 
     def append(self, event: NewEvent) -> int:
         """Record ``event`` and put it into the outbox, inside the caller's transaction; gives its sequence."""
         last = self._database.one(
             "SELECT sequence, fingerprint FROM events WHERE install_epoch = ? ORDER BY sequence DESC LIMIT 1",
-            self._epoch,
+            self.install_epoch,
         )
         sequence = last["sequence"] + 1 if last else 1
         previous_hash = last["fingerprint"] if last else FIRST_HASH
         body = canonical_json(self._envelope(event, sequence, previous_hash))
-        self._database.execute(
-            "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            self._epoch,
-            sequence,
-            event.event_id,
-            event.type.value,
-            event.card_no,
-            event.time,
-            body.decode(),
-            fingerprint(body),
-            previous_hash,
-        )
+        row = (event.event_id, event.type.value, event.card_no, event.time, body.decode(), fingerprint(body))
+        self._database.execute(_KEEP, self.install_epoch, sequence, *row, previous_hash)
         points = event.data.get("points") or {}
+        self._enqueue(event.event_id, event.card_no, points.get("redeemed", 0) > 0)
+        return int(sequence)
+
+    def last_sequence(self) -> int:
+        """The sequence of the newest event of the current install epoch; 0 when there is none."""
+        row = self._database.one("SELECT max(sequence) AS n FROM events WHERE install_epoch = ?", self.install_epoch)
+        return int(row["n"] or 0) if row else 0
+
+    def _enqueue(self, event_id: str, card_no: str | None, redeems: bool) -> None:
         self._database.execute(
             "INSERT INTO outbox (event_id, position, state, card_no, redeems, created_at) "
             "SELECT ?, coalesce(max(position), 0) + 1, 'pending', ?, ?, ? FROM outbox",
-            event.event_id,
-            event.card_no,
-            int(points.get("redeemed", 0) > 0),
+            event_id,
+            card_no,
+            int(redeems),
             rfc3339(self._clock.now()),
         )
-        return int(sequence)
+
+    def readmit(self, kept: KeptEvent) -> bool:
+        """Put an event of a damaged journal back, byte for byte, in the caller's transaction; whether it was new."""
+        row = (kept.event_id, kept.type, kept.card_no, kept.time, kept.body, fingerprint(kept.body.encode()))
+        values = (kept.install_epoch, kept.sequence, *row, kept.previous_hash)
+        if not self._database.execute(f"{_KEEP} ON CONFLICT DO NOTHING", *values):
+            return False
+        self._enqueue(kept.event_id, kept.card_no, kept.redeems)
+        return True
 
     def _envelope(self, event: NewEvent, sequence: int, previous_hash: str) -> dict[str, Any]:
         return {
@@ -231,32 +246,38 @@ class Events:
             install_epoch,
         )
 
-    def broken_link(self) -> int | None:
-        """The first sequence whose hash chain does not hold, or None: edited rows are found before they are sent."""
-        previous = FIRST_HASH
-        for row in self._database.query("SELECT * FROM events WHERE install_epoch = ? ORDER BY sequence", self._epoch):
-            body = row["body"].encode()
-            if (row["previous_hash"], row["fingerprint"]) != (previous, fingerprint(body)):
-                return int(row["sequence"])
-            if _previous_hash_in(body) != previous:
-                return int(row["sequence"])
-            previous = row["fingerprint"]
-        return None
+    def unsound(self, entries: list[OutboxEntry]) -> list[OutboxEntry]:
+        """Those that are not what was minted, by their own bytes or by the word of the event after them."""
+        return [entry for entry in entries if not self._is_sound(entry)]
+
+    def _is_sound(self, entry: OutboxEntry) -> bool:
+        place = BrokenLink(entry.install_epoch, entry.sequence)
+        return chain.is_sound(self._database, place, entry.body.encode(), entry.fingerprint, entry.named_by_next)
+
+    def count_quarantined_for(self, reason: str) -> int:
+        """How many events are in quarantine for exactly this reason."""
+        row = self._database.one(
+            "SELECT count(*) AS n FROM outbox WHERE state = 'quarantined' AND state <> 'acknowledged' AND reason = ?",
+            reason,
+        )
+        return int(row["n"]) if row else 0
+
+    def broken_link(self) -> BrokenLink | None:
+        """The first event that is not what was minted, in whichever install epoch of this file; None when all hold."""
+        keys = self._database.query("SELECT key FROM meta WHERE key GLOB ?", f"{SALVAGED}*")
+        return chain.broken_link(self._database, {row["key"].removeprefix(SALVAGED) for row in keys})
 
 
-def _previous_hash_in(body: bytes) -> Any:
-    """The link inside an event's own bytes; None for bytes that somebody made unreadable."""
-    try:
-        return json.loads(body)["data"]["previous_hash"]
-    except (ValueError, KeyError, TypeError):
-        return None
-
-
+_KEEP = "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _ENTRY = (
     "SELECT o.event_id, e.type, e.card_no, e.install_epoch, e.sequence, o.state, o.attempts, o.reason, o.created_at, "
-    "e.body, o.position FROM outbox o JOIN events e USING (event_id)"
+    "CAST(e.body AS BLOB) AS body, o.position, e.fingerprint, n.previous_hash AS named_by_next "
+    "FROM outbox o JOIN events e USING (event_id) "
+    "LEFT JOIN events n ON n.install_epoch = e.install_epoch AND n.sequence = e.sequence + 1"
 )
 
 
 def _entry(row: Any) -> OutboxEntry:
-    return OutboxEntry(**{**dict(row), "state": OutboxState(row["state"])})
+    # A body that is no UTF-8 any more must not stop its neighbours; its fingerprint tells that it was changed.
+    body = row["body"].decode(errors="replace")
+    return OutboxEntry(**{**dict(row), "state": OutboxState(row["state"]), "body": body})

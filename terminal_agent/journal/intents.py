@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -150,6 +152,15 @@ class Checkouts:
         self._database.execute(
             f"INSERT INTO checkouts ({columns}) VALUES ({', '.join('?' * len(values))})", *values.values()
         )
+
+    def readmit(self, row: dict[str, Any]) -> None:
+        """Put a finished checkout of a damaged journal back, inside the caller's transaction, so that its receipt is
+        known again. One that its table does not take, or that is here already, is left out."""
+        columns = ", ".join(row)
+        sql = f"INSERT OR IGNORE INTO checkouts ({columns}) VALUES ({', '.join('?' * len(row))})"
+        with suppress(ValueError, sqlite3.IntegrityError):
+            json.loads(str(row["result"]))
+            self._database.execute(sql, *row.values())
 
     def finish(self, checkout_id: str, state: CheckoutState, result: dict[str, Any]) -> None:
         """Record how a checkout ended, inside the caller's transaction."""

@@ -3,42 +3,112 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from terminal_agent.journal.database import Database
-from terminal_agent.journal.events import Events
+from terminal_agent.journal.alarms import Alarm, AlarmCode, Alarms
+from terminal_agent.journal.backup import COPY_INTERVAL, Copy, copy_journal, daily_copy, forget_old_copies
+from terminal_agent.journal.database import JournalFailed
+from terminal_agent.journal.events import HASH_CHAIN_BROKEN, SALVAGED, Events
 from terminal_agent.journal.intents import Checkouts, Intents
 from terminal_agent.journal.knowledge import Knowledge
+from terminal_agent.journal.mark import Mark, Tally
+from terminal_agent.journal.opening import COPIED_AT, INSTALL_EPOCH, OPENED, Past
+from terminal_agent.journal.salvage import Salvage
+from terminal_agent.journal.space import Space
+from terminal_agent.journal.start import Start, start
 from terminal_agent.ports import Clock, Ids, rfc3339
 
 JOURNAL_FILE = "journal.sqlite3"
-INSTALL_EPOCH = "install_epoch"
 TERMINAL_ID = "terminal_id"
 CLOCK_SKEW = "clock_skew_s"
 """How far this machine's clock was from the CRM's at the last exchange, in whole seconds."""
+KNOWLEDGE_LOST = "knowledge_lost"
+"""The hotlist is not, or may not be, what the CRM's feed had brought; a feed read to its end clears it."""
+LAST_COPY = "last_backup_at"
+
+Answer = TypeVar("Answer")
 
 
 class Journal:
-    """One terminal's journal. Open it once per data directory; every writer runs in :meth:`transaction`."""
+    """One terminal's journal. Open it once per data directory; every writer runs in :meth:`transaction`.
 
-    def __init__(self, data_dir: Path, terminal_id: str, currency: str, clock: Clock, ids: Ids) -> None:
-        self._database = Database(data_dir / JOURNAL_FILE)
+    Without ``space`` the disk is not watched and nothing is kept in reserve.
+    """
+
+    def __init__(
+        self, data_dir: Path, terminal_id: str, currency: str, clock: Clock, ids: Ids, space: Space | None = None
+    ) -> None:
+        self._folder = data_dir
         self._clock = clock
         self._ids = ids
-        epoch = self.meta(INSTALL_EPOCH)
-        if epoch is None or self.meta(TERMINAL_ID) != terminal_id:
-            self.start_epoch(terminal_id)
-        else:
-            self.events = Events(self._database, clock, terminal_id, epoch)
+        self._space = space
+        self._mark = Mark(data_dir)
+        if space is not None and not space.restore() and space.is_low():
+            space.release()  # opening alone takes some: the log, its index
+        begun = start(data_dir / JOURNAL_FILE, self._mark.tally, clock)
+        self._database = begun.database
+        self._database.keep_log_small(self.short_of_space)
+        self._opened = max(begun.found.tally, self._mark.tally or begun.found.tally).opened + 1
+        self._counted = False
         self.intents = Intents(self._database, clock)
         self.checkouts = Checkouts(self._database, clock)
         self.knowledge = Knowledge(self._database, clock, currency)
+        self.alarms = Alarms(self._database, clock)
+        try:
+            self._take_up(begun, terminal_id)
+        except BaseException:
+            self.close()
+            raise
+
+    def _take_up(self, begun: Start, terminal_id: str) -> None:
+        epoch = self.meta(INSTALL_EPOCH)
+        if begun.past is Past.STARTED_OVER:
+            self._start_over(begun, terminal_id)
+        elif begun.past is Past.RESTORED:
+            with self.transaction():
+                self.forget_meta(COPIED_AT)
+                self._begin_again(AlarmCode.RESTORED, begun.detail, terminal_id)
+        elif epoch is None or begun.past is Past.NEW or self.meta(TERMINAL_ID) != terminal_id:
+            self.start_epoch(terminal_id)
+        else:
+            self.events = Events(self._database, self._clock, terminal_id, epoch)
+
+    def _start_over(self, begun: Start, terminal_id: str) -> None:
+        try:
+            with self.transaction():
+                self._begin_again(AlarmCode.STARTED_OVER, begun.detail, terminal_id)
+                self._readmit(begun.salvage)
+        except JournalFailed:  # selling comes first: the old events are safe where they are
+            with self.transaction():
+                detail = f"{begun.detail}; there was no room to put them back"
+                self._begin_again(AlarmCode.STARTED_OVER, detail, terminal_id)
+
+    def _readmit(self, kept: Salvage) -> None:
+        """Events keep their bytes and go up under the epoch they were minted in; the CRM knows what it had already."""
+        for event in kept.events:
+            self.events.readmit(event)
+        for epoch in {event.install_epoch for event in kept.events}:
+            self.set_meta(SALVAGED + epoch, rfc3339(self._clock.now()))
+        for row in kept.checkouts:
+            self.checkouts.readmit(row)
+
+    def begin_as_copy(self, detail: str) -> None:
+        """Go on as a journal that was put back: under a new install epoch, with an alarm."""
+        with self.transaction():
+            self._begin_again(AlarmCode.RESTORED, detail, self.events.terminal_id)
+
+    def _begin_again(self, code: AlarmCode, detail: str, terminal_id: str) -> None:
+        self.start_epoch(terminal_id)
+        self.set_meta(KNOWLEDGE_LOST, rfc3339(self._clock.now()))
+        self.alarms.sound(code, detail)
+        self.audit(f"journal.{code.value}", detail=detail)
 
     def start_epoch(self, terminal_id: str) -> None:
-        """Begin a new gapless sequence: for a new journal, and for a terminal that got another id."""
+        """Begin a new gapless sequence: for a new journal, one that was restored, a terminal that got another id."""
         epoch = self._ids.uuid()
         with self.transaction():
             self.set_meta(INSTALL_EPOCH, epoch)
@@ -48,8 +118,148 @@ class Journal:
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """All or nothing, and on disk when it returns."""
-        with self._database.transaction():
-            yield
+        with self._database.turn() as outermost:
+            if outermost:
+                self._watch_space()
+            with self._database.transaction():
+                if outermost and not self._counted:
+                    self.set_meta(OPENED, str(self._opened))
+                yield
+            if outermost:
+                self._note_progress()
+
+    def write(self, unit: Callable[[], Answer]) -> Answer:
+        """Run ``unit`` in a transaction; where the disk has no room for it, once more with the reserve given away.
+
+        ``unit`` must be safe to repeat after a rollback. Raises AgentError ``disk_full`` when that was not enough.
+        """
+        with self._database.turn() as outermost:
+            if not outermost:
+                return unit()
+            try:
+                with self.transaction():
+                    return unit()
+            except JournalFailed as problem:
+                if not problem.no_room:
+                    raise
+            self._make_room()
+            with self.transaction():
+                return unit()
+
+    def _watch_space(self) -> None:
+        """Before a write: what the log holds is given back first, then the reserve."""
+        if self._space is None or not self._space.reserve_bytes or not self._space.is_low():
+            return
+        with suppress(JournalFailed):
+            self._database.shrink_log()
+        if self._space.is_low():
+            self._make_room()
+
+    def _make_room(self) -> None:
+        if self._space is not None and self._space.release():
+            self._database.keep_log_small(True)
+        with suppress(JournalFailed):
+            self._database.shrink_log()
+
+    def _note_progress(self) -> None:
+        self._counted = True
+        with suppress(JournalFailed):  # what was committed stays committed, whatever can be said of it now
+            tally = Tally(self._opened, self.position())
+            if tally != self._mark.tally:
+                self._mark.write(tally)
+
+    def position(self) -> int:
+        """How many events were ever recorded here."""
+        row = self._database.one("SELECT max(position) AS n FROM outbox")
+        return int(row["n"] or 0) if row else 0
+
+    @property
+    def short_of_space(self) -> bool:
+        """Whether sales live on the reserve, or are about to; nothing is redeemed meanwhile."""
+        return self._space is not None and self._space.short
+
+    @property
+    def knowledge_lost(self) -> bool:
+        """Whether this terminal must hear from the CRM before it may redeem by itself."""
+        return self.meta(KNOWLEDGE_LOST) is not None
+
+    def when_damaged(self, action: Callable[[JournalFailed], None]) -> None:
+        """Call ``action``, from whichever thread met it, when the file turns out to be damaged while it is in use."""
+        self._database.on_damage = action
+
+    def keep_house(self) -> None:
+        """What is done now and then: the reserve is set aside again when there is room, and a copy made each day."""
+        with self._database.turn():
+            if self._space is not None and self._space.restore():
+                self._database.keep_log_small(False)
+        if not self.short_of_space and self._copy_is_due() and self._copy_fits():
+            copy = daily_copy(self._folder, self._clock.now())
+            if not copy.exists():  # a clock that was set back may name one twice
+                self.back_up(copy)
+                forget_old_copies(self._folder)
+
+    def _copy_is_due(self) -> bool:
+        last = self.meta(LAST_COPY)
+        return last is None or abs(self._clock.now() - datetime.fromisoformat(last)) >= COPY_INTERVAL
+
+    def _copy_fits(self) -> bool:
+        return self._space is None or self._space.has_room_for((self._folder / JOURNAL_FILE).stat().st_size)
+
+    def back_up(self, target: Path) -> Copy:
+        """Write a copy to ``target`` while sales go on. Raises AgentError."""
+        copy = copy_journal(self._database, target, self._clock.now())
+        with self.transaction():
+            self.set_meta(LAST_COPY, rfc3339(self._clock.now()))
+            self.audit("journal.backed_up", file=copy.file, events=copy.events)
+        return copy
+
+    def integrity_problems(self) -> list[str]:
+        """What SQLite finds wrong, indexes included; table by table, so that a tap waits for one of them at most."""
+        tables = self._database.query(
+            "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT GLOB 'sqlite_*'"
+        )
+        found = [self._database.query(f"PRAGMA integrity_check('{table['name']}')") for table in tables]
+        return [row[0] for rows in found for row in rows if row[0] != "ok"]
+
+    def durability(self) -> tuple[str, int, str]:
+        """``journal_mode`` and ``synchronous`` as SQLite has them now, and its version."""
+        asked = ("PRAGMA journal_mode", "PRAGMA synchronous", "SELECT sqlite_version()")
+        mode, synchronous, version = (self._database.query(sql)[0][0] for sql in asked)
+        return mode, synchronous, version
+
+    def standing_alarms(self) -> list[Alarm]:
+        """Everything a person must know now, the most pressing first."""
+        now: list[Alarm] = []
+        if self._space is not None and self._space.short:
+            free = self._space.free_bytes()
+            detail = f"{free:,} bytes are free in {self._folder}: points are earned, none are redeemed"
+            now.append(Alarm(AlarmCode.SHORT_OF_SPACE, None, detail))
+        broken = self.events.count_quarantined_for(HASH_CHAIN_BROKEN)
+        if broken:
+            detail = f"{broken} events are not what was minted, and were not sent"
+            now.append(Alarm(AlarmCode.HASH_CHAIN_BROKEN, None, detail))
+        return now + self.alarms.standing()
+
+    def acknowledge_alarms(self) -> int:
+        """A person has read what stands; how many alarms that were."""
+        with self.transaction():
+            count = self.alarms.acknowledge()
+            if count:
+                self.audit("journal.alarms_acknowledged", count=count)
+        return count
+
+    def health(self) -> dict[str, Any]:
+        """The ``journal`` of ``status``."""
+        alarms = self.standing_alarms()
+        return {
+            "state": alarms[0].code.value if alarms else "ok",
+            "install_epoch": self.events.install_epoch,
+            "events": self.position(),
+            "free_bytes": self._space.free_bytes() if self._space else None,
+            "reserve_bytes": self._space.reserve_bytes if self._space else None,
+            "last_backup_at": self.meta(LAST_COPY),
+            "alarms": [alarm.to_json() for alarm in alarms],
+        }
 
     def meta(self, key: str) -> str | None:
         """A fact the journal keeps about itself, or None."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from terminal_agent import __version__
 from terminal_agent.errors import AgentError, ErrorCode
 from terminal_agent.journal import Journal
+from terminal_agent.journal.space import Space
 from terminal_agent.ports import Clock, Ids, SystemClock, SystemIds
 from terminal_agent.service.card_lane import CardLane
 from terminal_agent.service.credentials import load_credentials, store_credentials
@@ -40,11 +41,12 @@ class Agent:
         self._dial = dial
         self.keys = FileKeyStore(settings.data_dir / KEYS_FOLDER)
         self._credentials = load_credentials(settings.data_dir, settings.crm.url)
-        self._crm = self._open_crm()
-        self.journal = Journal(settings.data_dir, self.terminal_id, settings.currency, self.clock, self.ids)
+        self._crm = self.open_crm()
+        space = Space(settings.data_dir)
+        self.journal = Journal(settings.data_dir, self.terminal_id, settings.currency, self.clock, self.ids, space)
         self.lane = CardLane(self.clock)
         self.sync = SyncWorker(self.journal, lambda: self._crm, self.clock, self.ids)
-        self.redemptions = OnlineRedemptions(self.journal, self._open_crm, self.sync.exchange_now)
+        self.redemptions = OnlineRedemptions(self.journal, self.open_crm, self.sync.exchange_now)
 
     @property
     def terminal_id(self) -> str:
@@ -73,7 +75,8 @@ class Agent:
             programme_id=self._credentials.programme_id if self._credentials else None,
         )
 
-    def _open_crm(self) -> CrmClient | None:
+    def open_crm(self) -> CrmClient | None:
+        """A client of its own for who asks; None before enrolment."""
         return self._dial(self._credentials, self.ids) if self._credentials else None
 
     def join(self, credentials: Credentials) -> None:
@@ -91,7 +94,7 @@ class Agent:
                 ) from error
         another_crm = self._credentials is None or self._credentials.programme_id != credentials.programme_id
         self._credentials = credentials
-        self._crm = self._open_crm()
+        self._crm = self.open_crm()
         self.sync.start_over(another_crm=another_crm)
         if self.journal.events.terminal_id != credentials.terminal_id:
             self.journal.start_epoch(credentials.terminal_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import threading
 from typing import Any
@@ -11,6 +12,7 @@ from drivers import Reader, ReaderState, open_reader
 from drivers.errors import DriverError
 from terminal_agent import taps
 from terminal_agent.errors import AgentError
+from terminal_agent.journal.database import JournalFailed
 from terminal_agent.service.agent import Agent
 from terminal_agent.service.control import ControlServer
 from terminal_agent.service.operations import OPERATIONS, Params, Talk, close_overdue, reader_word
@@ -90,10 +92,16 @@ class Daemon:
         self._stop = threading.Event()
         self._watch = ReaderWatch(agent, self._stop)
         self._ready = False
+        self._damage: JournalFailed | None = None
+        agent.journal.when_damaged(self._end)
         self._control = ControlServer(agent.settings.data_dir, self._execute)
 
     def run(self) -> None:
-        """Until SIGTERM or SIGINT; the card in hand is finished first."""
+        """Until SIGTERM or SIGINT; the card in hand is finished first.
+
+        Raises AgentError where the journal is found damaged: whoever keeps the daemon running starts it anew, and the
+        start moves the damaged file aside.
+        """
         threads = [
             threading.Thread(target=self._watch.run, name="reader"),
             threading.Thread(target=self._agent.sync.run, args=(self._stop,), name="sync"),
@@ -112,7 +120,15 @@ class Daemon:
         self._agent.sync.wake()
         for thread in threads:
             thread.join()
+        if self._damage is not None:
+            raise self._damage
         log.info("stopped")
+
+    def _end(self, damage: JournalFailed) -> None:
+        if self._damage is None:
+            log.critical("journal=damaged the daemon ends, to begin anew: %s", damage)
+            os.kill(os.getpid(), signal.SIGTERM)  # what the main thread waits for
+        self._damage = damage
 
     def _execute(self, operation: str, params: Params, talk: Talk) -> Any:
         if operation == "status":
@@ -122,14 +138,19 @@ class Daemon:
     def _state(self) -> str:
         if not self._ready:
             return "starting"
-        reader_away = self._watch.seen["state"] == "lost"
-        return "degraded" if reader_away or self._agent.sync.state is CrmState.UNAUTHORIZED else "ready"
+        troubles = (
+            self._watch.seen["state"] == "lost",
+            self._agent.sync.state is CrmState.UNAUTHORIZED,
+            bool(self._agent.journal.standing_alarms()),
+        )
+        return "degraded" if any(troubles) else "ready"
 
     def _housekeeping(self) -> None:
         while not self._stop.wait(HOUSEKEEPING_S):
             try:
                 if close_overdue(self._agent):
                     self._agent.sync.wake()
+                self._agent.journal.keep_house()
             except AgentError as error:
                 log.error("housekeeping: %s", error)
             except Exception:  # one of the three loops' tops

@@ -6,6 +6,8 @@ import os
 import secrets
 from pathlib import Path
 
+from terminal_agent.journal.files import sync_folder
+
 PRIVATE_FILE = 0o600
 PRIVATE_FOLDER = 0o700
 SHARED_FOLDER = 0o755
@@ -33,12 +35,3 @@ def make_folder(folder: Path, mode: int) -> None:
     folder.mkdir(mode, parents=True, exist_ok=True)
     for path in made:
         sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make a name that was given or changed in ``folder`` survive a power cut."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import timedelta
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 from drivers import ReaderInfo, ReaderState, list_readers, open_reader
@@ -127,10 +128,11 @@ def queue_list(agent: Agent, params: Params, talk: Talk) -> Any:
         {"checkout_id": c.checkout_id, "receipt_no": c.receipt_no, "card_no": c.card_no, "since": c.created_at}
         for c in agent.journal.checkouts.in_doubt()
     ]
-    return {**_counts(agent), "events": [entry.to_json() for entry in events], "checkouts_in_doubt": in_doubt}
+    return {**counts(agent), "events": [entry.to_json() for entry in events], "checkouts_in_doubt": in_doubt}
 
 
-def _counts(agent: Agent) -> dict[str, Any]:
+def counts(agent: Agent) -> dict[str, Any]:
+    """What waits, for the CRM or for a person."""
     events = agent.journal.events
     return {
         "pending": events.count(OutboxState.PENDING),
@@ -257,7 +259,6 @@ def _audited(agent: Agent, action: str, answer: dict[str, Any]) -> dict[str, Any
 
 
 def status(agent: Agent, params: Params, talk: Talk) -> Any:
-    counts = _counts(agent)
     return {
         "state": params.get("state", "stopped"),
         "terminal_id": agent.terminal_id,
@@ -266,9 +267,20 @@ def status(agent: Agent, params: Params, talk: Talk) -> Any:
         "till_url": None,
         "reader": params.get("reader_seen") or look_at_reader(agent.settings.reader),
         "crm": {"url": agent.crm_url, "state": agent.sync.state.value},
-        **counts,
+        "journal": agent.journal.health(),
+        **counts(agent),
         "version": agent.version,
     }
+
+
+def doctor(agent: Agent, params: Params, talk: Talk) -> Any:
+    from terminal_agent.service.doctor import examine
+
+    return examine(agent, params)
+
+
+def backup(agent: Agent, params: Params, talk: Talk) -> Any:
+    return agent.journal.back_up(Path(params["output"])).to_json()
 
 
 def look_at_reader(url: str | None) -> dict[str, Any]:
@@ -337,6 +349,8 @@ OPERATIONS: dict[str, Operation] = {
     "keys.import": keys_import,
     "keys.activate": keys_activate,
     "status": status,
+    "doctor": doctor,
+    "backup": backup,
 }
 
 

@@ -181,6 +181,10 @@ class CrmClient:
         """The points of a hold are spent for certain, or free again."""
         return self._call("POST", f"/v1/holds/{quote(hold_id, safe='')}/{how}", tries=1, timeout_s=timeout_s)
 
+    def probe(self, timeout_s: float) -> None:
+        """Ask once for something small: does the CRM answer, and accept this terminal? Raises :class:`CrmError`."""
+        self._call("GET", "/v1/feed?limit=1", tries=1, timeout_s=timeout_s)
+
     def close(self) -> None:
         self._session.close()
 

@@ -10,8 +10,8 @@ from typing import Any, Protocol
 from terminal_agent.club.policy import PolicyInvalid
 from terminal_agent.contract import ACKNOWLEDGED, MAX_BATCH_BYTES, MAX_BATCH_EVENTS, FeedKind, Verdict
 from terminal_agent.journal import Journal
-from terminal_agent.journal.events import OutboxEntry, OutboxState
-from terminal_agent.journal.journal import CLOCK_SKEW
+from terminal_agent.journal.events import HASH_CHAIN_BROKEN, OutboxEntry, OutboxState
+from terminal_agent.journal.journal import CLOCK_SKEW, KNOWLEDGE_LOST
 from terminal_agent.journal.knowledge import Adjustment, Member
 from terminal_agent.ports import Clock
 from terminal_agent.sync.client import BATCH_REFUSALS, CrmRefused, CrmUnreachable
@@ -20,6 +20,8 @@ FEED_CURSOR = "feed_cursor"
 ACKED_THROUGH = "acked_through:"
 """Before an install epoch: the highest sequence of it up to which the CRM had everything when it last said so."""
 FEED_PAGE = 200
+SEQUENCE_REUSED = "sequence_reused"
+"""The reference CRM's code for an event whose sequence another event has already."""
 BATCH_EVENTS = min(200, MAX_BATCH_EVENTS)
 
 
@@ -92,7 +94,7 @@ def _send_queue(
     limit, after = BATCH_EVENTS, 0
     waiting: set[str | None] = set()
     healed = False
-    while batch := journal.events.next_batch(limit, MAX_BATCH_BYTES, after):
+    while batch := _next_batch(journal, limit, after):
         sendable = [entry for entry in batch if entry.card_no not in waiting]
         answer = _post(journal, crm, clock, sendable) if sendable else _Answer({})
         if answer is None:
@@ -100,11 +102,25 @@ def _send_queue(
             continue
         waiting |= _settle(journal, sendable, answer.verdicts, report) - {None}
         after = batch[-1].position
+        _heed_reuse(journal, sendable, answer)
         if any(verdict is Verdict.REJECTED for verdict, _reason in answer.verdicts.values()):
             limit = BATCH_EVENTS  # what the CRM could not take is out of the way
         if _has_forgotten(journal, batch[0].install_epoch, answer.acked_through) and not healed:
             healed, after = True, 0  # once in an exchange: a CRM that says so each time must not be sent all for ever
         progress(report)
+
+
+def _next_batch(journal: Journal, limit: int, after: int) -> list[OutboxEntry]:
+    """The next events to send, each checked against its hash chain; what is not what was minted is never sent."""
+    while True:
+        batch = journal.events.next_batch(limit, MAX_BATCH_BYTES, after)
+        unsound = journal.events.unsound(batch)
+        if not unsound:
+            return batch
+        with journal.transaction():
+            for entry in unsound:
+                journal.events.settle(entry.event_id, OutboxState.QUARANTINED, HASH_CHAIN_BROKEN)
+                journal.audit("event.not_as_minted", event_id=entry.event_id, sequence=entry.sequence)
 
 
 def _post(journal: Journal, crm: Crm, clock: Clock, batch: list[OutboxEntry]) -> _Answer | None:
@@ -123,6 +139,18 @@ def _post(journal: Journal, crm: Crm, clock: Clock, batch: list[OutboxEntry]) ->
     _note_clock(journal, clock, answer.get("server_time"))
     acked = answer.get("acked_through")
     return _Answer(verdicts, acked if isinstance(acked, int) and acked >= 0 else None)
+
+
+def _heed_reuse(journal: Journal, batch: list[OutboxEntry], answer: _Answer) -> None:
+    """The CRM knows other events under our sequences, or later ones than we ever minted: this whole disk is a copy."""
+    ours = [entry for entry in batch if entry.install_epoch == journal.events.install_epoch]
+    reused = any(
+        verdict is Verdict.FORK and (reason or "").startswith(SEQUENCE_REUSED)
+        for verdict, reason in (answer.verdicts.get(entry.event_id, (None, None)) for entry in ours)
+    )
+    ahead = bool(ours) and (answer.acked_through or 0) > journal.events.last_sequence()
+    if reused or ahead:
+        journal.begin_as_copy("the CRM knows events of this journal that are not in it: an older disk was put back")
 
 
 def _has_forgotten(journal: Journal, install_epoch: str, acked_through: int | None) -> bool:
@@ -186,7 +214,7 @@ def _note_clock(journal: Journal, clock: Clock, server_time: Any) -> None:
 
 
 def _read_feed(journal: Journal, crm: Crm, report: SyncReport) -> None:
-    more = True
+    more, page = True, dict[str, Any]()
     while more:
         cursor = journal.meta(FEED_CURSOR)
         page = _page(journal, crm, cursor)
@@ -200,6 +228,9 @@ def _read_feed(journal: Journal, crm: Crm, report: SyncReport) -> None:
                 journal.set_meta(FEED_CURSOR, next_cursor)
         report.feed_items += len(items)
         more = page.get("has_more") is True and next_cursor not in (None, cursor)
+    if page.get("has_more") is not True and journal.knowledge_lost:
+        with journal.transaction():
+            journal.forget_meta(KNOWLEDGE_LOST)
 
 
 def _page(journal: Journal, crm: Crm, cursor: str | None) -> dict[str, Any]:

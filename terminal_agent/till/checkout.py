@@ -106,10 +106,14 @@ def purchase(
 
 def _carry_out(terminal: Terminal, card: PresentedCard, request: PurchaseRequest, reserve: Reserve) -> dict[str, Any]:
     policy = terminal.journal.knowledge.policy()
+    if request.redeem and terminal.journal.short_of_space:
+        raise _no_room_to_redeem()
     adjustments = decided.adjustments_due(terminal, card)
     adjusted = sum(adjustment.points for adjustment in adjustments)
     at_crm = _ask_crm(terminal, policy, card, request, adjusted, reserve) if request.redeem else None
     online = at_crm is not None
+    if request.redeem and not online and terminal.programme_id and terminal.journal.knowledge_lost:
+        raise _must_hear_from_crm()
     outcome = _evaluate(policy, request, _account(terminal, card, request, adjusted, at_crm))
     redeemed_offline = 0 if online else card.state.redeemed_offline + outcome.redeemed
     after = decided.next_state(card.state, adjustments, outcome.delta, redeemed_offline)
@@ -127,6 +131,25 @@ def _carry_out(terminal: Terminal, card: PresentedCard, request: PurchaseRequest
     )
     decided.carry_out(terminal, card, intent, _checkout(terminal, card, request, result))
     return {**result, "state": CheckoutState.DONE.value}
+
+
+def _no_room_to_redeem() -> AgentError:
+    """What is left of the disk is kept for sales: they must go on, a redemption can wait."""
+    return AgentError(
+        ErrorCode.DISK_FULL,
+        "the disk is almost full: points can be earned, but not redeemed",
+        hint="Run the command again without --redeem, and free some space on the disk",
+    )
+
+
+def _must_hear_from_crm() -> AgentError:
+    """A card that was blocked may have been forgotten together with the old journal."""
+    return AgentError(
+        ErrorCode.OFFLINE_LIMIT,
+        "this till has a new or restored journal and must hear from the CRM before points are redeemed without it",
+        hint="Redeem no points, or connect the till and run: terminal-agent sync",
+        details={"redeemable_points": 0},
+    )
 
 
 def _checkout(terminal: Terminal, card: PresentedCard, request: PurchaseRequest, result: dict[str, Any]) -> Checkout:

@@ -94,13 +94,14 @@ def carry_out(terminal: Terminal, card: PresentedCard, intent: Intent, checkout:
     journal = terminal.journal
 
     def begin() -> None:
-        with journal.transaction():
-            journal.checkouts.begin(checkout)
-            journal.intents.begin(intent)
+        journal.checkouts.begin(checkout)
+        journal.intents.begin(intent)
 
     after = CardState.from_json(intent.after)
     try:
-        tap.commit(card.session, after, begin, lambda: taps.finish(terminal, card, intent, checkout))
+        tap.commit(
+            card.session, after, lambda: journal.write(begin), lambda: taps.finish(terminal, card, intent, checkout)
+        )
     except tap.InDoubt as doubt:
         raise taps.in_doubt_error(_problem(doubt), checkout.result) from doubt
     tap.write_history(card.session, taps.history_entry(terminal, intent))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -62,6 +63,16 @@ def event(
     """The event with the id ``event_id(number)``."""
     body = {"points": {"earned": earned, "redeemed": redeemed, "offers": []}, **data}
     return NewEvent(event_id(number), kind, subject_of(card_no or ""), card_no, rfc3339(START), body)
+
+
+def spoil_index(connection: sqlite3.Connection) -> None:
+    """What the index of the queue holds is not what it is said to hold."""
+    connection.execute("PRAGMA writable_schema=ON")
+    connection.execute(
+        "UPDATE sqlite_schema SET sql = replace(sql, '(position)', '(attempts)') WHERE name = 'outbox_waiting'"
+    )
+    connection.execute("PRAGMA writable_schema=OFF")
+    connection.execute("PRAGMA schema_version=99")  # read it again
 
 
 def event_id(number: int) -> str:

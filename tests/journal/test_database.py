@@ -15,10 +15,11 @@ from sqlite_utils import Database as SqliteUtils
 
 from terminal_agent.errors import AgentError, ErrorCode
 from terminal_agent.journal import Journal
-from terminal_agent.journal.database import APPLICATION_ID, Database
+from terminal_agent.journal.database import Database
 from terminal_agent.journal.events import OutboxState
 from terminal_agent.journal.journal import JOURNAL_FILE
 from terminal_agent.journal.migrations import migrations
+from terminal_agent.journal.opening import APPLICATION_ID
 from tests.journal.support import event
 
 OpenJournal = Callable[..., Journal]
@@ -157,22 +158,13 @@ def test_a_full_disk_is_told_and_loses_nothing_recorded_before(journal: Journal)
             with journal.transaction():
                 journal.events.append(event(number, note="x" * 1000))
             recorded += 1
-    assert told.value.code is ErrorCode.JOURNAL_FAILED
+    assert told.value.code is ErrorCode.DISK_FULL
     assert "df -h" in told.value.hint
     assert journal.events.count(OutboxState.PENDING) == recorded
     assert journal.events.broken_link() is None
     database._connection.execute("PRAGMA max_page_count=1000000")
     with journal.transaction():
         assert journal.events.append(event(500)) == recorded + 1, "freed space is enough to go on"
-
-
-def test_a_file_that_is_no_database_is_told_and_kept(tmp_path: Path) -> None:
-    path = tmp_path / JOURNAL_FILE
-    path.write_bytes(b"these are the takings of last year\n" * 100)
-    with pytest.raises(AgentError) as told:
-        Database(path)
-    assert told.value.code is ErrorCode.JOURNAL_FAILED
-    assert path.read_bytes().startswith(b"these are the takings")
 
 
 def test_a_journal_of_a_newer_version_is_refused_and_not_touched(open_journal: OpenJournal, tmp_path: Path) -> None:

@@ -34,6 +34,12 @@ def waiting(journal: Journal) -> list[int]:
     return [int(entry.event_id[-4:], 16) for entry in journal.events.next_batch(100, MANY_BYTES)]
 
 
+def broken(journal: Journal) -> int | None:
+    """The sequence of the first event that is not what was minted."""
+    link = journal.events.broken_link()
+    return None if link is None else link.sequence
+
+
 def edit(journal: Journal, sql: str, *values: Any) -> None:
     """What somebody with a SQLite shell does."""
     with journal.transaction():
@@ -69,7 +75,7 @@ def test_each_event_carries_the_hash_of_the_one_before(journal: Journal) -> None
 def test_an_edited_event_is_found(journal: Journal, sql: str) -> None:
     record(journal, event(1), event(2), event(3))
     edit(journal, sql)
-    assert journal.events.broken_link() == 2
+    assert broken(journal) == 2
 
 
 def test_an_edited_event_whose_hash_was_mended_is_found_at_the_next_one(journal: Journal) -> None:
@@ -78,20 +84,20 @@ def test_an_edited_event_whose_hash_was_mended_is_found_at_the_next_one(journal:
     forged = row["body"].replace('"earned":5', '"earned":9')
     sql = "UPDATE events SET body = ?, fingerprint = ? WHERE sequence = 2"
     edit(journal, sql, forged, fingerprint(forged.encode()))
-    assert journal.events.broken_link() == 3
+    assert broken(journal) == 3
 
 
 def test_a_forged_event_that_is_no_json_is_found_even_with_a_hash_that_fits(journal: Journal) -> None:
     record(journal, event(1), event(2))
     edit(journal, "UPDATE events SET body = 'x', fingerprint = ? WHERE sequence = 2", fingerprint(b"x"))
-    assert journal.events.broken_link() == 2
+    assert broken(journal) == 2
 
 
 def test_a_deleted_event_is_found_at_the_next_one(journal: Journal) -> None:
     record(journal, event(1), event(2), event(3))
     edit(journal, "DELETE FROM outbox WHERE event_id = ?", event_id(2))
     edit(journal, "DELETE FROM events WHERE sequence = 2")
-    assert journal.events.broken_link() == 3
+    assert broken(journal) == 3
 
 
 def test_ids_and_bytes_never_change_once_recorded(open_journal: OpenJournal) -> None:

@@ -50,6 +50,8 @@ def heal(root: Path, told: Told, cards: CardReader) -> Iterator[Violation]:
 
 
 def _go_on(agent: Agent, root: Path, told: Told) -> Iterator[Violation]:
+    for alarm in agent.journal.standing_alarms():  # a cut alone is no damage, and no copy that was put back
+        yield Violation(HEAL, f"a false alarm: {alarm.detail}")
     terminal = agent.terminal
     for number, path in enumerate(sorted((root / CARDS).glob("*.mfd"))):
         if agent.journal.knowledge.card_by_uid(uid_of(path.read_bytes())) is not None:

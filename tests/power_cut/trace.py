@@ -10,6 +10,9 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from os.path import normpath
+from pathlib import PurePosixPath
+
+from terminal_agent.journal.space import RESERVE_FILE
 
 # Asked of strace: everything that changes a file of ours or makes it durable, and what goes in and out of the process.
 CALLS = (
@@ -273,7 +276,9 @@ class TraceReader:
             yield Open(path, folder=True)
 
     def _reserved(self, call: _Call, answer: int, shown: str) -> Iterator[Operation]:
-        if self._file(call.arguments[0])[1] is not None:
+        path = self._file(call.arguments[0])[1]
+        # The journal's reserve is never synced nor read: a cut may always leave it empty, and that is what is modelled.
+        if path is not None and PurePosixPath(path).name != RESERVE_FILE:
             raise TraceUnreadable("fallocate is not modelled")
         yield from ()
 

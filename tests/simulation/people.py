@@ -19,6 +19,7 @@ ISSUE_CALLS = range(1, 301)
 SPOILT = {ErrorCode.CARD_ROLLED_BACK, ErrorCode.CARD_BLOCKED, ErrorCode.DATA_CORRUPT, ErrorCode.KEY_REJECTED}
 SPOILT |= {ErrorCode.NOT_OUR_CARD}
 REFUSALS = {ErrorCode.INSUFFICIENT_POINTS, ErrorCode.OFFLINE_LIMIT}
+NO_DISK = {ErrorCode.JOURNAL_FAILED, ErrorCode.DISK_FULL}
 
 
 class People:
@@ -139,9 +140,11 @@ class People:
             self._leave(sale)
             return
         code = outcome.code if isinstance(outcome, AgentError) else None
-        if code in SPOILT or (code is ErrorCode.JOURNAL_FAILED and chance.random() < 0.5):
+        if code in SPOILT or (code in NO_DISK and chance.random() < 0.5):
             self._leave(sale)
             return
+        if code is ErrorCode.DISK_FULL:
+            sale.redeem = 0  # what is left of the disk is kept for sales
         if code in REFUSALS:
             sale.redeem = outcome.details.get("redeemable_points", 0) if chance.random() < 0.5 else 0
         world.later(chance.uniform(1, 20), lambda: self._try(sale, shop))
@@ -197,12 +200,15 @@ class People:
             if not sale.redeem:
                 raise Broken("P6 sales", f"{shop.name} {sale.receipt_no}: {error.code} without a redemption")
             return
+        if error.code is ErrorCode.DISK_FULL and sale.redeem:
+            return  # until its housekeeping finds room for a reserve again, a till redeems nothing
         self._expect_card_error(error, card, shop, tap)
 
     def _expect_card_error(self, error: AgentError, card: Card, shop: Shop, tap: Tap) -> None:
         reasons = {
             ErrorCode.CARD_REMOVED_EARLY: tap.fault is not None,
             ErrorCode.JOURNAL_FAILED: shop.name in self._world.disk_troubles,
+            ErrorCode.DISK_FULL: shop.name in self._world.disk_troubles,
         }
         if not reasons.get(error.code, bool(card.spoilt) and error.code in SPOILT):
             raise Broken("P6 sales", f"{shop.name} refused {card.name} for no reason: {error.code} {error}")

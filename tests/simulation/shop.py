@@ -184,8 +184,11 @@ class Shop:
         """Whether the next turn will talk to the CRM."""
         return self.agent.sync.due_in_s() <= 0
 
-    def close_overdue(self) -> int:
-        return close_overdue(self.agent)
+    def keep_house(self) -> int:
+        """What the daemon does now and then; how many overdue sales were closed."""
+        closed = close_overdue(self.agent)
+        self.agent.journal.keep_house()
+        return closed
 
     def rows(self, sql: str, *values: Any) -> list[dict[str, Any]]:
         """What stands in the journal's file, read past the journal."""

@@ -208,13 +208,13 @@ class World:
         self.later(max(waits, 0.01), lambda: self._turn(shop, turn))
 
     def _housekeeping(self, shop: Shop, born: int) -> None:
-        """Closes overdue sales, as the daemon does; one loop for each life of the process."""
+        """Overdue sales and the journal, looked after as the daemon does; one loop for each life of the process."""
         life = shop.fuse
 
         def keep() -> None:
             if not shop.is_open or shop.fuse is not life:
                 return
-            closed = self.step(shop, shop.close_overdue)
+            closed = self.step(shop, shop.keep_house)
             if isinstance(closed, int) and closed:
                 self.faults.count("closed_without_card")
                 self.say(f"{shop.name} closes {closed} overdue")

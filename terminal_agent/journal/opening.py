@@ -1,0 +1,205 @@
+"""What a journal's file is, told before anything is written to it; a damaged one is moved aside, never deleted.
+
+The file is looked at through a read-only connection, which leaves it and its write-ahead log as they are: closing an
+ordinary connection would fold the log into a damaged database and remove it.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import struct
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from urllib.parse import quote
+
+from terminal_agent.errors import AgentError, ErrorCode
+from terminal_agent.journal.files import sync_folder
+from terminal_agent.journal.mark import Tally
+from terminal_agent.journal.migrations import migrations
+
+APPLICATION_ID = 0x4C4F5941  # "LOYA", so that file(1) and we know our own
+INSTALL_EPOCH = "install_epoch"
+OPENED = "opened"
+COPIED_AT = "copied_at"
+"""A copy made by ``backup`` carries when it was made; the journal it is a copy of does not."""
+ASIDE = "damaged-"
+SIDE_FILES = ("", "-wal", "-shm")
+DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+WAL_HEADER_BYTES = 32
+_WAL_WORD_ORDER = {bytes.fromhex("377F0682"): "<", bytes.fromhex("377F0683"): ">"}
+
+
+class Damaged(Exception):
+    """The file cannot be trusted any more; the text says why."""
+
+
+class Past(StrEnum):
+    """What happened to the journal since it was last used here."""
+
+    NEW = "new"
+    CONTINUED = "ok"
+    STARTED_OVER = "started_over"
+    RESTORED = "restored"
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the file says of itself; ``epoch`` is None for one that holds nothing yet."""
+
+    epoch: str | None = None
+    tally: Tally = Tally(0, 0)
+    copied_at: str | None = None
+
+
+def judge(found: Found, mark: Tally | None, *, any_aside: bool) -> Past:
+    """What the file and its mark tell together. ``any_aside``: a damaged journal was once moved aside here."""
+    if found.epoch is None:
+        return Past.STARTED_OVER if mark is not None or any_aside else Past.NEW
+    if found.copied_at is not None:
+        return Past.RESTORED
+    if mark is None:  # the file came here without it; where nothing was recorded yet, nothing can be recorded twice
+        return Past.RESTORED if found.tally.position else Past.NEW
+    return Past.RESTORED if found.tally < mark else Past.CONTINUED
+
+
+def look(path: Path, mark: Tally | None) -> Found:
+    """Check the file and read how far it had come. Raises :class:`Damaged` or sqlite3.Error, and AgentError for a file
+    of a newer version."""
+    wal = path.with_name(path.name + "-wal")
+    readable = wal_is_readable(wal)
+    left_by_crash = wal.exists() and wal.stat().st_size > 0
+    if not path.exists():
+        if left_by_crash:
+            raise Damaged("the database is gone, its write-ahead log is there")
+        return Found()
+    try:
+        with closing(open_read_only(path, with_wal=left_by_crash and readable)) as connection:
+            _require_ours(connection)
+            _require_sound(connection, thorough=left_by_crash)
+            refuse_newer(connection, path)
+            found = _found(connection)
+    except sqlite3.DatabaseError as error:
+        if is_damage(error):
+            raise Damaged(str(error)) from error
+        raise
+    if not readable and mark is not None and found.tally < mark:
+        raise Damaged("its write-ahead log cannot be read, and sales were in it")
+    return found
+
+
+def open_read_only(path: Path, *, with_wal: bool) -> sqlite3.Connection:
+    """A connection that changes neither the database nor its log. Raises sqlite3.Error."""
+    how = "mode=ro" if with_wal else "immutable=1"
+    connection = sqlite3.connect(f"file:{quote(str(path.absolute()))}?{how}", uri=True, isolation_level=None)
+    connection.row_factory = sqlite3.Row
+    connection.text_factory = _text
+    return connection
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode(errors="replace")  # what is damaged is told by its hash, not by a decoder in the middle of a row
+
+
+def is_damage(error: sqlite3.Error) -> bool:
+    """Whether SQLite says that the file is damaged: not that it is locked, full, read-only or out of reach."""
+    return primary_code(error) in DAMAGE
+
+
+def primary_code(error: sqlite3.Error) -> int:
+    """SQLite's primary result code; 0 for an error that Python's module raised by itself."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
+def _require_ours(connection: sqlite3.Connection) -> None:
+    application_id = connection.execute("PRAGMA application_id").fetchone()[0]
+    tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+    if application_id != APPLICATION_ID and (application_id or tables):
+        raise Damaged("it is a database of another program")
+
+
+def _require_sound(connection: sqlite3.Connection, *, thorough: bool) -> None:
+    """quick_check at every start; after a crash also whether indexes and tables agree."""
+    check = "integrity_check" if thorough else "quick_check"
+    problems = [row[0] for row in connection.execute(f"PRAGMA {check}(1)")]
+    if problems != ["ok"]:
+        raise Damaged(problems[0].replace("\n", " "))
+
+
+def refuse_newer(connection: sqlite3.Connection, path: Path) -> None:
+    """Raises AgentError for a file with a migration that this version does not know."""
+    if not _has_table(connection, "_sqlite_migrations"):
+        return
+    rows = connection.execute("SELECT name FROM _sqlite_migrations WHERE migration_set = ?", (migrations.name,))
+    if {row["name"] for row in rows} - {migration.name for migration in migrations._migrations}:
+        raise AgentError(
+            ErrorCode.CONFIG_INVALID,
+            f"the data in {path.parent} was written by a newer version of terminal-agent",
+            hint="Install that version again, or use another data directory",
+        )
+
+
+def _found(connection: sqlite3.Connection) -> Found:
+    if not _has_table(connection, "meta"):
+        return Found()
+    facts = dict(connection.execute("SELECT key, value FROM meta WHERE key IN (?, ?, ?)", _FACTS).fetchall())
+    position = connection.execute("SELECT max(position) FROM outbox").fetchone()[0]
+    opened = facts.get(OPENED, "0")
+    if not opened.isdigit():
+        raise Damaged("what it says of itself cannot be read")
+    return Found(facts.get(INSTALL_EPOCH), Tally(int(opened), position or 0), facts.get(COPIED_AT))
+
+
+_FACTS = (INSTALL_EPOCH, OPENED, COPIED_AT)
+
+
+def _has_table(connection: sqlite3.Connection, name: str) -> bool:
+    return connection.execute("SELECT 1 FROM sqlite_schema WHERE name = ?", (name,)).fetchone() is not None
+
+
+def wal_is_readable(wal: Path) -> bool:
+    """Whether a write-ahead log begins as SQLite begins one. SQLite takes one that does not for empty, without a word.
+
+    https://www.sqlite.org/fileformat2.html#wal_file_format
+    """
+    try:
+        with wal.open("rb") as file:
+            header = file.read(WAL_HEADER_BYTES)
+    except FileNotFoundError:
+        return True
+    if not header:
+        return True
+    order = _WAL_WORD_ORDER.get(header[:4])
+    if order is None or len(header) < WAL_HEADER_BYTES:
+        return False
+    words = struct.unpack(f"{order}6I", header[:24])
+    first = second = 0
+    for even, odd in zip(words[::2], words[1::2], strict=True):
+        first = (first + even + second) % 2**32
+        second = (second + odd + first) % 2**32
+    return header[24:] == struct.pack(">2I", first, second)
+
+
+def move_aside(path: Path, moment: datetime) -> Path:
+    """Move the database and its side files into a new folder ``damaged-<UTC time>``; gives the folder."""
+    stem = f"{ASIDE}{moment:%Y%m%dT%H%M%SZ}"
+    number, folder = 1, path.parent / stem
+    while folder.exists():
+        number += 1
+        folder = path.parent / f"{stem}-{number}"
+    folder.mkdir(mode=0o700)
+    for suffix in SIDE_FILES:
+        file = path.with_name(path.name + suffix)
+        if file.exists():
+            os.rename(file, folder / file.name)
+    sync_folder(folder)
+    sync_folder(path.parent)
+    return folder
+
+
+def folders_aside(folder: Path) -> list[Path]:
+    """Where damaged journals were moved, oldest first."""
+    return sorted(path for path in folder.glob(f"{ASIDE}*") if path.is_dir())

@@ -1,0 +1,135 @@
+"""What can still be read of a damaged journal. Nothing is believed that does not prove itself, nothing is changed.
+
+An event proves itself by its hash. Those in pages that SQLite can reach are read as rows; the others are found in the
+database file by their form, because an event stands in it in one piece: its bytes, their hash, the hash before.
+The file holds committed pages alone, so what is found there was recorded.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import re
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from terminal_agent.contract import fingerprint
+from terminal_agent.journal.opening import open_read_only, wal_is_readable
+
+_BODY_BEGINS = b'{"data":'
+_HASHES = re.compile(rb"\}([0-9a-f]{64})[0-9a-f]{64}")
+PAGE_BYTES = 4096
+"""An event longer than a page is in pieces, and read as a row or not at all."""
+
+
+@dataclass(frozen=True)
+class KeptEvent:
+    """An event whose bytes are what was minted."""
+
+    install_epoch: str
+    sequence: int
+    event_id: str
+    type: str
+    card_no: str | None
+    time: str
+    body: str
+    previous_hash: str
+    redeems: bool
+
+
+@dataclass
+class Salvage:
+    """``events``: those the CRM is not known to have, in their order. ``checkouts``: finished sales as rows, so that
+    their receipts are known again. ``in_doubt``: how many sales in doubt stay behind; None when nobody can tell."""
+
+    events: list[KeptEvent] = field(default_factory=list)
+    checkouts: list[dict[str, Any]] = field(default_factory=list)
+    in_doubt: int | None = None
+
+
+def salvage(database: Path) -> Salvage:
+    """Everything sound in a journal that was moved aside."""
+    found, acknowledged, seen = Salvage(), set[str](), set[str]()
+    with suppress(sqlite3.Error):
+        wal = database.with_name(database.name + "-wal")
+        with closing(open_read_only(database, with_wal=wal.exists() and wal_is_readable(wal))) as connection:
+            acknowledged |= {
+                row[0] for row in _rows(connection, "SELECT event_id FROM outbox WHERE state = 'acknowledged'")
+            }
+            found.events = _unsent(_in_rows(connection, seen), acknowledged)
+            found.checkouts = [
+                dict(row) for row in _rows(connection, "SELECT * FROM checkouts WHERE state <> 'in_doubt'")
+            ]
+            found.in_doubt = sum(1 for _ in _rows(connection, "SELECT 1 FROM checkouts WHERE state = 'in_doubt'"))
+    found.events += _unsent(_in_pages(database, seen), acknowledged)
+    found.events.sort(key=lambda event: (event.install_epoch, event.sequence))
+    return found
+
+
+def _unsent(events: Iterator[KeptEvent], acknowledged: set[str]) -> list[KeptEvent]:
+    return [event for event in events if event.event_id not in acknowledged]
+
+
+def _rows(connection: sqlite3.Connection, sql: str) -> Iterator[sqlite3.Row]:
+    """The rows up to the first that cannot be read."""
+    with suppress(sqlite3.Error):
+        yield from connection.execute(sql)
+
+
+def _in_rows(connection: sqlite3.Connection, seen: set[str]) -> Iterator[KeptEvent]:
+    for row in _rows(connection, "SELECT body, fingerprint FROM events"):
+        event = proven(str(row["body"]).encode(), row["fingerprint"])
+        if event is not None:
+            seen.add(row["fingerprint"])
+            yield event
+
+
+def _in_pages(database: Path, seen: set[str]) -> Iterator[KeptEvent]:
+    """Those that were not seen yet."""
+    if not database.exists() or not database.stat().st_size:
+        return  # nothing to map
+    with database.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        for match in _HASHES.finditer(content):
+            event = None if match[1].decode() in seen else _before(content, match)
+            if event is not None:
+                seen.add(match[1].decode())
+                yield event
+
+
+def _before(content: mmap.mmap, match: re.Match[bytes]) -> KeptEvent | None:
+    """The event that ends where a hash begins, if its bytes have that hash."""
+    end = match.start(1)
+    earliest = max(0, end - PAGE_BYTES)
+    start = content.rfind(_BODY_BEGINS, earliest, end)
+    while start >= 0:
+        event = proven(content[start:end], match[1].decode())
+        if event is not None:
+            return event
+        start = content.rfind(_BODY_BEGINS, earliest, start)
+    return None
+
+
+def proven(body: bytes, mark: str) -> KeptEvent | None:
+    """The event that ``body`` is, if ``mark`` is its hash; everything else about it is read from these bytes."""
+    if fingerprint(body) != mark:
+        return None
+    try:
+        event = json.loads(body)
+        subject, data = event["subject"], event["data"]
+        return KeptEvent(
+            install_epoch=event["source"].rpartition("/")[2],
+            sequence=int(event["sequence"]),
+            event_id=event["id"],
+            type=event["type"],
+            card_no=subject.removeprefix("cards/") if subject.startswith("cards/") else None,
+            time=event["time"],
+            body=body.decode(),
+            previous_hash=data["previous_hash"],
+            redeems=(data.get("points") or {}).get("redeemed", 0) > 0,
+        )
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None  # the hash fits something that is no event of ours

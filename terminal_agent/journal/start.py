@@ -1,0 +1,73 @@
+"""Opening the journal of a data directory, whatever state it is in, and saying what happened to it."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from terminal_agent.errors import AgentError, ErrorCode
+from terminal_agent.journal.database import Database, JournalFailed
+from terminal_agent.journal.mark import Tally
+from terminal_agent.journal.opening import Damaged, Found, Past, folders_aside, judge, look, move_aside
+from terminal_agent.journal.salvage import Salvage, salvage
+from terminal_agent.ports import Clock
+
+
+@dataclass(frozen=True)
+class Start:
+    """An open database and its past. ``detail`` is what a person is told of it, ``salvage`` what an older file gave."""
+
+    database: Database
+    past: Past
+    found: Found = Found()
+    detail: str = ""
+    salvage: Salvage = field(default_factory=Salvage)
+
+
+def start(path: Path, mark: Tally | None, clock: Clock) -> Start:
+    """Open ``path``; a damaged file is moved aside and a new one begun. Raises AgentError for a file that cannot be
+    used now, and is as good as it was: locked, out of reach, of a newer version, on a disk that is full."""
+    try:
+        found, reason = _look_or_move_aside(path, mark, clock)
+    except sqlite3.Error as error:
+        raise JournalFailed(error, path.parent) from error
+    except OSError as error:
+        problem = f"the journal {path} cannot be used: {error.strerror}"
+        hint = "Check the rights of the data directory, and its disk (dmesg)"
+        raise AgentError(ErrorCode.JOURNAL_FAILED, problem, hint=hint) from error
+    aside = folders_aside(path.parent)
+    past = judge(found, mark, any_aside=bool(aside))
+    database = Database(path)
+    if past is Past.STARTED_OVER:
+        return _started_over(database, aside[-1] if aside else None, reason)
+    return Start(database, past, found, _detail_of_copy(found) if past is Past.RESTORED else "")
+
+
+def _look_or_move_aside(path: Path, mark: Tally | None, clock: Clock) -> tuple[Found, str | None]:
+    try:
+        return look(path, mark), None
+    except Damaged as damage:
+        move_aside(path, clock.now())
+        return Found(), str(damage)
+
+
+def _started_over(database: Database, aside: Path | None, reason: str | None) -> Start:
+    happened = "the journal was gone" if reason is None else f"the journal was damaged ({reason})"
+    if aside is None:
+        return Start(database, Past.STARTED_OVER, detail=f"{happened}; a new one was begun")
+    kept = salvage(aside / database.path.name)
+    words = [
+        f"{happened}; a new one was begun",
+        f"the old one is kept in {aside}",
+        f"{len(kept.events)} of its events wait for the CRM again",
+        "how many sales were in doubt in it is not known" if kept.in_doubt is None else "",
+        f"{kept.in_doubt} sales in doubt stayed behind in it" if kept.in_doubt else "",
+    ]
+    return Start(database, Past.STARTED_OVER, detail="; ".join(filter(None, words)), salvage=kept)
+
+
+def _detail_of_copy(found: Found) -> str:
+    if found.copied_at is not None:
+        return f"a backup made at {found.copied_at} was put back"
+    return "the journal is older than the one last used here: a copy was put back, or the disk lost its end"

@@ -1,0 +1,411 @@
+"""A damaged journal is moved aside, never deleted, and selling goes on; what is merely out of reach is left alone."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from terminal_agent.errors import AgentError, ErrorCode
+from terminal_agent.journal import Journal
+from terminal_agent.journal.alarms import AlarmCode
+from terminal_agent.journal.events import OutboxState
+from terminal_agent.journal.intents import Checkout, CheckoutState
+from terminal_agent.journal.journal import JOURNAL_FILE
+from terminal_agent.journal.opening import wal_is_readable
+from tests.journal.support import CARD, event, event_id, spoil_index
+
+OpenJournal = Callable[..., Journal]
+MANY_BYTES = 1 << 20
+PAGE = 4096
+REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / JOURNAL_FILE
+
+
+def checkout(number: int, state: CheckoutState = CheckoutState.DONE) -> Checkout:
+    result = {"receipt_no": f"R-{number}", "points_earned": 5}
+    return Checkout(
+        event_id(number), "purchase", f"R-{number}", 50_000, "IRR", state, CARD, 3, result, "2026-11-22T09:30:00Z"
+    )
+
+
+def used(open_journal: OpenJournal, events: int = 60, acknowledged: int = 20) -> str:
+    """A journal with sales in it, closed; gives its install epoch."""
+    journal = open_journal()
+    with journal.transaction():
+        for number in range(1, events + 1):
+            journal.events.append(event(number, note="x" * 300))
+            journal.checkouts.begin(checkout(number))
+        for number in range(1, acknowledged + 1):
+            journal.events.settle(event_id(number), OutboxState.ACKNOWLEDGED, None)
+        journal.checkouts.begin(checkout(1000, CheckoutState.IN_DOUBT))
+    journal.close()
+    return journal.events.install_epoch
+
+
+def overwrite(file: Path, at: int, content: bytes) -> None:
+    with file.open("r+b") as opened:
+        opened.seek(at)
+        opened.write(content)
+
+
+def not_a_database(file: Path) -> None:
+    file.write_bytes(b"these are the takings of last year\n" * 100)
+
+
+def without_header(file: Path) -> None:
+    overwrite(file, 0, os.urandom(100))
+
+
+def without_first_page(file: Path) -> None:
+    overwrite(file, 0, bytes(PAGE))
+
+
+def with_garbage_pages(file: Path) -> None:
+    for page in range(2, file.stat().st_size // PAGE, 3):
+        overwrite(file, page * PAGE, os.urandom(PAGE))
+
+
+def cut_off(file: Path) -> None:
+    os.truncate(file, file.stat().st_size // 2 + 17)
+
+
+def of_another_program(file: Path) -> None:
+    file.unlink()
+    with closing(sqlite3.connect(file)) as other, other:
+        other.execute("CREATE TABLE bookmarks (url TEXT)")
+
+
+DAMAGES = [not_a_database, without_header, without_first_page, with_garbage_pages, cut_off, of_another_program]
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
+def test_a_damaged_journal_is_moved_aside_and_selling_goes_on_under_a_new_epoch(
+    open_journal: OpenJournal, file: Path, damage: Callable[[Path], None]
+) -> None:
+    epoch = used(open_journal)
+    damage(file)
+    damaged = file.read_bytes()
+    journal = open_journal()
+    (aside,) = file.parent.glob("damaged-*")
+    assert (aside / JOURNAL_FILE).read_bytes() == damaged, "the evidence is as it was found"
+    assert journal.events.install_epoch != epoch
+    with journal.transaction():
+        assert journal.events.append(event(500)) == 1
+    (alarm,) = journal.alarms.standing()
+    assert alarm.code is AlarmCode.STARTED_OVER
+    assert str(aside) in alarm.detail
+    assert journal.knowledge_lost
+    audited = journal._database.query("SELECT detail FROM audit WHERE action = 'journal.started_over'")
+    assert str(aside) in audited[0]["detail"]
+    assert journal.events.broken_link() is None
+
+
+def test_the_alarm_stands_until_it_is_acknowledged(open_journal: OpenJournal, file: Path) -> None:
+    used(open_journal)
+    without_header(file)
+    open_journal().close()
+    journal = open_journal()
+    assert journal.health()["state"] == "started_over"
+    assert [alarm["code"] for alarm in journal.health()["alarms"]] == ["started_over"]
+    assert journal.acknowledge_alarms() == 1
+    assert journal.health()["state"] == "ok"
+    journal.close()
+    assert open_journal().alarms.standing() == []
+
+
+def test_a_second_damage_gets_a_folder_of_its_own(open_journal: OpenJournal, file: Path) -> None:
+    used(open_journal)
+    for _ in range(3):
+        without_header(file)
+        open_journal().close()
+    assert len(list(file.parent.glob(f"damaged-*/{JOURNAL_FILE}"))) == 3
+
+
+def test_a_journal_that_is_gone_is_told_too(open_journal: OpenJournal, file: Path) -> None:
+    epoch = used(open_journal)
+    file.unlink()
+    journal = open_journal()
+    (alarm,) = journal.alarms.standing()
+    assert "was gone" in alarm.detail
+    assert journal.events.install_epoch != epoch
+
+
+def test_a_crash_after_moving_aside_does_not_hide_what_happened(open_journal: OpenJournal, file: Path) -> None:
+    """Between moving the old file and beginning the new one nothing is on disk but the folder and the mark."""
+    used(open_journal)
+    (file.parent / "damaged-20261122T093000Z").mkdir()
+    file.rename(file.parent / "damaged-20261122T093000Z" / JOURNAL_FILE)
+    journal = open_journal()
+    assert [alarm.code for alarm in journal.alarms.standing()] == [AlarmCode.STARTED_OVER]
+    assert journal.events.count(OutboxState.PENDING) == 40, "and what it held is salvaged all the same"
+
+
+@pytest.mark.parametrize("damage", [without_header, without_first_page, with_garbage_pages])
+def test_unsent_events_that_are_still_sound_go_back_into_the_queue_byte_for_byte(
+    open_journal: OpenJournal, file: Path, damage: Callable[[Path], None]
+) -> None:
+    epoch = used(open_journal)
+    journal = open_journal()
+    before = {e.event_id: (e.install_epoch, e.sequence, e.body) for e in journal.events.entries(None, 1000)}
+    journal.close()
+    damage(file)
+    journal = open_journal()
+    batch = journal.events.next_batch(1000, MANY_BYTES)
+    salvaged = {e.event_id: (e.install_epoch, e.sequence, e.body) for e in batch}
+    unsent = {name: bytes_ for name, bytes_ in salvaged.items() if name in before}
+    assert unsent
+    assert unsent == {name: before[name] for name in unsent}
+    assert {e.install_epoch for e in batch} == {epoch}
+    assert [e.sequence for e in batch] == sorted(e.sequence for e in batch)
+    assert journal.events.unsound(batch) == []
+    assert journal.events.broken_link() is None
+    assert f"{len(batch)} of its events" in journal.alarms.standing()[0].detail
+
+
+def test_where_the_outbox_can_be_read_only_what_was_not_acknowledged_is_sent_again(
+    open_journal: OpenJournal, file: Path
+) -> None:
+    used(open_journal, events=400, acknowledged=390)
+    with closing(sqlite3.connect(file)) as connection:
+        root = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'audit'").fetchone()[0]
+    overwrite(file, (root - 1) * PAGE, os.urandom(PAGE))
+    journal = open_journal()
+    assert [e.sequence for e in journal.events.next_batch(1000, MANY_BYTES)] == list(range(391, 401))
+    assert "1 sales in doubt" in journal.alarms.standing()[0].detail
+
+
+def test_receipts_of_a_damaged_journal_are_known_again(open_journal: OpenJournal, file: Path) -> None:
+    used(open_journal)
+    with closing(sqlite3.connect(file)) as connection:
+        root = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'audit'").fetchone()[0]
+    overwrite(file, (root - 1) * PAGE, os.urandom(PAGE))
+    journal = open_journal()
+    known = journal.checkouts.by_receipt("purchase", "R-7")
+    assert known is not None
+    assert (known.state, known.result["points_earned"]) == (CheckoutState.DONE, 5)
+    assert journal.checkouts.by_receipt("purchase", "R-1000") is None, "one in doubt stays where it can be examined"
+    assert journal.checkouts.redeemed_offline_since("2026-11-22T00:00:00Z") == 60 * 3, "the day's limit still counts"
+
+
+def test_an_event_whose_bytes_were_changed_is_not_salvaged(open_journal: OpenJournal, file: Path) -> None:
+    used(open_journal)
+    content = file.read_bytes()
+    at = content.rindex(b'"earned":5', 0, content.index(b'"id":"%b"' % event_id(30).encode()))
+    overwrite(file, at, b'"earned":9')
+    without_first_page(file)
+    journal = open_journal()
+    salvaged = [entry.sequence for entry in journal.events.next_batch(1000, MANY_BYTES)]
+    assert 30 not in salvaged
+    assert {29, 31} <= set(salvaged)
+
+
+def test_salvaging_gives_way_to_selling_where_there_is_no_room(
+    open_journal: OpenJournal, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from terminal_agent.journal import start
+    from terminal_agent.journal.database import Database
+
+    used(open_journal, events=300, acknowledged=0)
+    without_header(file)
+
+    class Cramped(Database):
+        def __init__(self, path: Path) -> None:
+            super().__init__(path)
+            self.query(f"PRAGMA max_page_count={self.query('PRAGMA page_count')[0][0] + 20}")
+
+    monkeypatch.setattr(start, "Database", Cramped)
+    journal = open_journal()
+    assert "no room" in journal.alarms.standing()[0].detail
+    assert journal.events.count(OutboxState.PENDING) == 0
+    with journal.transaction():
+        assert journal.events.append(event(900)) == 1
+
+
+def test_a_journal_that_is_locked_is_not_damaged(open_journal: OpenJournal, file: Path) -> None:
+    used(open_journal)
+    with closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("PRAGMA locking_mode=EXCLUSIVE")
+        other.execute("BEGIN EXCLUSIVE")
+        other.execute("CREATE TABLE mine (x)")
+        with pytest.raises(AgentError, match="locked") as told:
+            open_journal()
+    assert told.value.code is ErrorCode.JOURNAL_FAILED
+    assert file.exists()
+    assert list(file.parent.glob("damaged-*")) == []
+
+
+def test_a_path_that_cannot_be_opened_is_not_damaged(open_journal: OpenJournal, file: Path) -> None:
+    file.mkdir()
+    with pytest.raises(AgentError) as told:
+        open_journal()
+    assert told.value.code is ErrorCode.JOURNAL_FAILED
+    assert file.is_dir()
+    assert list(file.parent.glob("damaged-*")) == []
+
+
+def test_a_journal_of_a_newer_version_is_not_damaged(open_journal: OpenJournal, file: Path) -> None:
+    used(open_journal)
+    with closing(sqlite3.connect(file)) as connection, connection:
+        connection.execute("DROP TABLE outbox")  # a later version may keep it elsewhere
+        connection.execute(
+            "INSERT INTO _sqlite_migrations (migration_set, name, applied_at) "
+            "VALUES ('terminal_agent.journal', 'm999_later', '')"
+        )
+    with pytest.raises(AgentError, match="newer version"):
+        open_journal()
+    assert list(file.parent.glob("damaged-*")) == []
+
+
+KILLED_WITH_A_LOG = """
+import os, signal, sys
+from pathlib import Path
+from terminal_agent.journal import Journal
+from tests.journal.support import CountedIds, ManualClock, event
+journal = Journal(Path(sys.argv[1]), "till-1", "IRR", ManualClock(), CountedIds(1000))
+for number in range(1, 21):
+    with journal.transaction():
+        journal.events.append(event(number))
+    if number == int(sys.argv[2]):
+        journal._database.shrink_log()
+print(journal.events.install_epoch, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.fixture
+def epoch_of_killed(file: Path) -> str:
+    """A process recorded 20 events and was killed: they stand in the write-ahead log alone. Gives their epoch."""
+    return killed(file)
+
+
+def killed(file: Path, folded_after: int = 0) -> str:
+    """The same, with the log folded into the database after some of the events."""
+    command = [sys.executable, "-c", KILLED_WITH_A_LOG, str(file.parent), str(folded_after)]
+    ended = subprocess.run(command, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY)
+    assert ended.returncode == -signal.SIGKILL
+    return ended.stdout.strip()
+
+
+def wal_of(file: Path) -> Path:
+    return file.with_name(file.name + "-wal")
+
+
+def test_the_log_of_a_killed_process_is_read_and_nothing_is_alarmed(
+    open_journal: OpenJournal, file: Path, epoch_of_killed: str
+) -> None:
+    assert wal_is_readable(wal_of(file))
+    journal = open_journal()
+    assert journal.events.install_epoch == epoch_of_killed
+    assert journal.position() == 20
+    assert journal.standing_alarms() == []
+
+
+def test_a_log_of_garbage_with_sales_in_it_is_moved_aside_with_its_database(
+    open_journal: OpenJournal, file: Path, epoch_of_killed: str
+) -> None:
+    garbage = os.urandom(wal_of(file).stat().st_size)
+    wal_of(file).write_bytes(garbage)
+    journal = open_journal()
+    (aside,) = file.parent.glob("damaged-*")
+    assert wal_of(aside / JOURNAL_FILE).read_bytes() == garbage, "the evidence is as it was found"
+    assert [alarm.code for alarm in journal.alarms.standing()] == [AlarmCode.STARTED_OVER]
+    assert "write-ahead log" in journal.alarms.standing()[0].detail
+    assert journal.events.install_epoch != epoch_of_killed
+
+
+def test_a_log_whose_end_is_garbage_has_lost_sales_and_the_mark_tells(
+    open_journal: OpenJournal, file: Path, epoch_of_killed: str
+) -> None:
+    size = wal_of(file).stat().st_size
+    overwrite(wal_of(file), size // 2, os.urandom(size // 2))
+    journal = open_journal()
+    assert 0 < journal.position() < 20
+    assert [alarm.code for alarm in journal.alarms.standing()] == [AlarmCode.RESTORED]
+    assert journal.events.install_epoch != epoch_of_killed, "the sequences that were lost are not given out again"
+
+
+def test_a_log_that_never_came_to_hold_a_sale_is_no_damage(open_journal: OpenJournal, file: Path) -> None:
+    """A power cut can leave a log of zeros, made for a commit that was never acknowledged."""
+    epoch = used(open_journal)
+    wal_of(file).write_bytes(bytes(PAGE))
+    journal = open_journal()
+    assert journal.events.install_epoch == epoch
+    assert journal.standing_alarms() == []
+
+
+def test_a_log_without_its_database_is_kept(open_journal: OpenJournal, file: Path, epoch_of_killed: str) -> None:
+    log = wal_of(file).read_bytes()
+    file.unlink()
+    journal = open_journal()
+    (aside,) = file.parent.glob("damaged-*")
+    assert wal_of(aside / JOURNAL_FILE).read_bytes() == log
+    assert [alarm.code for alarm in journal.alarms.standing()] == [AlarmCode.STARTED_OVER]
+
+
+def test_a_database_whose_pages_all_stand_in_its_log_has_lost_nothing(
+    open_journal: OpenJournal, file: Path, epoch_of_killed: str
+) -> None:
+    overwrite(file, 0, os.urandom(file.stat().st_size))
+    journal = open_journal()
+    assert journal.events.install_epoch == epoch_of_killed
+    assert journal.position() == 20
+    assert journal.standing_alarms() == []
+
+
+def test_a_damaged_database_is_moved_aside_together_with_its_log(open_journal: OpenJournal, file: Path) -> None:
+    epoch = killed(file, folded_after=15)
+    log = wal_of(file).read_bytes()
+    with closing(sqlite3.connect(f"file:{file}?immutable=1", uri=True)) as connection:
+        root = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'audit'").fetchone()[0]
+    overwrite(file, (root - 1) * PAGE, os.urandom(PAGE))
+    damaged = file.read_bytes()
+    journal = open_journal()
+    (aside,) = file.parent.glob("damaged-*")
+    assert (aside / JOURNAL_FILE).read_bytes() == damaged
+    assert wal_of(aside / JOURNAL_FILE).read_bytes() == log
+    batch = journal.events.next_batch(100, MANY_BYTES)
+    assert [(e.install_epoch, e.sequence) for e in batch] == [(epoch, n) for n in range(1, 21)]
+
+
+def test_after_a_crash_indexes_are_compared_with_their_tables_too(open_journal: OpenJournal, file: Path) -> None:
+    journal = open_journal()
+    with journal.transaction():
+        journal.events.append(event(1))
+    spoil_index(journal._database._connection)
+    log = wal_of(file).read_bytes()
+    journal.close()
+    open_journal().close()
+    assert list(file.parent.glob("damaged-*")) == [], "after a clean end the quick check is enough"
+    wal_of(file).write_bytes(log)
+    journal = open_journal()
+    assert [alarm.code for alarm in journal.alarms.standing()] == [AlarmCode.STARTED_OVER]
+    assert journal.events.count(OutboxState.PENDING) == 1
+
+
+def test_damage_that_shows_while_the_journal_is_in_use_is_reported_and_found_at_the_next_start(
+    open_journal: OpenJournal, file: Path
+) -> None:
+    used(open_journal)
+    journal = open_journal()
+    reported: list[AgentError] = []
+    journal.when_damaged(reported.append)
+    with_garbage_pages(file)
+    with pytest.raises(AgentError, match="damaged") as told:
+        journal._database.query("SELECT body FROM events ORDER BY rowid")
+    assert told.value.code is ErrorCode.JOURNAL_FAILED
+    assert "again" in told.value.hint
+    assert reported == [told.value]
+    journal.close()
+    assert [alarm.code for alarm in open_journal().alarms.standing()] == [AlarmCode.STARTED_OVER]
