@@ -12,7 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from terminal_agent.club.phone import PhoneInvalid
 from terminal_agent.contract import BATCH_MEDIA_TYPE, REQUEST_ID_HEADER, SIGNATURE_HEADER, canonical_json, sign
-from terminal_agent.crm import enrolment, feed, holds, inbox, members, problems, wire
+from terminal_agent.crm import enrolment, feed, holds, inbox, members, problems, restore, wire
 from terminal_agent.crm.bodies import JSON_MEDIA_TYPE, json_body, read_batch, reader_of
 from terminal_agent.crm.enrolment import Terminal
 from terminal_agent.crm.lookups import card_answer
@@ -214,11 +214,16 @@ def get_feed(
     try:
         with service.store.reading() as connection:
             page = feed.read_page(connection, cursor, limit)
+            acked = inbox.acked_through(connection, caller.terminal_id)
     except feed.CursorInvalid as error:
-        raise ProblemError(
-            400, "cursor_invalid", "This CRM gave out no such cursor; read from the beginning."
-        ) from error
-    answer = wire.FeedAnswer(items=page.items, next_cursor=page.next_cursor, has_more=page.has_more)
+        if isinstance(error, feed.CursorUnknown):
+            with service.store.writing() as connection:
+                restore.note_once(connection, service.now)
+        detail = "This CRM gave out no such cursor, or has forgotten it; read from the beginning."
+        raise ProblemError(400, "cursor_invalid", detail) from error
+    answer = wire.FeedAnswer(
+        items=page.items, next_cursor=page.next_cursor, has_more=page.has_more, acked_through=acked
+    )
     return _signed(caller.secret, request_id, answer)
 
 

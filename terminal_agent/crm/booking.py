@@ -8,7 +8,7 @@ from __future__ import annotations
 from sqlalchemy import Connection
 
 from terminal_agent.contract import EventType
-from terminal_agent.crm import cards, holds, intents, ledger, members
+from terminal_agent.crm import cards, holds, intents, ledger, members, restore
 from terminal_agent.crm.events import (
     CardAnomaly,
     CardIssued,
@@ -60,6 +60,8 @@ def _book_points(connection: Connection, event: Event, card_no: str, now: str) -
         ledger.transfer(
             connection, source=origin, target=target, points=points, kind=event.type, reference=event.id, now=now
         )
+    if earned != redeemed and event.data.card is None and event.data.intent is None:
+        cards.adjust(connection, card_no, earned - redeemed, event.type, now)  # no tap brought them to the card
 
 
 def _book_facts(connection: Connection, event: Event, now: str) -> None:
@@ -82,6 +84,8 @@ def _book_card_state(connection: Connection, event: Event, now: str) -> bool:
     forked = _is_contested(connection, event)
     if state:
         cards.add_state(connection, event, state, intent_id)
+        if cards.pass_adjustments(connection, state.card_no, state.adjustments_through):
+            restore.note_once(connection, now)
     if isinstance(data, IntentResolved):
         intents.told(connection, data.card_no, data.intent_id, data.landed, now)
     elif data.intent and data.card is None:

@@ -48,6 +48,13 @@ def raise_counter(connection: Connection, card_no: str, counter: int) -> None:
     connection.execute(update(cards).where(behind).values(sequence=counter))
 
 
+def pass_adjustments(connection: Connection, card_no: str, through: int | None) -> bool:
+    """The card has applied adjustments up to ``through``. True: numbers this CRM never gave out, or has forgotten; it
+    will not give them out again."""
+    passed = (cards.c.card_no == card_no) & (cards.c.adjustments_through < (through or 0))
+    return connection.execute(update(cards).where(passed).values(adjustments_through=through)).rowcount > 0
+
+
 def adjust(connection: Connection, card_no: str, points: int, reason: str, now: str) -> int:
     """Gives the card its next numbered adjustment and tells the terminals; moves no ledger account. The number."""
     query = select(cards.c.adjustments_through).where(cards.c.card_no == card_no).with_for_update()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import json
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,11 +17,15 @@ from terminal_agent.crm.schema import feed, policies
 
 DEFAULT_LIMIT = 100
 MAX_LIMIT = 500
-_PREFIX = "f1:"
+_CURSOR = re.compile(r"f2:([1-9][0-9]{0,17}):([0-9a-f]{16})")
 
 
 class CursorInvalid(Exception):
-    """A cursor that this CRM did not give out."""
+    """What was sent is no cursor."""
+
+
+class CursorUnknown(CursorInvalid):
+    """A cursor of items that are not, or no longer, the beginning of this feed."""
 
 
 @dataclass(frozen=True)
@@ -31,29 +37,31 @@ class Page:
     has_more: bool
 
 
-def encode_cursor(position: int) -> str:
-    """The cursor of everything after ``position``."""
-    return base64.urlsafe_b64encode(f"{_PREFIX}{position}".encode()).decode()
+def encode_cursor(position: int, digest: str) -> str:
+    """The cursor of everything after the item at ``position``."""
+    return base64.urlsafe_b64encode(f"f2:{position}:{digest}".encode()).decode()
 
 
-def decode_cursor(cursor: str | None) -> int:
-    """The position in ``cursor``; 0, the beginning, without one. Raises :class:`CursorInvalid`."""
-    if not cursor:
-        return 0
+def decode_cursor(cursor: str) -> tuple[int, str]:
+    """Position and digest of the last item read. Raises :class:`CursorInvalid`."""
     try:
-        text = base64.b64decode(cursor, altchars=b"-_", validate=True).decode("ascii")
+        found = _CURSOR.fullmatch(base64.b64decode(cursor, altchars=b"-_", validate=True).decode("ascii"))
     except (binascii.Error, ValueError) as error:
         raise CursorInvalid from error
-    digits = text.removeprefix(_PREFIX)
-    if digits == text or not digits.isdigit() or len(digits) > 18:
+    if found is None:
         raise CursorInvalid
-    return int(digits)
+    return int(found[1]), found[2]
 
 
 def publish(connection: Connection, kind: FeedKind, document: dict[str, Any], now: str) -> None:
-    """Appends one item; every terminal sees it once."""
+    """Appends one item; every terminal sees it once.
+
+    Its digest stands for all items up to it, so that a cursor tells whether its terminal has read this very feed.
+    """
     text = canonical_json({"kind": kind.value, **document}).decode()
-    connection.execute(insert(feed).values(kind=kind.value, document=text, published_at=now))
+    last = connection.execute(select(feed.c.digest).order_by(feed.c.position.desc()).limit(1)).scalar()
+    digest = hashlib.sha256(f"{last}\n{text}".encode()).hexdigest()[:16]
+    connection.execute(insert(feed).values(kind=kind.value, document=text, published_at=now, digest=digest))
 
 
 def publish_policy(connection: Connection, document: dict[str, Any], now: str) -> None:
@@ -65,10 +73,19 @@ def publish_policy(connection: Connection, document: dict[str, Any], now: str) -
 
 
 def read_page(connection: Connection, cursor: str | None, limit: int) -> Page:
-    """Up to ``limit`` items after ``cursor``. Raises :class:`CursorInvalid`."""
-    position = decode_cursor(cursor)
-    query = select(feed.c.position, feed.c.document).where(feed.c.position > position)
+    """Up to ``limit`` items after ``cursor``, from the beginning without one.
+
+    Raises :class:`CursorInvalid`, :class:`CursorUnknown`.
+    """
+    position, digest = decode_cursor(cursor) if cursor else (0, "")
+    if cursor and _digest_at(connection, position) != digest:
+        raise CursorUnknown
+    query = select(feed.c.position, feed.c.document, feed.c.digest).where(feed.c.position > position)
     rows = connection.execute(query.order_by(feed.c.position).limit(limit + 1)).all()
     shown = rows[:limit]
-    last = shown[-1].position if shown else position
-    return Page([json.loads(row.document) for row in shown], encode_cursor(last), len(rows) > limit)
+    next_cursor = encode_cursor(shown[-1].position, shown[-1].digest) if shown else cursor or ""
+    return Page([json.loads(row.document) for row in shown], next_cursor, len(rows) > limit)
+
+
+def _digest_at(connection: Connection, position: int) -> str | None:
+    return connection.execute(select(feed.c.digest).where(feed.c.position == position)).scalar()

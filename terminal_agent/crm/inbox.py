@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, and_, insert, or_,
 from sqlalchemy.exc import DataError, IntegrityError
 
 from terminal_agent.contract import Verdict, fingerprint
-from terminal_agent.crm import booking, cards
+from terminal_agent.crm import booking, cards, reconcile, restore
 from terminal_agent.crm.events import (
     Event,
     EventRejected,
@@ -28,25 +28,30 @@ NOT_BOOKED = "not_booked"
 
 def receive(connection: Connection, terminal_id: str, documents: list[Any], now: str) -> tuple[list[EventResult], int]:
     """The verdicts on a batch, in order, and ``acked_through`` of the last install epoch in it."""
-    results = [_receive_one(connection, terminal_id, document, now) for document in documents]
+    new: list[Event] = []
+    results = [_receive_one(connection, terminal_id, document, now, new) for document in documents]
+    if restore.happened(connection):
+        for card_no in sorted({event.card_no for event in new if event.card_no}):
+            reconcile.reconcile(connection, card_no, now)
     positions = [position_of(document, terminal_id) for document in documents]
     epochs = dict.fromkeys(position.install_epoch for position in reversed(positions) if position)
     acked = [_advance(connection, terminal_id, epoch) for epoch in epochs]
     return results, acked[0] if acked else 0
 
 
-def _receive_one(connection: Connection, terminal_id: str, document: Any, now: str) -> EventResult:
+def _receive_one(connection: Connection, terminal_id: str, document: Any, now: str, new: list[Event]) -> EventResult:
+    """The verdict; an event that was not here before is added to ``new``."""
     try:
         # One event's failure must not undo its neighbours. Other database errors (a full disk) end the whole
         # transaction, so they must fail the whole request.
         with connection.begin_nested():
-            return _judge(connection, terminal_id, document, now)
+            return _judge(connection, terminal_id, document, now, new)
     except (IntegrityError, DataError) as error:
         detail = f"not booked: {type(error).__name__}"
         return EventResult(id=claimed_id(document), status=Verdict.RETRY, code=NOT_BOOKED, detail=detail)
 
 
-def _judge(connection: Connection, terminal_id: str, document: Any, now: str) -> EventResult:
+def _judge(connection: Connection, terminal_id: str, document: Any, now: str, new: list[Event]) -> EventResult:
     try:
         event = parse_event(document, terminal_id)
     except EventRejected as problem:
@@ -55,6 +60,7 @@ def _judge(connection: Connection, terminal_id: str, document: Any, now: str) ->
     stored = _stored(connection, terminal_id, event.position, event.fingerprint)
     if stored is not None and stored["verdict"] != Verdict.REJECTED:
         return _result(connection, event, Verdict.DUPLICATE, None)
+    new.append(event)
     return _accept(connection, event, now)
 
 
@@ -152,6 +158,12 @@ def _key(terminal_id: str, position: Position, mark: str) -> ColumnElement[bool]
 def _stored(connection: Connection, terminal_id: str, position: Position, mark: str) -> RowMapping | None:
     query = select(events.c.verdict).where(_key(terminal_id, position, mark))
     return connection.execute(query).mappings().first()
+
+
+def acked_through(connection: Connection, terminal_id: str) -> dict[str, int]:
+    """Of each install epoch of a terminal, the highest sequence up to which nothing is missing."""
+    query = select(progress.c.install_epoch, progress.c.acked_through).where(progress.c.terminal_id == terminal_id)
+    return {row.install_epoch: row.acked_through for row in connection.execute(query)}
 
 
 def _advance(connection: Connection, terminal_id: str, epoch: str) -> int:

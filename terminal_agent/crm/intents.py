@@ -102,6 +102,7 @@ def _settle_one(connection: Connection, row: RowMapping, landed: bool, now: str)
     connection.execute(update(intents).where(this).values(landed=landed, adjusted=due))
     if landed:
         cards.raise_counter(connection, row["card_no"], row["sequence_after"])
+        cards.pass_adjustments(connection, row["card_no"], row["adjustments_through"])
     if due != row["adjusted"]:
         cards.adjust(connection, row["card_no"], due - row["adjusted"], REASON, now)
 

@@ -173,6 +173,7 @@ feed = Table(
     _text("kind"),
     _text("document"),
     _text("published_at"),
+    _text("digest"),
     sqlite_autoincrement=True,
 )
 

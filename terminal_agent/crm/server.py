@@ -51,7 +51,7 @@ def serve(data_dir: Path, host: str, port: int) -> None:
     store = open_store(data_dir, SystemClock(), SystemIds())
     try:
         listener = listen(host, port)
-        server = _Server(create_app(store, SystemClock(), SystemIds()), lambda: _announce(listener))
+        server = _Server(create_app(store, SystemClock(), SystemIds()), lambda: _announce(listener, store.was_restored))
         # uvicorn raises a signal again after its orderly end; without a handler of ours that would be death by SIGTERM.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, server.handle_exit)
@@ -95,5 +95,14 @@ def url_of(address: tuple[Any, ...]) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _announce(listener: socket.socket) -> None:
-    print(f"listening on {url_of(listener.getsockname())}", file=sys.stderr, flush=True)  # noqa: T201 - callers wait for this line
+def _announce(listener: socket.socket, was_restored: bool) -> None:
+    _say(f"listening on {url_of(listener.getsockname())}")  # callers wait for this line
+    if was_restored:
+        _say(
+            "this database was put back from a backup: terminals send again what it forgot; "
+            "decide again what head office decided since"
+        )
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)  # noqa: T201 - people and callers read what the server says

@@ -10,6 +10,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event
 
+from terminal_agent.crm.mark import Mark
+
 FILE_NAME = "crm.sqlite3"
 BUSY_TIMEOUT_S = 30
 
@@ -27,6 +29,8 @@ def database_file(data_dir: Path) -> Path:
 def prepare_file(data_dir: Path) -> None:
     """Makes the directory (0700) and an empty database file (0600), so that nobody else can read secrets. OSError."""
     data_dir.mkdir(parents=True, mode=0o700, exist_ok=True)
+    if not database_file(data_dir).exists():
+        Mark(data_dir).begin()
     # Never opened here: closing any descriptor of the file would drop the locks SQLite holds on it in this process.
     with suppress(FileExistsError):
         os.mknod(database_file(data_dir), stat.S_IFREG | 0o600)

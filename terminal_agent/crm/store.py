@@ -11,7 +11,8 @@ from sqlalchemy import Connection, Engine, insert, inspect, select
 from sqlalchemy.exc import DBAPIError
 
 from terminal_agent.club.policy import default_policy
-from terminal_agent.crm import feed, sqlite
+from terminal_agent.crm import feed, restore, sqlite
+from terminal_agent.crm.mark import Mark
 from terminal_agent.crm.schema import SCHEMA_VERSION, meta, metadata
 from terminal_agent.errors import AgentError, ErrorCode
 from terminal_agent.ports import Clock, Ids, rfc3339
@@ -20,8 +21,11 @@ from terminal_agent.ports import Clock, Ids, rfc3339
 class Store:
     """Hands out connections, each inside one transaction that commits when its block ends without an error."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, mark: Mark) -> None:
         self._engine = engine
+        self._mark = mark
+        self.was_restored = False
+        """Whether the database turned out to be an older copy when it was opened."""
         # SQLite lets waiting writers poll; a lock lets the threads of one process queue up instead.
         self._turn = threading.Lock()
 
@@ -38,6 +42,20 @@ class Store:
             connection.execution_options(writes=True)
             with connection.begin():
                 yield connection
+                commits = restore.count_commit(connection)
+            self._mark.write(commits)
+
+    def notice_restore(self, clock: Clock) -> None:
+        """Whether the database is older than its mark; if so, notes that it was put back from a backup."""
+        marked = self._mark.read()  # before the database, whose count goes up before the mark's
+        with self.reading() as connection:
+            counted = restore.counted(connection)
+        if marked is not None and marked <= counted:
+            return
+        with self.writing() as connection:
+            restore.note(connection, rfc3339(clock.now()))
+            restore.set_count(connection, max(marked or 0, restore.counted(connection)))
+        self.was_restored = True
 
     def close(self) -> None:
         """Lets go of the file."""
@@ -59,9 +77,10 @@ def open_store(data_dir: Path, clock: Clock, ids: Ids, *, create: bool = True) -
         raise _unusable(
             f"{data_dir} cannot be used: {error.strerror}.", "Give a directory this user may write."
         ) from error
-    store = Store(sqlite.make_engine(sqlite.database_file(data_dir)))
+    store = Store(sqlite.make_engine(sqlite.database_file(data_dir)), Mark(data_dir))
     try:
         _bring_up_to_date(store, clock, ids)
+        store.notice_restore(clock)
     except DBAPIError as error:
         store.close()
         raise _unusable(
@@ -97,7 +116,7 @@ def _version(connection: Connection) -> int:
 
 def _create(connection: Connection, now: str, programme_id: str) -> None:
     metadata.create_all(connection)
-    rows = {"schema_version": str(SCHEMA_VERSION), "programme_id": programme_id}
+    rows = {"schema_version": str(SCHEMA_VERSION), "programme_id": programme_id, restore.COMMITS: "0"}
     connection.execute(insert(meta), [{"key": key, "value": value} for key, value in rows.items()])
     feed.publish_policy(connection, default_policy(), now)
 

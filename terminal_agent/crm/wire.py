@@ -50,11 +50,12 @@ class EventsAnswer(BaseModel):
 
 
 class FeedAnswer(BaseModel):
-    """Items of any ``kind``; go on from ``next_cursor``."""
+    """Items of any ``kind``; go on from ``next_cursor``. ``acked_through``: by install epoch of who asks."""
 
     items: list[dict[str, Any]]
     next_cursor: str
     has_more: bool
+    acked_through: dict[str, int]
 
 
 class MemberSummary(BaseModel):

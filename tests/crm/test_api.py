@@ -162,7 +162,12 @@ def test_the_feed_is_read_page_by_page_and_goes_on_where_it_stopped(crm: Crm, te
         {"kind": "adjustment", "card_no": CARD, "number": 2, "points": -2, "reason": "a present"},
         {"kind": "hotlist", "card_no": CARD, "blocked": True, "reason": "lost"},
     ]
-    assert terminal.get("/v1/feed", cursor=cursor) == {"items": [], "next_cursor": cursor, "has_more": False}
+    assert terminal.get("/v1/feed", cursor=cursor) == {
+        "items": [],
+        "next_cursor": cursor,
+        "has_more": False,
+        "acked_through": {terminal.epoch: 1},
+    }
     admin.unblock_card(crm.data_dir, CARD, "found")
     assert [item["blocked"] for item in terminal.get("/v1/feed", cursor=cursor)["items"]] == [False]
 

@@ -1,0 +1,52 @@
+"""A CRM put back from a backup: how it finds out, and what it does about it at once.
+
+It knows that it has forgotten when its file counts fewer commits than the mark beside it, when a terminal comes with a
+feed cursor it never gave out, or when a card has applied an adjustment it never made. The terminals send again what it
+forgot; :mod:`reconcile` then makes the cards follow the ledger.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, insert, select, update
+
+from terminal_agent.crm.schema import enrolment_codes, meta
+
+COMMITS = "commits"
+_RESTORED_AT = "restored_at"
+
+
+def count_commit(connection: Connection) -> int:
+    """Counts the transaction that is about to be committed."""
+    commits = counted(connection) + 1
+    set_count(connection, commits)
+    return commits
+
+
+def counted(connection: Connection) -> int:
+    """How many transactions this database has seen committed."""
+    return int(connection.execute(select(meta.c.value).where(meta.c.key == COMMITS)).scalar_one())
+
+
+def set_count(connection: Connection, commits: int) -> None:
+    """Goes on counting from here."""
+    connection.execute(update(meta).where(meta.c.key == COMMITS).values(value=str(commits)))
+
+
+def happened(connection: Connection) -> bool:
+    """Whether this CRM was ever put back from a backup."""
+    return connection.execute(select(meta.c.value).where(meta.c.key == _RESTORED_AT)).first() is not None
+
+
+def note(connection: Connection, now: str) -> None:
+    """It was. Codes used since the backup look unused again, so all are voided."""
+    if happened(connection):
+        connection.execute(update(meta).where(meta.c.key == _RESTORED_AT).values(value=now))
+    else:
+        connection.execute(insert(meta).values(key=_RESTORED_AT, value=now))
+    connection.execute(update(enrolment_codes).where(enrolment_codes.c.used_at.is_(None)).values(used_at=now))
+
+
+def note_once(connection: Connection, now: str) -> None:
+    """It was, says a terminal; each of them will say so."""
+    if not happened(connection):
+        note(connection, now)
