@@ -11,7 +11,7 @@ from contextlib import closing
 from rich.console import Console
 from rich.table import Table
 
-from bench import daemon, purchase, startup, sync
+from bench import daemon, durability, purchase, startup, sync
 from bench.measure import Figure, Samples
 from bench.rig import Left, Rig
 
@@ -22,6 +22,7 @@ BENCHES: dict[str, Bench] = {
     "daemon": daemon.run,
     "tap": startup.run_tap,
     "sync": sync.run,
+    "durability": durability.run,
 }
 
 
@@ -83,7 +84,9 @@ def _told(samples: Samples, unit: str) -> str:
 def _target(figure: Figure) -> str:
     if figure.target is None:
         return ""
-    bound = f"≤ {figure.target:g}" + ("×" if figure.target_is_ratio else f" {figure.unit}")
+    bound = f"{'≥' if figure.target_is_least else '≤'} {figure.target:g}" + (
+        "×" if figure.target_is_ratio else f" {figure.unit}"
+    )
     return f"{bound} {'met' if figure.met else 'MISSED'}"
 
 

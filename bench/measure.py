@@ -29,7 +29,11 @@ class Samples:
 
 @dataclass(frozen=True)
 class Figure:
-    """One line of the report. ``target`` bounds the ratio where ``target_is_ratio``, else our own median."""
+    """One line of the report.
+
+    ``target`` bounds the ratio where ``target_is_ratio``, else our own median: from above, or from below where
+    ``target_is_least``.
+    """
 
     bench: str
     what: str
@@ -39,6 +43,7 @@ class Figure:
     yardstick_is: str = ""
     target: float | None = None
     target_is_ratio: bool = False
+    target_is_least: bool = False
     details: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -49,7 +54,9 @@ class Figure:
     def met(self) -> bool | None:
         """Whether the target is met; None without one."""
         measured = self.ratio if self.target_is_ratio else self.ours.median
-        return None if self.target is None or measured is None else measured <= self.target
+        if self.target is None or measured is None:
+            return None
+        return measured >= self.target if self.target_is_least else measured <= self.target
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "ratio": self.ratio, "met": self.met}
