@@ -47,7 +47,8 @@ def diversify_aes128(master_key: bytes, diversification_input: bytes) -> bytes:
 
     Not plain CMAC: the input is always padded to two blocks, also where one would do.
     """
-    return _diversify(_block_cipher(master_key), diversification_input)
+    encrypt = _block_cipher(master_key)
+    return _diversify(encrypt, _subkeys(encrypt), diversification_input)
 
 
 def _block_cipher(key: bytes) -> Callable[[bytes], bytes]:
@@ -55,13 +56,19 @@ def _block_cipher(key: bytes) -> Callable[[bytes], bytes]:
     return Cipher(algorithms.AES(key), modes.ECB()).encryptor().update  # noqa: S305 - single blocks, no mode
 
 
-def _diversify(encrypt: Callable[[bytes], bytes], diversification_input: bytes) -> bytes:
+def _subkeys(encrypt: Callable[[bytes], bytes]) -> tuple[bytes, bytes]:
+    """CMAC's K1 and K2: for a message of whole blocks, and for one that was padded."""
+    k1 = _double(encrypt(bytes(AES_BLOCK)))
+    return k1, _double(k1)
+
+
+def _diversify(encrypt: Callable[[bytes], bytes], subkeys: tuple[bytes, bytes], diversification_input: bytes) -> bytes:
     if not 1 <= len(diversification_input) <= MAX_DIVERSIFICATION_INPUT:
         raise ValueError("the diversification input is 1 to 31 bytes")
-    k1 = _double(encrypt(bytes(AES_BLOCK)))
     message = b"\x01" + diversification_input
-    padded = message if len(message) == 2 * AES_BLOCK else (message + b"\x80").ljust(2 * AES_BLOCK, b"\0")
-    subkey = k1 if len(message) == 2 * AES_BLOCK else _double(k1)
+    is_whole = len(message) == 2 * AES_BLOCK
+    padded = message if is_whole else (message + b"\x80").ljust(2 * AES_BLOCK, b"\0")
+    subkey = subkeys[0] if is_whole else subkeys[1]
     first = encrypt(padded[:AES_BLOCK])
     return encrypt(_xor(_xor(padded[AES_BLOCK:], subkey), first))
 
@@ -85,8 +92,12 @@ class CardKeys:
     def _encrypt(self) -> Callable[[bytes], bytes]:
         return _block_cipher(self._master_key)
 
+    @cached_property
+    def _subkeys(self) -> tuple[bytes, bytes]:
+        return _subkeys(self._encrypt)
+
     def _diversify(self, label: bytes) -> bytes:
-        return _diversify(self._encrypt, bytes([len(self.uid)]) + self.uid + SYSTEM_LABEL + label)
+        return _diversify(self._encrypt, self._subkeys, bytes([len(self.uid)]) + self.uid + SYSTEM_LABEL + label)
 
     def sector_key(self, sector: int, key_type: KeyType) -> bytes:
         """The 6-byte Crypto1 key of a sector: the first 6 of the 16 bytes derived for it."""
