@@ -154,7 +154,7 @@ class Events:
         """
         rows = self._database.query(
             f"{_ENTRY} WHERE o.state = 'pending' AND o.state <> 'acknowledged' AND o.position > ? "
-            "AND NOT EXISTS (SELECT 1 FROM outbox q WHERE q.state = 'quarantined' "
+            "AND NOT EXISTS (SELECT 1 FROM outbox q WHERE q.state = 'quarantined' AND q.state <> 'acknowledged' "
             "AND q.redeems = 1 AND q.card_no = o.card_no AND q.position < o.position "
             "AND (o.redeems = 1 OR e.type <> ?)) ORDER BY o.position LIMIT ?",
             after,
@@ -172,17 +172,10 @@ class Events:
 
     def entries(self, state: OutboxState | None, limit: int) -> list[OutboxEntry]:
         """What waits and what is quarantined (or one state), oldest first."""
-        if state is None:
-            return [
-                _entry(r)
-                for r in self._database.query(
-                    f"{_ENTRY} WHERE o.state <> 'acknowledged' ORDER BY o.position LIMIT ?", limit
-                )
-            ]
-        return [
-            _entry(r)
-            for r in self._database.query(f"{_ENTRY} WHERE o.state = ? ORDER BY o.position LIMIT ?", state.value, limit)
-        ]
+        wanted = f"o.state = '{state.value}'" if state else "o.state <> 'acknowledged'"
+        if state is not OutboxState.ACKNOWLEDGED:
+            wanted += " AND o.state <> 'acknowledged'"  # names the partial index
+        return [_entry(r) for r in self._database.query(f"{_ENTRY} WHERE {wanted} ORDER BY o.position LIMIT ?", limit)]
 
     def count(self, state: OutboxState) -> int:
         """How many events are in this state; counting what waits reads nothing of what is acknowledged."""

@@ -101,19 +101,13 @@ class Intents:
 
     def unsettled(self, card_no: str) -> list[tuple[IntentState, Intent]]:
         """A card's open and closed intents, oldest first."""
-        rows = self._database.query(
-            "SELECT * FROM intents WHERE card_no = ? AND state IN ('open', 'closed') ORDER BY rowid", card_no
-        )
+        rows = self._database.query(f"SELECT * FROM {_UNSETTLED} AND card_no = ? ORDER BY rowid", card_no)
         return [(IntentState(row["state"]), _intent(row)) for row in rows]
 
     def of_uid(self, uid: str, kind: str) -> list[Intent]:
         """Open intents of one kind for a card that may not carry its number yet."""
-        return [
-            _intent(r)
-            for r in self._database.query(
-                "SELECT * FROM intents WHERE uid = ? AND kind = ? AND state = 'open' ORDER BY rowid", uid, kind
-            )
-        ]
+        rows = self._database.query(f"SELECT * FROM {_OPEN} AND uid = ? AND kind = ? ORDER BY rowid", uid, kind)
+        return [_intent(row) for row in rows]
 
     def event_of(self, checkout_id: str) -> NewEvent | None:
         """The event that a checkout recorded, or will when it is settled."""
@@ -125,16 +119,22 @@ class Intents:
         return _intent(row) if row else None
 
     def count_open(self) -> int:
-        row = self._database.one("SELECT count(*) AS n FROM intents WHERE state = 'open' AND checkout_id IS NOT NULL")
+        row = self._database.one(f"SELECT count(*) AS n FROM {_OPEN} AND checkout_id IS NOT NULL")
         return int(row["n"]) if row else 0
 
     def open_checkouts_before(self, created_before: str) -> list[str]:
         """Checkouts in doubt whose intent is older than ``created_before`` (RFC 3339)."""
         rows = self._database.query(
-            "SELECT checkout_id FROM intents WHERE state = 'open' AND checkout_id IS NOT NULL AND created_at < ?",
+            f"SELECT checkout_id FROM {_OPEN} AND checkout_id IS NOT NULL AND created_at < ?",
             created_before,
         )
         return [row["checkout_id"] for row in rows]
+
+
+# The index is named, because the planner would rather walk through every intent there ever was. There is one for both
+# states: each index is a page more to sync in both of a sale's commits.
+_UNSETTLED = "intents INDEXED BY intents_unsettled WHERE state IN ('open', 'closed')"
+_OPEN = f"{_UNSETTLED} AND state = 'open'"
 
 
 class Checkouts:
@@ -190,10 +190,12 @@ class Checkouts:
         return _checkout(row) if row else None
 
     def in_doubt(self) -> list[Checkout]:
-        return [
-            _checkout(r)
-            for r in self._database.query("SELECT * FROM checkouts WHERE state = 'in_doubt' ORDER BY rowid")
-        ]
+        """The sales whose card write may or may not have landed, found by their open intents; oldest first."""
+        rows = self._database.query(
+            f"SELECT * FROM checkouts WHERE checkout_id IN (SELECT checkout_id FROM {_OPEN}) AND state = 'in_doubt' "
+            "ORDER BY rowid"
+        )
+        return [_checkout(row) for row in rows]
 
     def redeemed_offline_since(self, moment: str) -> int:
         """Points redeemed offline on this terminal since ``moment`` (RFC 3339), sales in doubt included."""
