@@ -154,8 +154,10 @@ def _replay(books: Books, card_no: str) -> tuple[int, int]:
         if not card or card["card_no"] != card_no:
             continue
         points = data.get("points", {"earned": 0, "redeemed": 0})
-        through = range(adjusted + 1, card["adjustments_through"] + 1)
-        moved = points["earned"] - points["redeemed"] + sum(books.adjustments[card_no, number] for number in through)
+        due = [(card_no, number) for number in range(adjusted + 1, card["adjustments_through"] + 1)]
+        if not books.adjustments.keys() >= set(due):
+            raise ValueError(f"event {body['sequence']} applies an adjustment that is not in the journal")
+        moved = points["earned"] - points["redeemed"] + sum(books.adjustments[key] for key in due)
         if (card["sequence"], card["balance_before"]) != (sequence + 1, balance):
             raise ValueError(f"event {body['sequence']} does not follow {balance} points at {sequence}")
         if card["balance_after"] != balance + moved:
