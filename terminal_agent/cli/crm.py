@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -69,15 +70,13 @@ def card(card_no: str, data_dir: Path) -> None:
 
     answer = admin.show_card(data_dir, card_no)
     lines = [f"{card_no}  {answer['status']}  {answer['balance']} points  counter {answer['sequence']}"]
+    if answer["holds"]:
+        lines.append(f"  {answer['available']} points are not on hold")
     lines += [
         f"  {hold['expires_at']}  on hold: {hold['points']} points, {hold['state']}  {hold['terminal_id']}"
         for hold in answer["holds"]
     ]
-    lines += [
-        f"  {event['time']}  {event['type']}  +{event['earned']} -{event['redeemed']}  {event['terminal_id']}"
-        for event in answer["events"]
-    ]
-    emit(answer, "\n".join(lines))
+    emit(answer, "\n".join([*lines, *(_event_line(event) for event in answer["events"])]))
 
 
 @crm.command(cls=AgentCommand)
@@ -146,6 +145,17 @@ def unblock(card_no: str, reason: str, data_dir: Path) -> None:
 
     answer = admin.unblock_card(data_dir, card_no, reason)
     emit(answer, f"Card {card_no} is {'free again' if answer['changed'] else 'not blocked'}.")
+
+
+def _event_line(event: dict[str, Any]) -> str:
+    """When, what, the points it moved on the card, where; what is odd about it stands at the end."""
+    moved = [f"{points:+d}" for points in (event["earned"], -event["redeemed"]) if points]
+    parts = [event["time"], event["type"], " ".join(moved) or "0", event["terminal_id"]]
+    if event["reverses"]:
+        parts.append(f"takes back {event['reverses']}")
+    if event["code"]:
+        parts.append(f"! {event['code']}")
+    return "  " + "  ".join(parts)
 
 
 def _parse_listen(text: str) -> tuple[str, int]:

@@ -22,6 +22,7 @@ _CARD_SUBJECT = "cards/"
 
 # Bounds keep every sum of points within 64 bits.
 Points = Annotated[int, Field(strict=True, ge=-(10**12), le=10**12)]
+TakenPoints = Annotated[int, Field(strict=True, ge=-(10**12), le=0)]
 GivenPoints = Annotated[int, Field(strict=True, ge=0, le=10**12)]
 Count = Annotated[int, Field(strict=True, ge=0, le=2**53)]
 Amount = Annotated[int, Field(strict=True, ge=-(2**63), lt=2**63)]
@@ -90,10 +91,27 @@ class PointsGiven(PointsMoved):
     redeemed: GivenPoints = 0
 
 
+class PointsTaken(PointsMoved):
+    """Points of a reversal, where nothing is given."""
+
+    earned: TakenPoints = 0
+    redeemed: TakenPoints = 0
+
+
 class PurchaseFacts(_Shape):
     """The bill; ``amount`` in the smallest unit of the currency."""
 
     amount: Amount
+    currency: Words | None = None
+
+
+class ReversalFacts(_Shape):
+    """What of which purchase is taken back."""
+
+    reversed_event_id: Name
+    receipt_no: Words | None = None
+    amount: Annotated[int, Field(strict=True, gt=0, lt=2**63)]
+    currency: Annotated[Words, Field(min_length=1)]
 
 
 class MemberFacts(_Shape):
@@ -135,6 +153,13 @@ class PurchaseRecorded(EventData):
 
 
 class PurchaseReversed(EventData):
+    reversal: ReversalFacts
+    points: PointsTaken
+
+
+class PointsReversed(EventData):
+    """A reversal that does not say of which purchase."""
+
     points: PointsMoved
 
 
@@ -164,7 +189,7 @@ DATA_SHAPES: dict[EventType, type[EventData]] = {
     EventType.MEMBER_ENROLLED: MemberEnrolled,
     EventType.CARD_ISSUED: CardIssued,
     EventType.PURCHASE_RECORDED: PurchaseRecorded,
-    EventType.PURCHASE_REVERSED: PurchaseReversed,
+    EventType.PURCHASE_REVERSED: PointsReversed,
     EventType.POINTS_ADJUSTED: PointsAdjusted,
     EventType.INTENT_RESOLVED: IntentResolved,
     EventType.CARD_ANOMALY: CardAnomaly,
@@ -221,7 +246,7 @@ def parse_event(document: Any, terminal_id: str) -> Event:
     position = position_of(document, terminal_id)
     if position is None:
         raise EventRejected(SOURCE_MISMATCH, f"source: must be {source_of(terminal_id, '<install_epoch>')}")
-    data = _validated(DATA_SHAPES.get(envelope.type, EventData), envelope.data, "data.")
+    data = _validated(_shape_of(envelope), envelope.data, "data.")
     return Event(
         terminal_id=terminal_id,
         id=envelope.id,
@@ -273,6 +298,12 @@ def _validated(shape: type[Shape], document: Any, prefix: str) -> Shape:
         first = error.errors(include_url=False, include_input=False)[0]
         field = prefix + ".".join(str(part) for part in first["loc"])
         raise EventRejected(MALFORMED, f"{field}: {first['msg']}") from error
+
+
+def _shape_of(envelope: _Envelope) -> type[EventData]:
+    if envelope.type is EventType.PURCHASE_REVERSED and envelope.data.get("reversal") is not None:
+        return PurchaseReversed
+    return DATA_SHAPES.get(envelope.type, EventData)
 
 
 def _card_of(envelope: _Envelope, data: EventData) -> str | None:

@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, and_, insert, or_,
 from sqlalchemy.exc import DataError, IntegrityError
 
 from terminal_agent.contract import Verdict, fingerprint
-from terminal_agent.crm import booking, cards, reconcile, restore
+from terminal_agent.crm import booking, cards, reconcile, restore, reversals
 from terminal_agent.crm.events import (
     Event,
     EventRejected,
@@ -70,6 +70,7 @@ def _accept(connection: Connection, event: Event, now: str) -> EventResult:
         code = booking.REASON_FORKED
     verdict = Verdict.FORK if code else Verdict.ACCEPTED
     earned, redeemed = booking.moved_points(event)
+    bill = reversals.bill_of(event)
     facts = {
         "id": event.id,
         "type": event.type.value,
@@ -78,10 +79,14 @@ def _accept(connection: Connection, event: Event, now: str) -> EventResult:
         "card_sequence": event.data.card.sequence if event.data.card else None,
         "earned": earned,
         "redeemed": redeemed,
+        "amount": bill.amount,
+        "currency": bill.currency,
+        "reverses": bill.reverses,
         "body": event.body.decode(),
     }
     _keep(connection, event.terminal_id, event.position, event.fingerprint, facts, verdict, code, now)
-    return _result(connection, event, verdict, code)
+    exceeds = reversals.check(connection, event)
+    return _result(connection, event, verdict, code or exceeds)
 
 
 def _result(connection: Connection, event: Event, verdict: Verdict, code: str | None) -> EventResult:
@@ -123,6 +128,9 @@ def _keep_rejected(connection: Connection, terminal_id: str, document: Any, prob
         "card_sequence": None,
         "earned": 0,
         "redeemed": 0,
+        "amount": None,
+        "currency": None,
+        "reverses": None,
         "body": body.decode(),
     }
     _keep(connection, terminal_id, position, fingerprint(body), facts, Verdict.REJECTED, problem.code, now)

@@ -34,8 +34,9 @@ def _member(connection: Connection, member_id: str | None) -> MemberSummary | No
 
 
 def card_events(connection: Connection, card_no: str) -> list[dict[str, Any]]:
-    """Every event of a card as it was booked: id, type, time, terminal_id, sequence, card_sequence, points, verdict."""
-    columns = ("id", "type", "time", "terminal_id", "sequence", "card_sequence", "earned", "redeemed", "verdict")
+    """Every event of a card as it was booked. ``reverses``: the purchase taken back; ``code``: what is odd about it."""
+    identity = ("id", "type", "time", "terminal_id", "sequence", "card_sequence")
+    columns = (*identity, "earned", "redeemed", "amount", "currency", "reverses", "verdict", "code")
     query = select(*(events.c[name] for name in columns)).where(events.c.card_no == card_no)
     rows = connection.execute(query.order_by(events.c.booked_at, events.c.terminal_id, events.c.sequence))
     return [dict(row) for row in rows.mappings()]

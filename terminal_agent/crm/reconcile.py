@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, func, select
 
-from terminal_agent.contract import EventType, Verdict
+from terminal_agent.contract import EventType
 from terminal_agent.crm import cards
 from terminal_agent.crm.schema import adjustments, card_chain, events, intents
 
@@ -90,9 +90,7 @@ def _chain(connection: Connection, card_no: str) -> list[State]:
 
 def _issued_at(connection: Connection, card_no: str) -> int | None:
     issue = select(func.min(events.c.card_sequence)).where(
-        events.c.card_no == card_no,
-        events.c.type == EventType.CARD_ISSUED.value,
-        events.c.verdict != Verdict.REJECTED.value,
+        events.c.card_no == card_no, events.c.type == EventType.CARD_ISSUED.value
     )
     return connection.execute(issue).scalar()
 

@@ -64,12 +64,16 @@ events = Table(
     _maybe_number("card_sequence"),
     _number("earned"),
     _number("redeemed"),
+    _maybe_number("amount"),
+    _maybe_text("currency"),
+    _maybe_text("reverses"),
     _text("body"),
     _text("verdict"),
     _maybe_text("code"),
     _text("booked_at"),
     Index("events_by_id", "terminal_id", "id"),
     Index("events_by_card", "card_no", "booked_at"),
+    Index("events_by_reversed", "card_no", "reverses"),
 )
 
 progress = Table(

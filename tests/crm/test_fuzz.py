@@ -55,12 +55,13 @@ data = st.fixed_dictionaries(
         "landed": maybe(st.booleans()),
         "kind": maybe(st.just("rolled_back")),
         "hold_id": maybe(st.just("h-1")),
+        "reversal": maybe(st.just({"reversed_event_id": "e-1", "amount": 1, "currency": "IRR"})),
     },
 )
 events = st.fixed_dictionaries(
     {
         "specversion": st.just("1.0"),
-        "id": maybe(st.uuids().map(str)),
+        "id": maybe(st.one_of(st.uuids().map(str), st.just("e-1"))),
         "source": maybe(st.just(source_of("shop-1", EPOCH))),
         "type": maybe(st.sampled_from([kind.value for kind in EventType])),
         "time": maybe(st.just(NOW)),
