@@ -56,6 +56,19 @@ class CardOnReader:
         taken: tuple[list[bytes], Counter[str]] = self._pipe.recv()
         return taken
 
+    def lay(self) -> float:
+        """Lay the card down; when that was, on the clock that all processes share."""
+        return self._do("lay")
+
+    def lift(self) -> float:
+        """Take the card away; when that was."""
+        return self._do("lift")
+
+    def _do(self, what: str) -> float:
+        self._pipe.send(what)
+        moment: float = self._pipe.recv()
+        return moment
+
     def close(self) -> None:
         self._pipe.send("end")
         self._process.join(5)
@@ -63,13 +76,19 @@ class CardOnReader:
 
 def _play_card(pipe: Connection, port: int) -> None:
     reader = VirtualReader(port)
-    reader.insert(VirtualCard.blank(UID))
+    card = VirtualCard.blank(UID)
+    reader.insert(card)
     pipe.send("ready")
-    while pipe.recv() == "take":
-        firmware = reader.firmware
-        pipe.send((list(firmware.commands), Counter(firmware.counts)))
-        firmware.commands.clear()
-        firmware.counts.clear()
+    while (asked := pipe.recv()) != "end":
+        if asked == "take":
+            firmware = reader.firmware
+            pipe.send((list(firmware.commands), Counter(firmware.counts)))
+            firmware.commands.clear()
+            firmware.counts.clear()
+        else:
+            moment = time.monotonic()
+            reader.insert(card) if asked == "lay" else reader.remove()
+            pipe.send(moment)
     reader.remove()
 
 

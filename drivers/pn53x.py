@@ -8,7 +8,6 @@ way to open a serial line asks a shell, and leaves the chip at 921600 baud when 
 from __future__ import annotations
 
 import errno
-import grp
 import importlib
 import logging
 import os
@@ -26,6 +25,7 @@ from drivers.base import ReaderInfo, ReaderState
 from drivers.chip_card import ExchangeFailed, Target
 from drivers.chip_reader import ChipReader
 from drivers.errors import NoReader, ReaderBusy, ReaderError, ReaderLost
+from drivers.serial_line import PATIENCE_S, SerialLine, open_line
 from drivers.usb_devices import interface_driver, product_name
 
 # nfcpy writes every frame, keys and all, and each failure, to its own log. What matters is told by errors here.
@@ -40,8 +40,6 @@ _RX_CRC = 0x80
 _TROUBLE = (OSError, termios.error, IndexError, struct.error, transport.libusb.USBError)
 """What nfcpy lets through when the line breaks, or carries noise."""
 
-_PATIENCE_S = 1.0
-
 NORMAL_BAUD = 115200
 # The speed after power-up is left alone: then a killed process leaves nothing behind. Other programs do leave a chip at
 # another speed (nfcpy: 921600). A busy machine may need a second round; the last try is for adapters that hold their
@@ -51,7 +49,6 @@ _HUNT = [*((speed, patience_s) for patience_s in (0.1, 0.4) for speed in _SPEEDS
 _WAKE_UP = bytes(10)
 _GET_FIRMWARE_VERSION = bytes.fromhex("0000ff02fed4022a00")
 _FIRMWARE_VERSION = bytes.fromhex("0000ff06fad50332")
-_SHARING_TRIES, _SHARING_PAUSE_S = 10, 0.1
 
 _NO_CRYPTO1 = {"rcs380"}
 
@@ -138,44 +135,8 @@ def serial_reader(path: str) -> ChipReader:
     return ChipReader(f"pn532:{path}", f"serial {os.path.realpath(path)}", lambda: _open_serial(path))
 
 
-class SerialLine:
-    """nfcpy's serial transport made fit for use: for one process alone, patient, and closed in any case."""
-
-    TYPE = "TTY"
-
-    def __init__(self, path: str) -> None:
-        self.patience_s = _PATIENCE_S
-        self._tty = transport.TTY(path)
-        self._tty.tty.write_timeout = _PATIENCE_S
-
-    def claim(self) -> None:
-        """Raises OSError when another process that does the same has it."""
-        self._tty.tty.exclusive = True
-
-    @property
-    def baudrate(self) -> int:
-        return int(self._tty.baudrate)
-
-    @baudrate.setter
-    def baudrate(self, speed: int) -> None:
-        self._tty.baudrate = speed
-
-    def write(self, frame: bytes) -> None:
-        self._tty.write(frame)
-
-    def read(self, timeout: float) -> Any:
-        """One frame, within ``timeout`` ms or our patience: nfcpy's 100 ms for an acknowledgement are few on a busy
-        machine or a slow adapter."""
-        return self._tty.read(max(timeout, self.patience_s * 1000))
-
-    def close(self) -> None:
-        port, self._tty.tty = self._tty.tty, None
-        if port is not None:
-            port.close()
-
-
 def _open_serial(path: str) -> Pn53xChip:
-    line = _open_line(path)
+    line = open_line(path)
     try:
         _find_speed(line, path)
         chipset = pn532.Chipset(line, _quiet)
@@ -190,43 +151,13 @@ def _open_serial(path: str) -> Pn53xChip:
         raise
 
 
-def _open_line(path: str) -> SerialLine:
-    """The line, for us alone. A short-lived program that has it is waited for."""
-    try:
-        line = SerialLine(path)
-    except _TROUBLE as error:
-        raise _not_a_line(path, error) from error
-    for _ in range(_SHARING_TRIES):
-        try:
-            line.claim()
-            return line
-        except OSError:
-            time.sleep(_SHARING_PAUSE_S)
-    line.close()
-    hint = f"Find it: fuser -v {path}. Stop it, then try again"
-    raise _problem(ReaderBusy, f"another program is using {path}", hint)
-
-
-def _not_a_line(path: str, error: Exception) -> ReaderError:
-    code = getattr(error, "errno", None)
-    if code in (errno.EACCES, errno.EPERM):
-        group = grp.getgrgid(os.stat(path).st_gid).gr_name
-        hint = f"Let this user in: sudo usermod -aG {group} {os.environ.get('USER', 'USER')}, then log in again"
-        return _problem(NoReader, f"this user may not open {path}", hint)
-    if code == errno.EBUSY:
-        return _problem(ReaderBusy, f"another program is using {path}", f"Find it: fuser -v {path}")
-    if not os.path.exists(path):
-        return _problem(NoReader, f"there is no {path}", "Plug the reader in; its name is in: ls -l /dev/serial/by-id")
-    return _problem(NoReader, f"{path} is no serial line: {error}", "Name the reader's port, as in pn532:/dev/ttyUSB0")
-
-
 def _find_speed(line: SerialLine, path: str) -> None:
     """Wake the chip up and bring it to the normal speed, whatever speed it was left at. Raises :class:`NoReader`."""
     for speed, line.patience_s in _HUNT:
         with suppress(*_TROUBLE, ValueError):  # ValueError: a speed that this adapter does not know
             line.baudrate = speed
             if _answers(line):
-                line.patience_s = _PATIENCE_S
+                line.patience_s = PATIENCE_S
                 if speed != NORMAL_BAUD:
                     pn532.Chipset(line, _quiet).set_serial_baudrate(NORMAL_BAUD)
                     line.baudrate = NORMAL_BAUD

@@ -34,6 +34,7 @@ MAY_IMPORT = {
 ONLY_IN = {
     "smartcard": ("drivers/pcsc.py",),
     "nfc": ("drivers/pn53x.py",),
+    "serial": ("drivers/serial_line.py",),
     "click": ("terminal_agent/cli/",),
     "rich": ("terminal_agent/cli/",),
     "sqlite3": ("terminal_agent/journal/", "terminal_agent/crm/sqlite.py"),

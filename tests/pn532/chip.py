@@ -80,7 +80,7 @@ class Pn53xChip:
     ) -> None:
         self.cards: list[FieldCard] = []
         self.counts: Counter[str] = Counter()
-        self.exchanges: list[bytes] = []
+        self.exchanges: deque[bytes] = deque(maxlen=1000)
         self.disturbances: deque[int] = deque()
         """Error codes that the next exchanges end with, whatever the card says: it is at the edge of the field."""
         self.asleep = False

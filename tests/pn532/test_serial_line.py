@@ -99,9 +99,9 @@ class TestFinding:
         assert (tmp_path / "file").read_text() == "content"
 
     def test_a_line_this_user_may_not_open_names_the_group_to_join(self, pn532: SerialPn532) -> None:
-        from drivers import pn53x
+        from drivers.serial_line import not_a_line
 
-        problem = pn53x._not_a_line(pn532.path, PermissionError(errno.EACCES, "Permission denied"))
+        problem = not_a_line(pn532.path, PermissionError(errno.EACCES, "Permission denied"))
         assert "may not open" in str(problem)
         assert "usermod -aG" in problem.hint
 
