@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from drivers.base import ClassicConnection, ValueCommands
-from drivers.errors import AccessDenied, AuthenticationFailed, CardRemoved, ReaderError
+from drivers.errors import AccessDenied, AuthenticationFailed, CardRemoved
 from drivers.mifare_classic import BLOCK_SIZE, KEY_SIZE, KeyType, ValueOperation, is_trailer, sector_of
 
 TRAFFIC = 5
@@ -37,7 +37,7 @@ class ExchangeFailed(Exception):
 
 
 class CardChip(Protocol):
-    """A chip with one card in its field. Both methods raise :class:`ReaderLost` when the chip is gone."""
+    """A chip with one card in its field. Both methods raise :class:`ReaderLost` once the chip is gone, and stay so."""
 
     def select(self) -> Target | None:
         """Select the card in the field, again if it was; every sector is closed. None without a card."""
@@ -49,11 +49,10 @@ class CardChip(Protocol):
 class ChipConnection(ClassicConnection):
     """An open MIFARE Classic 1K in a chip's field."""
 
-    def __init__(self, chip: CardChip, uid: bytes, on_close: Callable[[], None], on_lost: Callable[[], None]) -> None:
+    def __init__(self, chip: CardChip, uid: bytes, on_close: Callable[[], None]) -> None:
         self._chip = chip
         self._uid = uid
         self._on_close = on_close
-        self._on_lost = on_lost
         self._gone = False
         self._closed = False
 
@@ -126,29 +125,17 @@ class ChipConnection(ClassicConnection):
             raise CardRemoved("the card left the reader")
         if log.isEnabledFor(TRAFFIC):
             log.log(TRAFFIC, "> %s", _command_for_log(command))
-        try:
-            answer = self._chip.exchange(command)
-        except ReaderError:
-            self._lose_reader()
-            raise
+        answer = self._chip.exchange(command)
         if log.isEnabledFor(TRAFFIC):
             log.log(TRAFFIC, "< %s", _answer_for_log(command, answer))
         return answer
 
     def _select_again(self) -> None:
         """A card that refused is silent until it is selected again; one that does not answer even then has left."""
-        try:
-            target = self._chip.select()
-        except ReaderError:
-            self._lose_reader()
-            raise
+        target = self._chip.select()
         if target is None or target.uid != self._uid:
             self._gone = True
             raise CardRemoved("the card left the reader" if target is None else "another card lies on the reader")
-
-    def _lose_reader(self) -> None:
-        self._gone = True
-        self._on_lost()
 
 
 def _command_for_log(command: bytes) -> str:

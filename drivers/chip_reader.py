@@ -11,6 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import NamedTuple, Protocol
 
 from drivers.base import ClassicConnection, Reader, ReaderState
@@ -26,7 +27,7 @@ _SHARING_S = 0.4
 
 
 class ReaderChip(CardChip, Protocol):
-    """A chip and what it is connected by. Each method raises :class:`ReaderLost` when that breaks."""
+    """A chip and its line. Each method raises :class:`ReaderLost` once the line breaks, and stays so."""
 
     name: str
 
@@ -99,28 +100,26 @@ class SharedChip:
                 raise MultipleCards("there is more than one card on the reader")
             if self._chip is None:
                 raise ReaderLost("the reader is gone")
-            connection = self._select(self._chip)
+            try:
+                connection = self._select(self._chip)
+            except ReaderLost:
+                self.give_up()
+                raise
             self._holder, self._held_uid = reader, connection.uid
             self.changed.notify_all()
             return connection
 
     def _select(self, chip: ReaderChip) -> ChipConnection:
-        try:
-            target = chip.select()
-            kind = None if target is None else kind_of_sak(target.sak)
-            if kind is not CardKind.CLASSIC_1K:
-                chip.field_off()
-        except ReaderLost:
-            self.give_up()
-            raise
+        target = chip.select()
+        if target is not None:
+            kind = kind_of_sak(target.sak)
+            if kind is CardKind.CLASSIC_1K and len(target.uid) in (4, 7):
+                return ChipConnection(chip, target.uid, self._card_closed)
+        chip.field_off()
+        self._look_again_at = 0.0
         if target is None:
-            self._look_again_at = 0.0
             raise CardRemoved("there is no card on the reader")
-        if kind is not CardKind.CLASSIC_1K:
-            raise UnsupportedCard(kind or "")
-        if len(target.uid) not in (4, 7):
-            raise UnsupportedCard(f"a card with a UID of {len(target.uid)} bytes")
-        return ChipConnection(chip, target.uid, self._card_closed, self.give_up)
+        raise UnsupportedCard(f"{kind} with a UID of {len(target.uid)} bytes" if kind is CardKind.CLASSIC_1K else kind)
 
     def _card_closed(self) -> None:
         """The field goes off, or the sector left open would be open to whoever comes next."""
@@ -128,10 +127,8 @@ class SharedChip:
             self._holder = None
             self._look_again_at = 0.0
             if self._chip is not None:
-                try:
+                with suppress(ReaderLost):  # the next look will find out
                     self._chip.field_off()
-                except ReaderLost:
-                    self.give_up()
             self.changed.notify_all()
 
     def give_up(self) -> None:

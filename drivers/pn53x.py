@@ -15,7 +15,8 @@ import re
 import struct
 import termios
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from nfc.clf import device as nfc_device
@@ -37,8 +38,8 @@ _LIST_S = 1.0
 _IN_LIST_PASSIVE_TARGET = 0x4A
 _ISO_14443_A_106 = 0
 _RX_CRC = 0x80
-_TROUBLE = (OSError, termios.error, IndexError, struct.error, transport.libusb.USBError)
-"""What nfcpy lets through when the line breaks, or carries noise."""
+_TROUBLE = (OSError, termios.error, IndexError, struct.error, transport.libusb.USBError, pn53x.Chipset.Error)
+"""What nfcpy raises when the line breaks, carries noise, or the chip does not understand."""
 
 NORMAL_BAUD = 115200
 # The speed after power-up is left alone: then a killed process leaves nothing behind. Other programs do leave a chip at
@@ -61,12 +62,14 @@ class Pn53xChip:
         self._device = device
         self._chipset = device.chipset
         self._line = device.chipset.transport
+        self._lost = False
+        self._at_most = self._chipset.in_list_passive_target_max_target
         # Sensing with nfcpy, in whatever program, leaves the receiver's CRC check off.
         mode = self._chipset.read_register("CIU_RxMode")
         self._chipset.write_register("CIU_RxMode", mode | _RX_CRC)
 
     def look(self) -> list[bytes]:
-        targets = self._list(self._chipset.in_list_passive_target_max_target)
+        targets = self._list(self._at_most)
         self.field_off()
         return [target.uid for target in targets]
 
@@ -78,31 +81,44 @@ class Pn53xChip:
         return targets[0] if targets else None
 
     def exchange(self, command: bytes) -> bytes:
-        try:
-            answer, _more = self._chipset.in_data_exchange(bytearray(command), _EXCHANGE_S)
-        except pn53x.Chipset.Error as error:
-            raise ExchangeFailed(error.errno, error.strerr) from None
-        except _TROUBLE as error:
-            raise _lost("talking to the card", error) from error
+        with self._line_watched("talking to the card"):
+            try:
+                answer, _more = self._chipset.in_data_exchange(bytearray(command), _EXCHANGE_S)
+            except pn53x.Chipset.Error as error:
+                raise ExchangeFailed(error.errno, error.strerr) from None
         return bytes(answer)
 
     def field_off(self) -> None:
-        try:
+        with self._line_watched("switching the field off"):
             self._device.mute()
-        except (*_TROUBLE, pn53x.Chipset.Error) as error:
-            raise _lost("switching the field off", error) from error
 
     def close(self) -> None:
-        with suppress(*_TROUBLE, pn53x.Chipset.Error):
-            self._device.close()
+        if not self._lost:
+            with suppress(*_TROUBLE):
+                self._device.close()
         self._line.close()  # nfcpy's own way stops half-way when the cable is out
 
     def _list(self, at_most: int) -> list[Target]:
-        request = bytearray([at_most, _ISO_14443_A_106])
+        with self._line_watched("looking for a card"):
+            request = bytearray([at_most, _ISO_14443_A_106])
+            try:
+                return _targets(bytes(self._chipset.command(_IN_LIST_PASSIVE_TARGET, request, _LIST_S)))
+            except pn53x.Chipset.Error:
+                if at_most == 1:
+                    raise
+        self._at_most = 1  # a clone that holds one card only, whatever its firmware's number says
+        return self._list(1)
+
+    @contextmanager
+    def _line_watched(self, doing: str) -> Iterator[None]:
+        """A line that failed once is not used again: what comes from it may answer an older question."""
+        if self._lost:
+            raise ReaderLost("the reader is gone")
         try:
-            return _targets(bytes(self._chipset.command(_IN_LIST_PASSIVE_TARGET, request, _LIST_S)))
-        except (*_TROUBLE, pn53x.Chipset.Error) as error:
-            raise _lost("looking for a card", error) from error
+            yield
+        except _TROUBLE as error:
+            self._lost = True
+            raise ReaderLost(f"the reader is gone while {doing}: {type(error).__name__} {error}") from error
 
 
 def _targets(answer: bytes) -> list[Target]:
@@ -113,10 +129,6 @@ def _targets(answer: bytes) -> list[Target]:
         targets.append(Target(rest[5 : 5 + length], sak))
         rest = rest[5 + length :]
     return targets
-
-
-def _lost(doing: str, error: Exception) -> ReaderLost:
-    return ReaderLost(f"the reader is gone while {doing}: {type(error).__name__} {error}")
 
 
 def _problem(kind: type[ReaderError], what: str, hint: str) -> ReaderError:
@@ -143,7 +155,7 @@ def _open_serial(path: str) -> Pn53xChip:
         chipset.sam_configuration("normal")
         device = pn532.Device(chipset, _quiet)
         return Pn53xChip(device, f"{device.chipset_name} at {path}")
-    except (*_TROUBLE, pn53x.Chipset.Error) as error:
+    except _TROUBLE as error:
         line.close()
         raise _problem(NoReader, f"the PN532 on {path} answers badly: {error}", NoReader.hint) from error
     except ReaderError:
@@ -207,7 +219,7 @@ def _open_usb(vendor: int, product: int) -> Pn53xChip:
         driver = importlib.import_module(f"nfc.clf.{_usb_drivers()[vendor, product]}")
         device = driver.init(line)
         return Pn53xChip(device, f"{device.vendor_name or ''} {device.product_name or ''}".strip() or name)
-    except (*_TROUBLE, pn53x.Chipset.Error) as error:
+    except _TROUBLE as error:
         if line is not None:
             line.close()
         raise _usb_problem(name, bus, address, error) from error

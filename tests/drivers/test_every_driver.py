@@ -32,6 +32,8 @@ def test_the_uid_is_what_the_card_says(driver: Rig, uid: bytes) -> None:
     driver.lay(uid)
     with driver.connect() as card:
         assert card.uid == uid
+        card.authenticate(4, KeyType.A, TRANSPORT_KEY)
+        assert card.read_block(4) == bytes(16)
 
 
 @pytest.mark.parametrize("key_type", list(KeyType))

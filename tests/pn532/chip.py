@@ -34,6 +34,7 @@ class FieldCard:
     sak: int = SAK_1K
     fault: Fault | None = None
     chip: SimulatedChip = field(init=False)
+    halts_when_it_refuses: bool = False
     halted: bool = False
     mute: bool = False
     uid: bytes = b""
@@ -218,7 +219,7 @@ class Pn53xChip:
         try:
             answer = self._mifare(card, command)
         except ChipRefused as refused:
-            card.mute = True
+            card.mute, card.halted = True, card.halts_when_it_refuses
             if refused.gone:
                 self.take_away(card)
                 return bytes([TIMEOUT])
