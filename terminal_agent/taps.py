@@ -212,11 +212,18 @@ def _settle_one(terminal: Terminal, card: PresentedCard, intent: Intent) -> Pres
             close(terminal, intent.checkout_id)
         return card
     if verdict is tap.Settlement.LANDED:
-        finish(terminal, card, intent)
+        finish(terminal, card, _as_seen(intent))
     else:
         tap.commit(card.session, after, None, lambda: finish(terminal, card, intent))
     tap.write_history(card.session, history_entry(terminal, intent))
     return replace(card, state=after)
+
+
+def _as_seen(intent: Intent) -> Intent:
+    """The write was not read back at once: the card only holds what it would have left. Another shop may have written
+    the same meanwhile, so the CRM is told what was tried as well, and decides by the whole chain."""
+    tried = _what_was_tried(intent)
+    return replace(intent, events=tuple(replace(e, data={**e.data, "intent": tried}) for e in intent.events))
 
 
 def finish(terminal: Terminal, card: PresentedCard, intent: Intent, checkout: Checkout | None = None) -> None:

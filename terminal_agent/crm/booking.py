@@ -80,35 +80,43 @@ def _book_facts(connection: Connection, event: Event, now: str) -> None:
 def _book_card_state(connection: Connection, event: Event, now: str) -> bool:
     """Adds what was written to the card to its chain, then settles the writes in doubt that this tells about."""
     data = event.data
-    state, intent_id = _written(event)
-    forked = _is_contested(connection, event)
-    if state:
-        cards.add_state(connection, event, state, intent_id)
-        if cards.pass_adjustments(connection, state.card_no, state.adjustments_through):
-            restore.note_once(connection, now)
+    contested = _is_contested(connection, event)
+    if data.card and cards.pass_adjustments(connection, data.card.card_no, data.card.adjustments_through):
+        restore.note_once(connection, now)
     if isinstance(data, IntentResolved):
         intents.told(connection, data.card_no, data.intent_id, data.landed, now)
-    elif data.intent and data.card is None:
+    elif data.intent:
         earned, redeemed = moved_points(event)
+        if data.card:  # its terminal looked later, and found it there
+            intents.told(connection, data.intent.card_no, data.intent.intent_id, True, now)
         intents.tried(connection, data.intent, earned - redeemed, now)
+    state, intent_id = _written(event)
     if state:
+        cards.add_state(connection, event, state, intent_id)
         intents.settle(connection, state.card_no, {state.sequence - 1, state.sequence, state.sequence + 1}, now)
-    return forked
+    return contested
 
 
 def _is_contested(connection: Connection, event: Event) -> bool:
     """Whether this event claims a card counter that another one has claimed."""
+    data = event.data
+    claim = None
+    if isinstance(data, IntentResolved) and data.landed and data.card is None:
+        claim = intents.claim_of(connection, data.card_no, data.intent_id)
     state, intent_id = _written(event)
     if state:
-        return intents.is_claimed(connection, state.card_no, state.sequence, intent_id)
-    if isinstance(event.data, IntentResolved) and event.data.landed:
-        return intents.is_write_claimed(connection, event.data.card_no, event.data.intent_id)
-    return False
+        balances = state.balance_before, state.balance_after, state.adjustments_through
+        claim = intents.Claim(state.card_no, state.sequence, intent_id, balances, looked=False)
+    elif data.intent and data.card:
+        tried = data.intent
+        balances = tried.balance_before, tried.balance_after, tried.adjustments_through
+        claim = intents.Claim(tried.card_no, tried.sequence_after, tried.intent_id, balances, looked=True)
+    return claim is not None and intents.is_contested(connection, claim)
 
 
 def _written(event: Event) -> tuple[CardState | None, str | None]:
-    """The state this event left on the card, and the write in doubt it came from, if any."""
+    """The state this event read back from the card, and the write in doubt it came from, if any."""
     data = event.data
     if isinstance(data, IntentResolved):
         return (data.card if data.landed else None), data.intent_id
-    return data.card, data.intent.intent_id if data.intent else None
+    return (None if data.intent else data.card), None

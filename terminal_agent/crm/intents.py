@@ -8,7 +8,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, Select, func, insert, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    RowMapping,
+    Select,
+    Table,
+    and_,
+    func,
+    insert,
+    not_,
+    or_,
+    select,
+    update,
+)
 
 from terminal_agent.crm import cards
 from terminal_agent.crm.events import IntentTried
@@ -21,11 +34,13 @@ REASON = "in_doubt_settled"
 class Evidence:
     """What is known of a write in doubt.
 
-    ``told``: what its terminal says after reading the card. ``rival``: somebody else wrote the same counter.
+    ``told``: what its terminal says after reading the card. ``twin``: another write left the very same state, so that
+    the terminal could not tell them apart, and that one landed. ``rival``: somebody else wrote the same counter.
     ``balances_seen``: what the next writer found on the card at that counter; empty while nobody has reported it.
     """
 
     told: bool | None = None
+    twin: bool = False
     rival: bool = False
     balances_seen: frozenset[int] = frozenset()
 
@@ -33,7 +48,7 @@ class Evidence:
 def has_landed(balance_after: int, evidence: Evidence) -> bool | None:
     """Whether a write that would have left ``balance_after`` is on the card; None: wait for more of the chain."""
     if evidence.told is not None:
-        return evidence.told
+        return evidence.told and not evidence.twin
     if evidence.rival:
         return False
     if not evidence.balances_seen:
@@ -78,21 +93,66 @@ def settle(connection: Connection, card_no: str, counters: set[int], now: str) -
             _settle_one(connection, row, landed, now)
 
 
-def is_claimed(connection: Connection, card_no: str, counter: int, intent_id: str | None) -> bool:
-    """Whether another event than those of ``intent_id`` says that it wrote this counter to the card."""
-    written = select(card_chain.c.event_id).where(
-        card_chain.c.card_no == card_no,
-        card_chain.c.sequence == counter,
-        or_(card_chain.c.intent_id.is_(None), card_chain.c.intent_id != (intent_id or "")),
+State = tuple[int | None, int | None, int | None]
+"""Balance before, balance after, adjustments through."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A counter that an event says it wrote to a card, and the state. ``looked``: its terminal did not read it back at
+    once, it found the state there later."""
+
+    card_no: str
+    counter: int
+    intent_id: str | None
+    state: State
+    looked: bool
+
+
+def is_contested(connection: Connection, claim: Claim) -> bool:
+    """Whether another event says that it wrote this counter to the card, as only a copy explains.
+
+    Two writes may leave the very same state: the same sale at two shops, the first of them torn. Who looks at the card
+    then sees his own write where the other's stands; that is no copy, and :func:`has_landed` tells whose it was.
+    """
+    written, told = _written_by_others(claim), _told_by_others(claim).where(not_(_same_state(intents, claim.state)))
+    if claim.looked:
+        written = written.where(not_(_same_state(card_chain, claim.state)))
+    return _finds(connection, written, told)
+
+
+def claim_of(connection: Connection, card_no: str, intent_id: str) -> Claim | None:
+    """What a write in doubt claims once its terminal says that it landed; None while its numbers are not known."""
+    row = connection.execute(select(intents).where(_key(card_no, intent_id))).mappings().first()
+    if row is None or row["sequence_after"] is None:
+        return None
+    return _claim_in(row)
+
+
+def _claim_in(row: RowMapping) -> Claim:
+    state = row["balance_before"], row["balance_after"], row["adjustments_through"]
+    return Claim(row["card_no"], row["sequence_after"], row["intent_id"], state, looked=True)
+
+
+def _written_by_others(claim: Claim) -> Select[tuple[str]]:
+    return select(card_chain.c.event_id).where(
+        card_chain.c.card_no == claim.card_no,
+        card_chain.c.sequence == claim.counter,
+        or_(card_chain.c.intent_id.is_(None), card_chain.c.intent_id != (claim.intent_id or "")),
     )
-    claims = _others(card_no, counter, intent_id).where(intents.c.told.is_(True))
-    return any(connection.execute(query.limit(1)).first() is not None for query in (written, claims))
 
 
-def is_write_claimed(connection: Connection, card_no: str, intent_id: str) -> bool:
-    """The same for the counter of a write in doubt, if its numbers are known."""
-    counter = connection.execute(select(intents.c.sequence_after).where(_key(card_no, intent_id))).scalar()
-    return counter is not None and is_claimed(connection, card_no, counter, intent_id)
+def _told_by_others(claim: Claim) -> Select[tuple[str]]:
+    return _others(claim.card_no, claim.counter, claim.intent_id).where(intents.c.told.is_(True))
+
+
+def _finds(connection: Connection, *queries: Select[tuple[str]]) -> bool:
+    return any(connection.execute(query.limit(1)).first() is not None for query in queries)
+
+
+def _same_state(table: Table, state: State) -> ColumnElement[bool]:
+    columns = (table.c.balance_before, table.c.balance_after, table.c.adjustments_through)
+    return and_(*(column.is_not_distinct_from(value) for column, value in zip(columns, state, strict=True)))
 
 
 def _settle_one(connection: Connection, row: RowMapping, landed: bool, now: str) -> None:
@@ -131,10 +191,22 @@ def _applied_at(connection: Connection, card_no: str, counter: int) -> int:
 
 
 def _evidence(connection: Connection, row: RowMapping) -> Evidence:
-    where = row["card_no"], row["sequence_after"], row["intent_id"]
-    landed_instead = _others(*where).where(intents.c.landed.is_(True)).limit(1)
-    rival = is_claimed(connection, *where) or connection.execute(landed_instead).first() is not None
-    return Evidence(told=row["told"], rival=rival, balances_seen=_balances_seen(connection, row))
+    claim = _claim_in(row)
+    landed_instead = _others(claim.card_no, claim.counter, claim.intent_id).where(intents.c.landed.is_(True))
+    return Evidence(
+        told=row["told"],
+        twin=_has_twin(connection, claim),
+        rival=_finds(connection, _written_by_others(claim), _told_by_others(claim), landed_instead),
+        balances_seen=_balances_seen(connection, row),
+    )
+
+
+def _has_twin(connection: Connection, claim: Claim) -> bool:
+    """Whether another write of the counter left the same state and is the one that counts: one that was read back at
+    once goes first, of two that were only looked at the one with the lower id."""
+    written = _written_by_others(claim).where(_same_state(card_chain, claim.state))
+    told = _told_by_others(claim).where(intents.c.intent_id < claim.intent_id, _same_state(intents, claim.state))
+    return _finds(connection, written, told)
 
 
 def _balances_seen(connection: Connection, row: RowMapping) -> frozenset[int]:

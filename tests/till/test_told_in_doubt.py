@@ -9,6 +9,7 @@ from contextlib import closing, contextmanager
 import pytest
 
 from drivers.simulator import Fault, MemoryImage, Torn
+from terminal_agent.contract import EventType
 from terminal_agent.errors import ErrorCode
 from terminal_agent.journal.journal import JOURNAL_FILE
 from tests.till.support import refused, tear
@@ -56,3 +57,17 @@ def test_a_retry_with_a_card_that_is_not_ours_is_still_told_in_doubt(bench: Work
     assert (error.code, error.details["state"]) == (ErrorCode.BLANK_CARD, "in_doubt")
     bench.purchase(card, "R-1", 50_000)
     bench.check_books(card)
+
+
+def test_a_write_found_later_tells_what_was_tried(bench: Workbench, card: MemoryImage) -> None:
+    tear(bench, card, Torn.NEW)
+    bench.purchase(card, "R-1", 50_000)
+    event = bench.events(EventType.PURCHASE_RECORDED)[-1]["data"]
+    assert (event["card"]["sequence"], event["intent"]["sequence_after"]) == (3, 3)
+    assert event["card"]["balance_after"] == event["intent"]["balance_after"]
+
+
+def test_a_write_made_again_was_read_back_and_tells_of_no_doubt(bench: Workbench, card: MemoryImage) -> None:
+    tear(bench, card, Torn.OLD)
+    bench.purchase(card, "R-1", 50_000)
+    assert "intent" not in bench.events(EventType.PURCHASE_RECORDED)[-1]["data"]
