@@ -122,11 +122,12 @@ class Intents:
         row = self._database.one(f"SELECT count(*) AS n FROM {_OPEN} AND checkout_id IS NOT NULL")
         return int(row["n"]) if row else 0
 
-    def open_checkouts_before(self, created_before: str) -> list[str]:
-        """Checkouts in doubt whose intent is older than ``created_before`` (RFC 3339)."""
+    def open_checkouts_outside(self, earliest: str, latest: str) -> list[str]:
+        """Checkouts in doubt whose intent is dated before ``earliest`` or after ``latest`` (RFC 3339)."""
         rows = self._database.query(
-            f"SELECT checkout_id FROM {_OPEN} AND checkout_id IS NOT NULL AND created_at < ?",
-            created_before,
+            f"SELECT checkout_id FROM {_OPEN} AND checkout_id IS NOT NULL AND created_at NOT BETWEEN ? AND ?",
+            earliest,
+            latest,
         )
         return [row["checkout_id"] for row in rows]
 

@@ -68,10 +68,10 @@ class _Purchase:
 
 def recorded_reversal(terminal: Terminal, request: ReversalRequest) -> dict[str, Any] | None:
     """The answer of a return that is finished, or None. Raises AgentError where it can never be carried out."""
-    answer = _answer_of(_begun(terminal, request), request)
-    if answer is None:
+    begun = _begun(terminal, request)
+    if begun is None:
         _purchase_of(terminal, request)
-    return answer
+    return _answer_of(begun, request)
 
 
 def reverse_by_tap(terminal: Terminal, connection: ClassicConnection, request: ReversalRequest) -> dict[str, Any]:

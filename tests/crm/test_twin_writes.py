@@ -1,6 +1,6 @@
 """The same sale at two shops, the first one torn: both write the same counter and leave the very same state.
 
-The first shop then takes the other's write for its own. Found by the seeded world: an honest card was blocked as a copy.
+The first shop then takes the other's write for its own. Found by the seeded world: an honest card was blocked.
 """
 
 from __future__ import annotations

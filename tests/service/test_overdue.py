@@ -34,7 +34,8 @@ def agent(tmp_path: Path, clock: FixedClock) -> Iterator[Agent]:
     agent.close()
 
 
-def test_a_sale_in_doubt_is_closed_when_its_time_is_over_and_not_before(agent: Agent, clock: FixedClock) -> None:
+def in_doubt(agent: Agent) -> PurchaseRequest:
+    """A sale whose card was taken away during its write."""
     card = blank()
     with lay(card) as connection:
         issue(agent.terminal, connection, IssueRequest())
@@ -42,6 +43,11 @@ def test_a_sale_in_doubt_is_closed_when_its_time_is_over_and_not_before(agent: A
     torn = Fault(OPERATIONS_BEFORE_THE_WRITE + 1, Torn.OLD)
     with lay(card, torn) as connection, pytest.raises(AgentError):
         purchase(agent.terminal, connection, request, offline)
+    return request
+
+
+def test_a_sale_in_doubt_is_closed_when_its_time_is_over_and_not_before(agent: Agent, clock: FixedClock) -> None:
+    request = in_doubt(agent)
     wait_s = agent.journal.knowledge.policy().in_doubt.close_after_s
     clock.advance(seconds=wait_s - 1)
     assert close_overdue(agent) == 0
@@ -51,3 +57,11 @@ def test_a_sale_in_doubt_is_closed_when_its_time_is_over_and_not_before(agent: A
     answer = recorded(agent.terminal, request)
     assert answer is not None
     assert (answer["state"], answer["points_earned"]) == ("closed", 5)
+
+
+def test_a_sale_begun_before_the_clock_was_set_back_by_years_is_closed_too(agent: Agent, clock: FixedClock) -> None:
+    in_doubt(agent)
+    clock.advance(seconds=-60)
+    assert close_overdue(agent) == 0
+    clock.advance(days=-365)
+    assert close_overdue(agent) == 1

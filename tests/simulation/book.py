@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from drivers.mifare_classic import blank_card
 from drivers.simulator import MemoryImage
 from tests.card.independent_reader import card_key, open_state
 
@@ -42,6 +43,10 @@ class Card:
     card_no: str | None = None
     busy: bool = False
     lost: bool = False
+    desk: str | None = None
+    """The shop that began to issue it."""
+    half_programmed: bool = False
+    """Torn at the desk in the middle of a write, perhaps of a sector's keys: then it is waste."""
     blocked_at: float | None = None
     """When head office put it on the hotlist."""
     spoilt: str | None = None
@@ -53,6 +58,11 @@ class Card:
     def __post_init__(self) -> None:
         self._state_key = card_key(self.master_key, self.uid, b"STATE")
 
+    def take_another(self, uid: bytes) -> None:
+        """The desk throws the plastic away and takes a blank one."""
+        self.uid, self.image, self.half_programmed = uid, MemoryImage(bytes(blank_card(uid))), False
+        self.__post_init__()
+
     def state(self, image: MemoryImage | None = None) -> dict[str, int] | None:
         """The newest valid state on the plastic, as an independent reader sees it."""
         content = bytes((image or self.image).content)
@@ -62,7 +72,10 @@ class Card:
 
 @dataclass(eq=False)
 class Sale:
-    """One receipt at one shop. ``asked`` holds every number of points a try asked to redeem."""
+    """One receipt at one shop: a purchase, or with ``of`` the return of one, whole or of ``amount``.
+
+    ``asked`` holds every number of points a try asked to redeem.
+    """
 
     shop: str
     receipt_no: str
@@ -77,10 +90,30 @@ class Sale:
     asked: set[int] = field(default_factory=set)
     cards: list[Card] = field(default_factory=list)
     """Every card that lay on the reader for this receipt while its outcome was open."""
+    of: Sale | None = None
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        return self.shop, self.kind, self.receipt_no
+
+    @property
+    def kind(self) -> str:
+        return "reversal" if self.of else "purchase"
 
     @property
     def earned(self) -> int:
-        return self.amount // EARN_PER
+        """What it must earn; a return takes back what the rest would not have earned."""
+        if self.of is None:
+            return self.amount // EARN_PER
+        return (self.of.amount - self.amount) // EARN_PER - self.of.earned
+
+    @property
+    def gives_back(self) -> int:
+        """Redeemed points that a return brings back: those of the part returned, never more than were paid."""
+        if self.of is None or self.of.answer is None:
+            return 0
+        paid: int = self.of.answer["points_redeemed"]
+        return paid - -(-paid * (self.of.amount - self.amount) // self.of.amount)
 
 
 class Book:
@@ -88,12 +121,12 @@ class Book:
 
     def __init__(self) -> None:
         self.sales: list[Sale] = []
-        self.by_receipt: dict[tuple[str, str], Sale] = {}
+        self.by_receipt: dict[tuple[str, str, str], Sale] = {}
         self.answers = 0
 
     def open(self, sale: Sale) -> None:
         self.sales.append(sale)
-        self.by_receipt[(sale.shop, sale.receipt_no)] = sale
+        self.by_receipt[sale.key] = sale
 
     def answered(self, sale: Sale, answer: dict[str, Any]) -> None:
         """The cashier saw a final answer. Raises :class:`Broken` when it contradicts an earlier one, or arithmetic."""
@@ -103,7 +136,9 @@ class Book:
         require(answer["state"] in FINAL, "P1 answers", f"{where}: state {answer['state']}")
         require(answer["amount"] == sale.amount, "P1 answers", f"{where}: amount {answer['amount']} of {sale.amount}")
         require(answer["points_earned"] == sale.earned, "P2 earning", f"{where}: {got} for {sale.amount}")
-        if answer["state"] == CLOSED:
+        if sale.of is not None:
+            require(answer["points_redeemed"] == -sale.gives_back, "P2 returns", f"{where}: {got}, {sale.gives_back}")
+        elif answer["state"] == CLOSED:
             require(answer["points_redeemed"] == 0, "P4 redemption", f"{where}: closed, and redeemed {got}")
         else:
             require(answer["points_redeemed"] in sale.asked, "P4 redemption", f"{where}: {got}, asked {sale.asked}")

@@ -52,9 +52,9 @@ class Watcher:
 
     def no_receipt_counts_twice(self) -> None:
         """P2: a receipt is booked once, with the numbers the cashier saw."""
-        seen: Counter[tuple[str, str]] = Counter()
+        seen: Counter[tuple[str, str, str]] = Counter()
         for booked in self._crm.sales():
-            key = (booked["terminal_id"], booked["receipt_no"])
+            key = (booked["terminal_id"], booked["kind"], booked["receipt_no"])
             seen[key] += 1
             require(seen[key] == 1, "P2 once", f"{key} is booked {seen[key]} times")
             sale = self._book.by_receipt.get(key)
@@ -92,11 +92,11 @@ class Watcher:
 
 def answers_are_on_disk(shop: Shop, sales: list[Sale]) -> None:
     """P1, I2: what a cashier saw is there after any crash, and says the same."""
-    rows = {row["receipt_no"]: row for row in shop.rows("SELECT receipt_no, state, result FROM checkouts")}
+    rows = {(r["kind"], r["receipt_no"]): r for r in shop.rows("SELECT kind, receipt_no, state, result FROM checkouts")}
     for sale in sales:
         if sale.answer is None:
             continue
-        row = rows.get(sale.receipt_no)
+        row = rows.get((sale.kind, sale.receipt_no))
         where = f"{shop.name} {sale.receipt_no}"
         require(row is not None, "P1 on disk", f"{where} was answered {sale.state} and is gone")
         assert row is not None
@@ -134,7 +134,7 @@ def card_cap_holds(book: Book, card: Card) -> None:
     """I6: at most 200 points redeemed offline since the card was last online."""
     offline = 0
     for sale in book.final_sales(card.card_no or ""):
-        if sale.answer is None or not sale.answer["points_redeemed"]:
+        if sale.answer is None or sale.answer["points_redeemed"] <= 0:
             continue
         offline = 0 if sale.answer["online"] else offline + sale.answer["points_redeemed"]
         require(offline <= CARD_CAP, "I6 card cap", f"{card.name} redeemed {offline} offline, {sale.receipt_no}")
@@ -155,9 +155,12 @@ def terminal_cap_holds(shop: Shop) -> None:
 
 def offline_is_counted(shop: Shop, sales: list[Sale]) -> None:
     """I6: every offline redemption a cashier granted is in the terminal's count."""
-    counted = {r["receipt_no"]: r for r in shop.rows("SELECT receipt_no, redeemed_offline FROM checkouts")}
+    counted = {
+        r["receipt_no"]: r
+        for r in shop.rows("SELECT receipt_no, redeemed_offline FROM checkouts WHERE kind = 'purchase'")
+    }
     for sale in sales:
-        if sale.answer is not None and sale.state == DONE and not sale.answer["online"]:
+        if sale.answer is not None and sale.of is None and sale.state == DONE and not sale.answer["online"]:
             got = counted[sale.receipt_no]["redeemed_offline"]
             want = sale.answer["points_redeemed"]
             require(got == want, "I6 terminal cap", f"{shop.name} {sale.receipt_no}: counted {got} of {want}")
@@ -195,9 +198,9 @@ def crm_has_every_sequence(crm: CrmHouse, shop: Shop) -> None:
 
 def every_answer_is_at_the_crm_once(crm: CrmHouse, book: Book) -> None:
     """I2: what cashiers saw is booked once; what they were refused is not."""
-    booked = Counter((row["terminal_id"], row["receipt_no"]) for row in crm.sales())
+    booked = Counter((row["terminal_id"], row["kind"], row["receipt_no"]) for row in crm.sales())
     for sale in book.sales:
-        count, want = booked[(sale.shop, sale.receipt_no)], 1 if sale.state in FINAL else 0
+        count, want = booked[sale.key], 1 if sale.state in FINAL else 0
         require(count == want, "I2 arrived", f"{sale.shop} {sale.receipt_no}: {sale.state}, booked {count} times")
 
 

@@ -116,11 +116,15 @@ class CrmHouse:
             return [dict(row) for row in connection.execute(sql, values)]
 
     def sales(self) -> list[dict[str, Any]]:
-        """Every purchase the CRM booked: terminal_id, receipt_no, card_no, earned, redeemed, id."""
-        query = "SELECT terminal_id, id, body, earned, redeemed, verdict FROM events WHERE type = 'purchase.recorded' "
+        """Every purchase and return the CRM booked: terminal_id, kind, receipt_no, card_no, earned, redeemed, id."""
         found = []
-        for row in self.rows(query + "AND verdict <> 'rejected' ORDER BY terminal_id, install_epoch, sequence"):
+        for row in self.rows(
+            "SELECT terminal_id, id, body, earned, redeemed, verdict, substr(type, 10) AS verb FROM events "
+            "WHERE type IN ('purchase.recorded', 'purchase.reversed') AND verdict <> 'rejected' "
+            "ORDER BY terminal_id, install_epoch, sequence"
+        ):
             body = json.loads(row.pop("body"))
+            kind = "reversal" if row.pop("verb") == "reversed" else "purchase"
             card_no = body["subject"].removeprefix("cards/")
-            found.append({**row, "card_no": card_no, "receipt_no": body["data"]["purchase"]["receipt_no"]})
+            found.append({**row, "kind": kind, "card_no": card_no, "receipt_no": body["data"][kind]["receipt_no"]})
         return found

@@ -11,6 +11,7 @@ RATES: dict[str, tuple[float, float]] = {
     "departures": (0.05, 0.6),  # per torn tap: the customer walks out instead of trying again
     "swaps": (0.02, 0.3),  # per retry: another card is laid down
     "mistakes": (0.005, 0.1),  # per sale: the cashier types another amount on a retry, or asks for too many points
+    "returns": (0.02, 0.3),  # per sale: it is taken back, whole or in part
     "crashes": (0.004, 0.1),  # per step: the process dies at one of its port calls
     "power": (0.004, 0.1),  # per step: the same, and the disk loses what was not synced
     "outages": (1.0, 12.0),  # per shop and day: no line for minutes to days

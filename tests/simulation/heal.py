@@ -5,6 +5,8 @@ Then the books of ledger, plastic and people must be one.
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from terminal_agent.errors import AgentError
 from tests.simulation import checks
 from tests.simulation.book import FINAL, IN_DOUBT, NEW, REFUSED, UNKNOWN, Card, Sale, require
@@ -79,7 +81,11 @@ def _ask_again(world: World) -> None:
 
 
 def _recorded(shop: Shop, sale: Sale) -> dict[str, object] | None:
-    return shop.recorded(sale.receipt_no, sale.amount)
+    if sale.of is None:
+        return shop.recorded(sale.receipt_no, sale.amount)
+    with suppress(AgentError):  # it never began, and cannot any more
+        return shop.recorded_return(sale.receipt_no, sale.amount)
+    return None
 
 
 def _check(world: World) -> None:

@@ -18,6 +18,7 @@ PURCHASE_CALLS = (1, 2, 3, 4, 5, 5, 5, 5, 6, 6, 7, 8, 8, 9)
 ISSUE_CALLS = range(1, 301)
 SPOILT = {ErrorCode.CARD_ROLLED_BACK, ErrorCode.CARD_BLOCKED, ErrorCode.DATA_CORRUPT, ErrorCode.KEY_REJECTED}
 SPOILT |= {ErrorCode.NOT_OUR_CARD}
+HOPELESS = {*SPOILT, ErrorCode.REVERSAL_REFUSED, ErrorCode.RECEIPT_CONFLICT}
 REFUSALS = {ErrorCode.INSUFFICIENT_POINTS, ErrorCode.OFFLINE_LIMIT}
 NO_DISK = {ErrorCode.JOURNAL_FAILED, ErrorCode.DISK_FULL}
 
@@ -55,10 +56,10 @@ class People:
     def issue(self, card: Card, shop: Shop) -> bool:
         """One try at the desk; a card that was begun at one shop is finished there, as the desk's people would."""
         world = self._world
-        shop = next((s for s in world.shops if s.name == getattr(card, "desk", "")), shop)
+        shop = next((s for s in world.shops if s.name == card.desk), shop)
         if not shop.is_open:
             return False
-        card.desk = shop.name  # type: ignore[attr-defined]
+        card.desk = shop.name
         world.taps += 1
         tap = Tap(card.image, self._tear(ISSUE_CALLS))
         answer = world.step(shop, lambda: shop.issue(tap, card.phone))
@@ -66,8 +67,11 @@ class People:
         if isinstance(answer, dict):
             card.card_no = answer["card_no"]
             world.wake(shop)
+        elif isinstance(answer, AgentError) and card.half_programmed and answer.code in SPOILT:
+            card.take_another(bytes([0x90 + card.uid[0] % 0x60]) + world.chance.randbytes(3))
         elif isinstance(answer, AgentError):
             self._expect_card_error(answer, card, shop, tap)
+            card.half_programmed |= tap.fault is not None and tap.fault.outcome is Torn.GARBAGE
         return card.card_no is not None
 
     # Buying.
@@ -104,9 +108,10 @@ class People:
         sale.asked.add(sale.redeem)
         sale.cards.append(card)
         world.taps += 1
-        outcome = world.step(shop, lambda: shop.purchase(tap, sale.receipt_no, sale.amount, sale.redeem))
+        outcome = world.step(shop, lambda: _at_the_till(sale, shop, tap))
         where = f"{shop.name} {sale.receipt_no}"
-        world.say(f"{where} {card.name} {sale.amount} -{sale.redeem}: {_words(outcome)} {_plastic(card, image)}")
+        what = f"{sale.kind} {sale.amount} -{sale.redeem}"
+        world.say(f"{where} {card.name} {what}: {_words(outcome)} {_plastic(card, image)}")
         if not card.spoilt:
             checks.card_is_whole(card, before, card.state(image), where)
         self._note(sale, shop, card, tap, outcome)
@@ -140,7 +145,7 @@ class People:
             self._leave(sale)
             return
         code = outcome.code if isinstance(outcome, AgentError) else None
-        if code in SPOILT or (code in NO_DISK and chance.random() < 0.5):
+        if code in HOPELESS or (code in NO_DISK and chance.random() < 0.5):
             self._leave(sale)
             return
         if code is ErrorCode.DISK_FULL:
@@ -151,6 +156,22 @@ class People:
 
     def _leave(self, sale: Sale) -> None:
         sale.card.busy = False
+        world = self._world
+        if sale.of is None and sale.state in FINAL and world.chance.random() < world.faults.rate("returns"):
+            world.later(world.chance.uniform(60, 7200), lambda: self._bring_back(sale))
+
+    def _bring_back(self, bought: Sale) -> None:
+        """The customer returns what was bought, or a part of it, where it was bought; once for each receipt."""
+        world, card = self._world, bought.card
+        if card.busy or card.lost or world.closing or bought.answer is None:
+            return
+        shop = next(shop for shop in world.shops if shop.name == bought.shop)
+        amount = bought.amount if world.chance.random() < 0.5 else world.chance.randint(1, bought.amount)
+        back = Sale(bought.shop, bought.receipt_no, card, amount, 0, card.image, of=bought)
+        world.book.open(back)
+        world.faults.count("return")
+        card.busy = True
+        self._try(back, shop)
 
     def _what_is_laid_down(self, sale: Sale) -> tuple[Any, Card]:
         """The customer's card; on a retry now and then another one."""
@@ -167,7 +188,7 @@ class People:
     def _mistype(self, sale: Sale, shop: Shop) -> bool:
         """The cashier types another amount on a retry: refused if the receipt is known, and never booked twice."""
         world = self._world
-        if sale.tries == 0 or sale.mistaken or world.chance.random() >= world.faults.rate("mistakes"):
+        if sale.of or sale.tries == 0 or sale.mistaken or world.chance.random() >= world.faults.rate("mistakes"):
             return False
         sale.mistaken = True
         journal = shop.rows("SELECT amount FROM checkouts WHERE receipt_no = ?", sale.receipt_no)
@@ -202,6 +223,11 @@ class People:
             return
         if error.code is ErrorCode.DISK_FULL and sale.redeem:
             return  # until its housekeeping finds room for a reserve again, a till redeems nothing
+        is_theirs = sale.of is None or (sale.of.answer or {}).get("card_no") == card.card_no
+        if sale.of is not None and error.code is ErrorCode.RECEIPT_CONFLICT and not is_theirs:
+            return
+        if error.code is ErrorCode.REVERSAL_REFUSED and self._world.faults.has("clocks"):
+            return  # this clock says that it was sold too long ago
         self._expect_card_error(error, card, shop, tap)
 
     def _expect_card_error(self, error: AgentError, card: Card, shop: Shop, tap: Tap) -> None:
@@ -212,6 +238,12 @@ class People:
         }
         if not reasons.get(error.code, bool(card.spoilt) and error.code in SPOILT):
             raise Broken("P6 sales", f"{shop.name} refused {card.name} for no reason: {error.code} {error}")
+
+
+def _at_the_till(sale: Sale, shop: Shop, tap: Tap) -> dict[str, Any]:
+    if sale.of is not None:
+        return shop.reverse(tap, sale.receipt_no, sale.amount)
+    return shop.purchase(tap, sale.receipt_no, sale.amount, sale.redeem)
 
 
 def _words(outcome: Any) -> str:

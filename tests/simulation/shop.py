@@ -15,7 +15,6 @@ from drivers.base import ClassicConnection
 from drivers.errors import DriverError
 from drivers.simulator import Fault, MemoryImage, SimulatedChip, SimulatedConnection
 from terminal_agent.card.problems import from_driver
-from terminal_agent.errors import AgentError
 from terminal_agent.journal.journal import JOURNAL_FILE
 from terminal_agent.service.agent import KEYS_FOLDER, Agent
 from terminal_agent.service.key_store import FileKeyStore
@@ -24,6 +23,7 @@ from terminal_agent.service.operations import OPERATIONS, close_overdue
 from terminal_agent.service.settings import Settings, render_config
 from terminal_agent.sync.client import Credentials, CrmClient, enroll
 from terminal_agent.till.checkout import PurchaseRequest, recorded
+from terminal_agent.till.reversal import ReversalRequest, recorded_reversal
 from tests.simulation.disk import Disk, install, uninstall
 from tests.simulation.network import CRM_URL, Line
 from tests.simulation.ports import CutCard, CutConnection, Fuse, SeededIds, Timeline, VirtualClock
@@ -162,7 +162,7 @@ class Shop:
     def purchase(self, tap: Tap, receipt_no: str, amount: int, redeem: int) -> dict[str, Any]:
         return self._operation("purchase", tap, receipt_no=receipt_no, amount=amount, redeem=redeem)
 
-    def reverse(self, tap: Tap, receipt_no: str, amount: int | None) -> dict[str, Any]:
+    def reverse(self, tap: Tap, receipt_no: str, amount: int) -> dict[str, Any]:
         return self._operation("reverse", tap, receipt_no=receipt_no, amount=amount)
 
     def _operation(self, name: str, tap: Tap, **params: Any) -> dict[str, Any]:
@@ -175,6 +175,9 @@ class Shop:
 
     def recorded(self, receipt_no: str, amount: int) -> dict[str, Any] | None:
         return recorded(self.agent.terminal, PurchaseRequest(receipt_no, amount))
+
+    def recorded_return(self, receipt_no: str, amount: int) -> dict[str, Any] | None:
+        return recorded_reversal(self.agent.terminal, ReversalRequest(receipt_no, amount))
 
     def sync_turn(self) -> float:
         """One turn of the sync loop; gives the seconds it would wait."""
@@ -197,11 +200,3 @@ class Shop:
         with closing(sqlite3.connect(f"file:{self.folder / JOURNAL_FILE}?mode=ro", uri=True)) as connection:
             connection.row_factory = sqlite3.Row
             return [dict(row) for row in connection.execute(sql, values)]
-
-
-def attempt(job: Callable[[], Result]) -> Result | AgentError:
-    """What the cashier sees: an answer, or an error in words. A death passes through."""
-    try:
-        return job()
-    except AgentError as error:
-        return error

@@ -170,6 +170,16 @@ def test_a_return_torn_anywhere_is_settled_by_the_next_purchase(
     bench.check_books(sold)
 
 
+@pytest.mark.parametrize("amount", [None, 100_000, 60_000])
+def test_a_return_in_doubt_is_no_refusal_when_it_is_asked_for_again(
+    bench: Workbench, sold: MemoryImage, amount: int | None
+) -> None:
+    with pytest.raises(AgentError):
+        bench.reverse(sold, "R-1", amount, fault=Fault(WRITE, Torn.OLD))
+    assert recorded_reversal(bench.terminal, ReversalRequest("R-1", amount)) is None
+    assert bench.reverse(sold, "R-1", amount)["state"] == "done"
+
+
 def test_a_return_in_doubt_counts_as_returned(bench: Workbench, sold: MemoryImage) -> None:
     with pytest.raises(AgentError) as caught:
         bench.reverse(sold, "R-1", 60_000, fault=Fault(WRITE))
