@@ -52,8 +52,12 @@ class Card:
     spoilt: str | None = None
     """Why the plastic may be refused from now on: it was edited, rolled back, copied or blocked."""
     twins: list[MemoryImage] = field(default_factory=list)
+    seen: dict[str, int] = field(default_factory=dict)
+    """The highest sequence each shop has written to it."""
     given: int = 0
-    """Points head office moved."""
+    """Points head office moved, all in all."""
+    taken: int = 0
+    """Those it took."""
 
     def __post_init__(self) -> None:
         self._state_key = card_key(self.master_key, self.uid, b"STATE")
@@ -164,6 +168,11 @@ class Book:
         """The sales of a card that stand, in the order the card has them."""
         mine = [s for s in self.sales if s.answer is not None and s.answer["card_no"] == card_no]
         return sorted(mine, key=lambda sale: sale.answer["sequence"] if sale.answer else 0)
+
+    def loss(self, card: Card) -> int:
+        """Points that were redeemed and that the card's account does not cover: what copies cost."""
+        returned = sum(-s.answer["points_earned"] for s in self.final_sales(card.card_no or "") if s.of and s.answer)
+        return max(0, -(self.expected_balance(card) + card.taken + returned))
 
     def expected_balance(self, card: Card) -> int:
         """What the card must be worth: every sale once, closed ones without their redemption, and the gifts."""

@@ -136,6 +136,14 @@ def _hotlist_ignored() -> Any:
     return patch.object(knowledge.Knowledge, "block_reason", lambda _self, _card_no: None)
 
 
+def _rollback_ignored() -> Any:
+    return patch.object(taps, "refuse_unusable", lambda _terminal, _card: None)
+
+
+def _copies_counted_apart() -> Any:
+    return patch.object(checkout, "_redeemed_offline", lambda _terminal, card: card.state.redeemed_offline)
+
+
 def _no_backoff() -> Any:
     return patch.object(worker, "backoff_s", lambda *_: 0.5)
 
@@ -145,6 +153,7 @@ def _doubt_told_plainly() -> Any:
 
 
 TORN = {"tears": 0.5}
+COPIED = {"fraud": 1.0, "outages": 60.0, "office": 100.0}
 WALKED_OUT = {"tears": 0.5, "departures": 0.8}
 
 BREAKS = (
@@ -162,6 +171,8 @@ BREAKS = (
     Break("write judged by sequence alone", _judged_by_sequence, TORN),
     Break("a failed history write fails the sale", _history_decides, WALKED_OUT),
     Break("hotlist ignored", _hotlist_ignored, {"lost": 1.0}),
+    Break("older images and the hotlist ignored", _rollback_ignored, COPIED),
+    Break("each copy's redemptions counted apart", _copies_counted_apart, COPIED),
     Break("no backoff", _no_backoff, {"outages": 20.0}),
     Break("a sale in doubt told as failed", _doubt_told_plainly, WALKED_OUT),
 )

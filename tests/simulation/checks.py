@@ -26,6 +26,11 @@ class Watcher:
         self._book = book
         self._minted: dict[tuple[str, str, int], tuple[str, str]] = {}
         self._acknowledged: dict[str, set[str]] = {}
+        self._forgetful = False
+
+    def crm_went_back(self) -> None:
+        """What was acknowledged may be missing at the CRM until it is sent again."""
+        self._forgetful = True
 
     def ledger_sums_to_nothing(self) -> None:
         """I1: no point from nowhere, none into nowhere; every account is the sum of its events and adjustments."""
@@ -78,7 +83,7 @@ class Watcher:
         known = self._acknowledged.setdefault(shop.name, set())
         rows = shop.rows("SELECT event_id FROM outbox WHERE state = 'acknowledged'")
         fresh = {row["event_id"] for row in rows} - known
-        if not fresh:
+        if not fresh or self._forgetful:
             return
         there = {row["id"] for row in self._crm.rows("SELECT id FROM events WHERE terminal_id = ?", shop.name)}
         require(fresh <= there, "I8 acknowledged", f"{shop.name}: the CRM never got {sorted(fresh - there)[:3]}")
@@ -125,9 +130,19 @@ def card_says_what_was_answered(card: Card, answer: dict[str, Any], after: dict[
 
 
 def blocked_card_is_refused(card: Card, shop: Shop) -> None:
-    """P5: a shop that has talked to the CRM since a card was blocked takes it no more."""
+    """P5: a shop that knows, or could have heard, that a card is blocked takes it no more."""
     too_late = card.blocked_at is not None and shop.heard_at > card.blocked_at
     require(not too_late, "P5 blocked", f"{shop.name} took {card.name}, blocked at {card.blocked_at}")
+    if card.spoilt:
+        known = shop.rows("SELECT reason FROM hotlist WHERE card_no = ? AND blocked = 1", card.card_no)
+        require(not known, "P5 blocked", f"{shop.name} took {card.name}, and knows that it is blocked: {known}")
+
+
+def older_image_is_refused(card: Card, shop: Shop, sequence: int) -> None:
+    """P5: a shop never takes a card that holds less than it has seen of it. ``sequence`` is what this tap wrote."""
+    seen = card.seen.get(shop.name, -1)
+    require(sequence > seen, "P5 rollback", f"{shop.name} wrote {sequence} to {card.name}, and has seen {seen}")
+    card.seen[shop.name] = sequence
 
 
 def card_cap_holds(book: Book, card: Card) -> None:
@@ -151,6 +166,15 @@ def terminal_cap_holds(shop: Shop) -> None:
         taken.append((moment, row["redeemed_offline"]))
         total = sum(points for when, points in taken if when >= moment - DAY)
         require(total <= TERMINAL_DAY_CAP, "I6 terminal cap", f"{shop.name}: {total} offline by {moment}")
+
+
+def copies_share_a_cap(shop: Shop) -> None:
+    """P4: all copies of a card together redeem at most 200 points offline at a terminal, until it confirms the card."""
+    taken: Counter[str] = Counter()
+    for row in shop.rows("SELECT card_no, online, redeemed_offline FROM checkouts ORDER BY rowid"):
+        taken[row["card_no"]] = 0 if row["online"] else taken[row["card_no"]] + row["redeemed_offline"]
+        says = f"{shop.name} let copies of {row['card_no']} redeem {taken[row['card_no']]} offline"
+        require(taken[row["card_no"]] <= CARD_CAP, "P4 copies", says)
 
 
 def offline_is_counted(shop: Shop, sales: list[Sale]) -> None:
@@ -221,9 +245,37 @@ def books_agree(crm: CrmHouse, book: Book, card: Card) -> None:
     require(row["sequence"] == at_crm, "I5 chain", f"{card.name}: {at_crm}, the CRM knows {row['sequence']}")
 
 
-def nothing_contradicts(crm: CrmHouse) -> None:
+def loss_is_bounded(book: Book, card: Card) -> int:
+    """P4: copies of a card cost at most 200 points for each terminal that redeemed for one offline. The loss."""
+    offline = {
+        sale.shop
+        for sale in book.final_sales(card.card_no or "")
+        if sale.answer and sale.answer["points_redeemed"] > 0 and not sale.answer["online"]
+    }
+    loss, bound = book.loss(card), CARD_CAP * len(offline)
+    require(loss <= bound, "P4 loss", f"{card.name}: {loss} points lost, at most {bound} at {sorted(offline)}")
+    return loss
+
+
+def copies_are_blocked_everywhere(crm: CrmHouse, shops: list[Shop], card: Card) -> None:
+    """P5: a counter that two events wrote is a copy; the card is blocked at the CRM, and every shop has heard of it."""
+    twice = crm.rows(
+        "SELECT sequence FROM card_chain WHERE card_no = ? GROUP BY sequence HAVING count(DISTINCT event_id) > 1",
+        card.card_no,
+    )
+    if not twice:
+        return
+    (row,) = crm.rows("SELECT status FROM cards WHERE card_no = ?", card.card_no)
+    require(row["status"] == "blocked", "P5 blocked", f"{card.name}: counters {twice} twice, and {row['status']}")
+    for shop in shops:
+        heard = shop.rows("SELECT blocked FROM hotlist WHERE card_no = ?", card.card_no)
+        require(bool(heard and heard[0]["blocked"]), "P5 blocked", f"{shop.name} takes {card.name}, which was copied")
+
+
+def nothing_contradicts(crm: CrmHouse, spoilt: set[str | None]) -> None:
     """I3: among honest people the CRM sees no fork, and blocks nobody."""
     forks = crm.rows("SELECT terminal_id, sequence, type, card_no, code FROM events WHERE verdict = 'fork'")
+    forks = [row for row in forks if row["card_no"] not in spoilt]
     require(not forks, "I3 forks", f"{forks[:3]}")
-    blocked = crm.rows("SELECT card_no, reason FROM hotlist WHERE reason <> 'lost'")
+    blocked = [row for row in crm.rows("SELECT card_no, reason FROM hotlist") if row["card_no"] not in spoilt]
     require(not blocked, "P6 usable", f"blocked for no reason: {blocked[:3]}")

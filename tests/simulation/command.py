@@ -96,6 +96,8 @@ def _show(reports: list[Report]) -> None:
     answers = sum(r.answers for r in reports)
     _say(f"worlds {len(reports)}  taps {taps}  answers {answers}  {taps / max(seconds, 1e-9):.0f} taps/s")
     _say("injected: " + (", ".join(f"{name} {count}" for name, count in sorted(injected.items())) or "nothing"))
+    if any(report.lost_points for report in reports):
+        _say(f"lost to copied cards, within the bound: {sum(r.lost_points for r in reports)} points")
     _say(f"broken: {sum(1 for r in reports if r.broken)}")
 
 

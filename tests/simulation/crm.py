@@ -64,6 +64,16 @@ class CrmHouse:
         self._store = open_store(self.folder, self.clock, self._ids)
         self._app = create_app(self._store, self.clock, self._ids)
 
+    def backup(self) -> bytes:
+        """The whole file as it is between two requests."""
+        return (self.folder / FILE_NAME).read_bytes()
+
+    def put_back(self, backup: bytes) -> None:
+        """Somebody restores an old copy; whatever came since is forgotten."""
+        self._store.close()
+        (self.folder / FILE_NAME).write_bytes(backup)
+        self.restart()
+
     def close(self) -> None:
         self._store.close()
         self._loop.close()

@@ -96,4 +96,7 @@ def _check(world: World) -> None:
     checks.every_answer_is_at_the_crm_once(world.crm, world.book)
     for card in world.cards:
         checks.books_agree(world.crm, world.book, card)
-    checks.nothing_contradicts(world.crm)
+        world.lost_points += checks.loss_is_bounded(world.book, card)
+        if card.twins:
+            checks.copies_are_blocked_everywhere(world.crm, world.shops, card)
+    checks.nothing_contradicts(world.crm, {card.card_no for card in world.cards if card.spoilt})

@@ -32,6 +32,7 @@ class Mishaps:
                 self._every(kind, happen, shop)
         self._every("office", lambda _shop: self._office_gives(), None)
         self._every("crm", lambda _shop: self._crm_goes_down(), None)
+        self._every("rollback", lambda _shop: self._crm_is_backed_up(), None)
         for card in self._world.cards:
             if self._world.chance.random() < self._world.faults.rate("lost"):
                 moment = self._world.chance.uniform(0, self._world.size.days * DAY_S)
@@ -107,6 +108,7 @@ class Mishaps:
         points = world.chance.choice((1, 50, 500, -20))
         number = world.crm.adjust(card.card_no or "", points)["number"]
         card.given += points
+        card.taken -= min(0, points)
         world.faults.count("adjustment")
         world.say(f"office gives {card.name} {points} as number {number}")
 
@@ -125,6 +127,20 @@ class Mishaps:
             self._world.crm.restart()
             self._world.crm.down = False
             self._world.say("crm comes back")
+
+    def _crm_is_backed_up(self) -> None:
+        """And hours later the CRM is put back to that copy."""
+        world = self._world
+        backup = world.crm.backup()
+        world.later(world.chance.uniform(600, 6 * 3600), lambda: self._crm_goes_back(backup))
+
+    def _crm_goes_back(self, backup: bytes) -> None:
+        world = self._world
+        if not world.closing:
+            world.crm.put_back(backup)
+            world.watcher.crm_went_back()
+            world.faults.count("crm_put_back")
+            world.say("crm is put back to a backup")
 
     def _card_is_lost(self, card: Card) -> None:
         """Its owner reports it, or not; if so, whoever found it goes on using it."""

@@ -80,7 +80,6 @@ class People:
         """A customer comes to the till."""
         world = self._world
         chance = world.chance
-        self._receipts += 1
         amount = chance.choice((5_000, 10_000, 49_999, 120_000, 250_000, 900_000, 3_000_000))
         state = card.state()
         balance = state["balance"] if state else 0
@@ -89,9 +88,16 @@ class People:
             redeem = min(chance.randint(1, balance), amount // 100)
         if chance.random() < world.faults.rate("mistakes"):
             redeem = balance + chance.randint(1, 500)
-        sale = Sale(shop.name, f"R-{self._receipts}", card, amount, redeem, card.image)
-        world.book.open(sale)
         card.busy = True
+        self.sell(Sale(shop.name, self.next_receipt(), card, amount, redeem, card.image), shop)
+
+    def next_receipt(self) -> str:
+        self._receipts += 1
+        return f"R-{self._receipts}"
+
+    def sell(self, sale: Sale, shop: Shop) -> None:
+        """One sale, to its end or to the end of everybody's patience."""
+        self._world.book.open(sale)
         self._try(sale, shop)
 
     def _try(self, sale: Sale, shop: Shop) -> None:
@@ -127,6 +133,7 @@ class People:
             if fresh:
                 checks.card_says_what_was_answered(card, outcome, card.state(tap.image))
                 checks.blocked_card_is_refused(card, shop)
+                checks.older_image_is_refused(card, shop, outcome["sequence"])
             self._world.wake(shop)
         elif outcome is None:
             if sale.state not in FINAL:
@@ -155,8 +162,10 @@ class People:
         world.later(chance.uniform(1, 20), lambda: self._try(sale, shop))
 
     def _leave(self, sale: Sale) -> None:
-        sale.card.busy = False
         world = self._world
+        if sale.image is not sale.card.image:
+            return  # a copy: the card itself may be in use elsewhere
+        sale.card.busy = False
         if sale.of is None and sale.state in FINAL and world.chance.random() < world.faults.rate("returns"):
             world.later(world.chance.uniform(60, 7200), lambda: self._bring_back(sale))
 

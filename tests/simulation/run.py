@@ -13,6 +13,7 @@ from tests.simulation.heal import heal
 from tests.simulation.mishaps import Mishaps
 from tests.simulation.people import People
 from tests.simulation.ports import DAY_S
+from tests.simulation.thieves import Thieves
 from tests.simulation.world import Size, World
 
 LOOKS_PER_DAY = 4
@@ -29,6 +30,7 @@ class Report:
     answers: int
     seconds: float
     injected: dict[str, int]
+    lost_points: int
     broken: str | None = None
     tail: list[str] = field(default_factory=list)
 
@@ -58,6 +60,7 @@ def run(seed: int, size: Size, faults: Faults) -> Report:
         answers=world.book.answers,
         seconds=time.perf_counter() - started,
         injected=dict(sorted(world.faults.injected.items())),
+        lost_points=world.lost_points,
         broken=broken,
         tail=world.trace[-TRACE_SHOWN:],
     )
@@ -72,6 +75,7 @@ def _live(world: World) -> None:
     mishaps, people = Mishaps(world), People(world)
     mishaps.begin()
     people.arrive()
+    Thieves(world, people).begin()
     looks = max(1, round(world.size.days * LOOKS_PER_DAY))
     for number in range(1, looks + 1):
         world.run_until(world.size.days * DAY_S * number / looks)

@@ -69,6 +69,8 @@ class World:
         self.book = Book()
         self.trace: list[str] = []
         self.taps = 0
+        self.lost_points = 0
+        """What copies of cards cost, in points."""
         self.closing = False
         self._hash = hashlib.sha256()
         self._heap: list[tuple[float, int, Callable[[], None]]] = []
@@ -232,6 +234,7 @@ class World:
         for shop in self.shops:
             if shop.is_open:
                 checks.terminal_cap_holds(shop)
+                checks.copies_share_a_cap(shop)
                 self.watcher.minted_events_never_change(shop)
                 self.watcher.sequences_have_no_gap(shop)
                 mine = [sale for sale in self.book.sales if sale.shop == shop.name]
