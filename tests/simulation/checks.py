@@ -39,7 +39,7 @@ class Watcher:
         booked = self._crm.rows(
             "SELECT card_no, sum(points) AS points FROM (SELECT card_no, earned - redeemed AS points FROM events "
             "WHERE verdict <> 'rejected' AND card_no IS NOT NULL UNION ALL SELECT card_no, points FROM adjustments "
-            "WHERE reason <> 'in_doubt_settled') GROUP BY card_no"
+            "WHERE reason NOT IN ('in_doubt_settled', 'reconciled')) GROUP BY card_no"
         )
         for row in booked:
             (card,) = self._crm.rows("SELECT balance FROM cards WHERE card_no = ?", row["card_no"])

@@ -55,6 +55,8 @@ class CrmHouse:
         self._ids = SeededIds(timeline, chance)
         self._loop = asyncio.new_event_loop()
         self.down = False
+        self.went_back = False
+        """Whether it was ever put back to a backup."""
         self._store = open_store(folder, self.clock, self._ids)
         self._app = create_app(self._store, self.clock, self._ids)
 
@@ -70,6 +72,7 @@ class CrmHouse:
 
     def put_back(self, backup: bytes) -> None:
         """Somebody restores an old copy; whatever came since is forgotten."""
+        self.went_back = True
         self._store.close()
         (self.folder / FILE_NAME).write_bytes(backup)
         self.restart()
