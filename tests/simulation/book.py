@@ -95,6 +95,8 @@ class Sale:
     cards: list[Card] = field(default_factory=list)
     """Every card that lay on the reader for this receipt while its outcome was open."""
     of: Sale | None = None
+    gone: bool = False
+    """The journal was put back to a copy that does not know of it."""
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -127,6 +129,10 @@ class Book:
         self.sales: list[Sale] = []
         self.by_receipt: dict[tuple[str, str, str], Sale] = {}
         self.answers = 0
+        self.lost: set[tuple[str, str, str]] = set()
+        """Sales that were recorded after a backup, not sent before it was put back, and so are with nobody."""
+        self.sent: set[tuple[str, str, str]] = set()
+        """Sales whose event was acknowledged before the journal forgot them."""
 
     def open(self, sale: Sale) -> None:
         self.sales.append(sale)
@@ -150,7 +156,7 @@ class Book:
         require(answer["card_no"] in cards, "P3 whose card", f"{where}: {answer['card_no']} is none of {cards}")
         moved = answer["points_adjusted"] + answer["points_earned"] - answer["points_redeemed"]
         require(answer["points_before"] + moved == answer["points_after"], "P2 earning", f"{where}: {answer}")
-        if sale.answer is not None:
+        if sale.answer is not None and not sale.gone:
             before = tuple(sale.answer[k] for k in ("state", "points_earned", "points_redeemed", "card_no"))
             require(before == got, "P1 answers", f"{where}: was {before}, is {got}")
         sale.answer, sale.state = answer, answer["state"]
@@ -179,5 +185,5 @@ class Book:
         return card.given + sum(
             sale.answer["points_earned"] - sale.answer["points_redeemed"]
             for sale in self.final_sales(card.card_no or "")
-            if sale.answer
+            if sale.answer and sale.key not in self.lost
         )

@@ -63,8 +63,8 @@ class Watcher:
             seen[key] += 1
             require(seen[key] == 1, "P2 once", f"{key} is booked {seen[key]} times")
             sale = self._book.by_receipt.get(key)
-            if sale is None:
-                continue  # a last tap of the healing
+            if sale is None or sale.gone:
+                continue  # a last tap of the healing, or a sale whose end the till has forgotten
             require(booked["earned"] == sale.earned, "P2 once", f"{key}: earned {booked['earned']} for {sale.amount}")
             if sale.answer is not None and sale.state == DONE:
                 numbers = (booked["redeemed"], booked["card_no"])
@@ -99,7 +99,7 @@ def answers_are_on_disk(shop: Shop, sales: list[Sale]) -> None:
     """P1, I2: what a cashier saw is there after any crash, and says the same."""
     rows = {(r["kind"], r["receipt_no"]): r for r in shop.rows("SELECT kind, receipt_no, state, result FROM checkouts")}
     for sale in sales:
-        if sale.answer is None:
+        if sale.answer is None or sale.gone:
             continue
         row = rows.get((sale.kind, sale.receipt_no))
         where = f"{shop.name} {sale.receipt_no}"
@@ -145,6 +145,13 @@ def older_image_is_refused(card: Card, shop: Shop, sequence: int) -> None:
     card.seen[shop.name] = sequence
 
 
+def forgetful_till_redeems_nothing(shop: Shop, answer: dict[str, Any]) -> None:
+    """P4: put back to an old copy, a till redeems nothing offline until it has talked to the CRM again."""
+    blind = shop.restored_at >= 0 and shop.heard_at < shop.restored_at
+    offline = answer["points_redeemed"] > 0 and not answer["online"]
+    require(not (blind and offline), "P4 after a restore", f"{shop.name} redeemed {answer['points_redeemed']} blindly")
+
+
 def card_cap_holds(book: Book, card: Card) -> None:
     """I6: at most 200 points redeemed offline since the card was last online."""
     offline = 0
@@ -184,6 +191,8 @@ def offline_is_counted(shop: Shop, sales: list[Sale]) -> None:
         for r in shop.rows("SELECT receipt_no, redeemed_offline FROM checkouts WHERE kind = 'purchase'")
     }
     for sale in sales:
+        if sale.gone:
+            continue
         if sale.answer is not None and sale.of is None and sale.state == DONE and not sale.answer["online"]:
             got = counted[sale.receipt_no]["redeemed_offline"]
             want = sale.answer["points_redeemed"]
@@ -212,12 +221,14 @@ def everything_arrived(shop: Shop) -> None:
 def crm_has_every_sequence(crm: CrmHouse, shop: Shop) -> None:
     """I5 at the CRM: nothing is missing of any install epoch."""
     for row in shop.rows("SELECT install_epoch, max(sequence) AS top FROM events GROUP BY 1"):
-        got = crm.rows(
-            "SELECT count(DISTINCT sequence) AS n FROM events WHERE terminal_id = ? AND install_epoch = ?",
+        (got,) = crm.rows(
+            "SELECT count(DISTINCT sequence) AS n, max(sequence) AS top FROM events "
+            "WHERE terminal_id = ? AND install_epoch = ?",
             shop.name,
             row["install_epoch"],
         )
-        require(got[0]["n"] == row["top"], "I5 gapless", f"{shop.name}: {got[0]['n']} of {row['top']} at the CRM")
+        whole = got["n"] == got["top"] and got["top"] >= row["top"]  # a till put back may have sent more than it knows
+        require(whole, "I5 gapless", f"{shop.name}: {got['n']} up to {got['top']} of {row['top']} at the CRM")
 
 
 def every_answer_is_at_the_crm_once(crm: CrmHouse, book: Book) -> None:
@@ -225,6 +236,9 @@ def every_answer_is_at_the_crm_once(crm: CrmHouse, book: Book) -> None:
     booked = Counter((row["terminal_id"], row["kind"], row["receipt_no"]) for row in crm.sales())
     for sale in book.sales:
         count, want = booked[sale.key], 1 if sale.state in FINAL else 0
+        if sale.gone:
+            book.lost |= {sale.key} if count == 0 else set()
+            want = 1 if sale.key in book.sent else min(count, 1)
         require(count == want, "I2 arrived", f"{sale.shop} {sale.receipt_no}: {sale.state}, booked {count} times")
 
 

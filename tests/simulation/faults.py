@@ -24,13 +24,14 @@ RATES: dict[str, tuple[float, float]] = {
     "crm": (0.5, 6.0),  # per day: the CRM dies in the middle of a request, or is down for a while
     "office": (1.0, 20.0),  # per day: head office gives or takes points
     "lost": (0.03, 0.2),  # per card: it is never seen again from some day on
+    "backups": (1.0, 6.0),  # per shop and day: a till's journal is put back to a copy some hours old
     "rollback": (1.0, 6.0),  # per day: the CRM is put back to a backup some hours old
     "fraud": (0.1, 0.6),  # per card: somebody copies it, and uses the copies
     "edits": (0.02, 0.2),  # per card: somebody writes to it with another reader
 }
 KINDS = tuple(RATES)
 # Left out unless asked for: under fraud other promises hold, so it has worlds of its own.
-SEPARATE = frozenset({"fraud", "rollback"})
+SEPARATE = frozenset({"fraud", "rollback", "backups"})
 
 
 @dataclass

@@ -69,9 +69,11 @@ def _ask_again(world: World) -> None:
     shops = {shop.name: shop for shop in world.shops}
     for sale in world.book.sales:
         answer = _recorded(shops[sale.shop], sale)
+        if sale.gone and answer is None:
+            continue
         if answer is not None:
             where = f"{sale.shop} {sale.receipt_no}"
-            known = sale.state in (*FINAL, IN_DOUBT, UNKNOWN)
+            known = sale.gone or sale.state in (*FINAL, IN_DOUBT, UNKNOWN)
             require(known, "P2 once", f"{where} was {sale.state}, and is {answer['state']}")
             world.book.answered(sale, answer)
         else:

@@ -28,6 +28,7 @@ class Mishaps:
                 ("clocks", self._clock_jumps),
                 ("disk", self._disk_fills),
                 ("daemons", self._second_daemon),
+                ("backups", self._journal_is_backed_up),
             ):
                 self._every(kind, happen, shop)
         self._every("office", lambda _shop: self._office_gives(), None)
@@ -127,6 +128,34 @@ class Mishaps:
             self._world.crm.restart()
             self._world.crm.down = False
             self._world.say("crm comes back")
+
+    def _journal_is_backed_up(self, shop: Shop) -> None:
+        """And hours later the till is put back to that copy."""
+        if shop.is_open:
+            copy = shop.copy_of_journal()
+            self._world.later(self._world.chance.uniform(600, 4 * 3600), partial(self._journal_goes_back, shop, copy))
+
+    def _journal_goes_back(self, shop: Shop, copy: bytes) -> None:
+        world = self._world
+        mine = [sale for sale in world.book.sales if sale.shop == shop.name]
+        if world.closing or not shop.is_open or any(sale.card.busy for sale in mine):
+            return  # people wait until nobody is at the till
+        acknowledged = {
+            row["event_id"] for row in shop.rows("SELECT event_id FROM outbox WHERE state = 'acknowledged'")
+        }
+        sent = {(b["terminal_id"], b["kind"], b["receipt_no"]) for b in world.crm.sales() if b["id"] in acknowledged}
+        world.die_in_order(shop, lambda: shop.put_back(copy))
+        known = {(r["kind"], r["receipt_no"]): r["state"] for r in shop.rows("SELECT * FROM checkouts")}
+        for sale in mine:
+            if sale.tries and known.get((sale.kind, sale.receipt_no)) != sale.state:
+                sale.gone = True
+                world.book.sent |= {sale.key} & sent
+                for card in sale.cards:
+                    card.spoilt = card.spoilt or "its last sale was forgotten"
+        for card in world.cards:
+            card.seen.pop(shop.name, None)
+        world.faults.count("journal_put_back")
+        world.say(f"{shop.name} is put back to a backup")
 
     def _crm_is_backed_up(self) -> None:
         """And hours later the CRM is put back to that copy."""

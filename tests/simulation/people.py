@@ -133,6 +133,7 @@ class People:
             if fresh:
                 checks.card_says_what_was_answered(card, outcome, card.state(tap.image))
                 checks.blocked_card_is_refused(card, shop)
+                checks.forgetful_till_redeems_nothing(shop, outcome)
                 checks.older_image_is_refused(card, shop, outcome["sequence"])
             self._world.wake(shop)
         elif outcome is None:

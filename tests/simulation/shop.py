@@ -68,6 +68,10 @@ class Shop:
         self.clock = VirtualClock(timeline)
         self.line = line
         self.fuse = Fuse()
+        self.restored_at = -1.0
+        """When an old copy of the journal was last put back."""
+        self.must_notice = False
+        """Whether the next start finds a journal that is older than the one it left."""
         self.heard_at = -1.0
         """When the last exchange began that went well."""
         self._timeline = timeline
@@ -138,6 +142,23 @@ class Shop:
     def _end(self) -> None:
         self._agent = None
         self._lock.release()
+
+    def copy_of_journal(self) -> bytes:
+        """A backup as somebody's script makes one, while the till is in use."""
+        with closing(sqlite3.connect(f"file:{self.folder / JOURNAL_FILE}?mode=ro", uri=True)) as connection:
+            return connection.serialize()
+
+    def put_back(self, copy: bytes) -> None:
+        """The till is stopped, an old copy laid in the journal's place, and started again later."""
+        events = "SELECT count(*) AS n FROM outbox"
+        before = self.rows(events)
+        self.close()
+        for side in ("-wal", "-shm"):
+            (self.folder / (JOURNAL_FILE + side)).unlink(missing_ok=True)
+        (self.folder / JOURNAL_FILE).write_bytes(copy)
+        self.disk.come_back()
+        self.restored_at = self._timeline.now
+        self.must_notice = self.rows(events) != before
 
     def throw_away(self) -> None:
         """The world is over."""

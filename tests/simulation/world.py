@@ -19,7 +19,7 @@ from drivers.mifare_classic import blank_card
 from drivers.simulator import MemoryImage
 from terminal_agent.errors import AgentError
 from tests.simulation import checks
-from tests.simulation.book import Book, Broken, Card
+from tests.simulation.book import Book, Broken, Card, require
 from tests.simulation.crm import CrmHouse
 from tests.simulation.faults import Faults
 from tests.simulation.network import WATCHED_S, Line
@@ -142,6 +142,10 @@ class World:
     def open_shop(self, shop: Shop) -> None:
         shop.open()
         self.say(f"{shop.name} opens")
+        alarms = [text for text in self.unforeseen.records if text.startswith("journal=restored")]
+        self.unforeseen.records = [text for text in self.unforeseen.records if text not in alarms]
+        require(bool(alarms) == shop.must_notice, "P9 restored", f"{shop.name}: {alarms}, {shop.must_notice}")
+        shop.must_notice = False
         mine = [sale for sale in self.book.sales if sale.shop == shop.name]
         checks.answers_are_on_disk(shop, mine)
         self.watcher.minted_events_never_change(shop)
@@ -179,6 +183,12 @@ class World:
         self.faults.count("power_cut" if power else "crash")
         self.say(f"{shop.name} dies power={power} lost={lost}")
         self.later(self.chance.uniform(20, 3600 if not self.closing else 60), lambda: self._reopen(shop))
+
+    def die_in_order(self, shop: Shop, job: Callable[[], None]) -> None:
+        """The shop's process is ended, ``job`` is done to its files, and it starts again."""
+        self._turns[shop.name] = self._turns.get(shop.name, 0) + 1
+        job()
+        self.later(self.chance.uniform(20, 600), lambda: self._reopen(shop))
 
     def _reopen(self, shop: Shop) -> None:
         if not shop.is_open:
