@@ -133,6 +133,9 @@ def confirmed(
     Raises AgentError for a card that the CRM has blocked, or has seen further on than it is now.
     """
     known = reserve(card.card_no, card.state, points, reference)
+    reason = terminal.journal.knowledge.block_reason(card.card_no)
+    if reason is not None:  # asking brought the feed along
+        raise card_blocked(reason)
     if known is None:
         return None
     if known.status == BLOCKED:

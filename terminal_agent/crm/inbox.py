@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, RowMapping, and_, insert, or_, select, update
@@ -23,6 +24,7 @@ from terminal_agent.crm.wire import EventResult
 
 SEQUENCE_REUSED = "sequence_reused"
 ID_REUSED = "id_reused"
+TOLD_AGAIN = "told_again"
 NOT_BOOKED = "not_booked"
 
 
@@ -66,11 +68,14 @@ def _judge(connection: Connection, terminal_id: str, document: Any, now: str, ne
 
 def _accept(connection: Connection, event: Event, now: str) -> EventResult:
     code = _reuse(connection, event)
-    if booking.book(connection, event, now):
+    # A till put back to an old copy tells a sale again, perhaps with another end. The first telling stands; this one is
+    # kept and moves nothing. Another sale under the same id is booked: its customer walked out with what he bought.
+    told_again = code == ID_REUSED and _is_told_again(connection, event)
+    if not told_again and booking.book(connection, event, now):
         code = booking.REASON_FORKED
     verdict = Verdict.FORK if code else Verdict.ACCEPTED
-    earned, redeemed = booking.moved_points(event)
-    bill = reversals.bill_of(event)
+    earned, redeemed = (0, 0) if told_again else booking.moved_points(event)
+    bill = reversals.Bill() if told_again else reversals.bill_of(event)
     facts = {
         "id": event.id,
         "type": event.type.value,
@@ -84,8 +89,9 @@ def _accept(connection: Connection, event: Event, now: str) -> EventResult:
         "reverses": bill.reverses,
         "body": event.body.decode(),
     }
+    code = TOLD_AGAIN if told_again else code
     _keep(connection, event.terminal_id, event.position, event.fingerprint, facts, verdict, code, now)
-    exceeds = reversals.check(connection, event)
+    exceeds = None if told_again else reversals.check(connection, event)
     return _result(connection, event, verdict, code or exceeds)
 
 
@@ -108,6 +114,22 @@ def _reuse(connection: Connection, event: Event) -> str | None:
     if not ids:
         return None
     return ID_REUSED if event.id in ids else SEQUENCE_REUSED
+
+
+def _is_told_again(connection: Connection, event: Event) -> bool:
+    """Whether the event that has this id already is about the same sale: type, card, receipt and amount."""
+    sale = _sale_in(event.body)
+    same_id = (events.c.terminal_id == event.terminal_id) & (events.c.id == event.id)
+    stored = connection.execute(select(events.c.body).where(same_id, events.c.verdict != Verdict.REJECTED.value))
+    return sale is not None and any(_sale_in(body) == sale for body in stored.scalars())
+
+
+def _sale_in(body: bytes | str) -> tuple[Any, ...] | None:
+    document = json.loads(body)
+    bill = document["data"].get("purchase") or document["data"].get("reversal") or {}
+    if bill.get("receipt_no") is None:
+        return None
+    return document["type"], document.get("subject"), bill["receipt_no"], bill.get("amount")
 
 
 def _keep_rejected(connection: Connection, terminal_id: str, document: Any, problem: EventRejected, now: str) -> None:

@@ -260,3 +260,17 @@ def test_a_gzip_bomb_is_never_unpacked_whole() -> None:
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 10 << 20
+
+
+def test_a_sale_told_again_with_another_end_is_kept_and_moves_nothing(crm: Crm, terminal: Terminal) -> None:
+    first = terminal.purchase(5, earned=10)
+    again = {**terminal.purchase_in_doubt("i-1", counter=5, earned=10), "id": first["id"]}
+    for event in (first, again):
+        event["data"]["purchase"]["receipt_no"] = "R-1"
+    results = terminal.post(first, again)["results"]
+    assert [(result["status"], result.get("code")) for result in results] == [
+        ("accepted", None),
+        ("fork", "told_again"),
+    ]
+    assert crm.card()["balance"] == 10
+    assert crm.card()["status"] == "active"

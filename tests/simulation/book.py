@@ -129,8 +129,8 @@ class Book:
         self.sales: list[Sale] = []
         self.by_receipt: dict[tuple[str, str, str], Sale] = {}
         self.answers = 0
-        self.lost: set[tuple[str, str, str]] = set()
-        """Sales that were recorded after a backup, not sent before it was put back, and so are with nobody."""
+        self.forgotten: dict[tuple[str, str, str], tuple[str, int]] = {}
+        """Sales whose end the till forgot, as the CRM has them if it has them: card and points."""
         self.sent: set[tuple[str, str, str]] = set()
         """Sales whose event was acknowledged before the journal forgot them."""
 
@@ -182,8 +182,13 @@ class Book:
 
     def expected_balance(self, card: Card) -> int:
         """What the card must be worth: every sale once, closed ones without their redemption, and the gifts."""
-        return card.given + sum(
-            sale.answer["points_earned"] - sale.answer["points_redeemed"]
-            for sale in self.final_sales(card.card_no or "")
-            if sale.answer and sale.key not in self.lost
+        forgotten = sum(points for card_no, points in self.forgotten.values() if card_no == card.card_no)
+        return (
+            card.given
+            + forgotten
+            + sum(
+                sale.answer["points_earned"] - sale.answer["points_redeemed"]
+                for sale in self.final_sales(card.card_no or "")
+                if sale.answer and not sale.gone
+            )
         )

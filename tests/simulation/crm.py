@@ -134,6 +134,7 @@ class CrmHouse:
         for row in self.rows(
             "SELECT terminal_id, id, body, earned, redeemed, verdict, substr(type, 10) AS verb FROM events "
             "WHERE type IN ('purchase.recorded', 'purchase.reversed') AND verdict <> 'rejected' "
+            "AND coalesce(code, '') <> 'told_again' "
             "ORDER BY terminal_id, install_epoch, sequence"
         ):
             body = json.loads(row.pop("body"))

@@ -144,7 +144,8 @@ class World:
         self.say(f"{shop.name} opens")
         alarms = [text for text in self.unforeseen.records if text.startswith("journal=restored")]
         self.unforeseen.records = [text for text in self.unforeseen.records if text not in alarms]
-        require(bool(alarms) == shop.must_notice, "P9 restored", f"{shop.name}: {alarms}, {shop.must_notice}")
+        noticed = bool(alarms) if shop.must_notice else not alarms or shop.restored_at >= 0
+        require(noticed, "P9 restored", f"{shop.name}: {alarms}, {shop.must_notice}")
         shop.must_notice = False
         mine = [sale for sale in self.book.sales if sale.shop == shop.name]
         checks.answers_are_on_disk(shop, mine)

@@ -164,3 +164,13 @@ def test_a_redemption_in_doubt_is_not_written_to_a_card_that_was_blocked_meanwhi
     assert (answer["state"], answer["points_redeemed"]) == (ends_as, redeemed)
     assert [block_of(card, block) for block in (5, 6)] == [content[80:96], content[96:112]]
     assert refused(bench, card, "R-2", 50_000).code is ErrorCode.CARD_BLOCKED
+
+
+def test_a_block_that_arrives_while_the_crm_is_asked_counts_at_once(bench: Workbench, card: MemoryImage) -> None:
+    card_no = bench.purchase(card, "R-1", 10_000)["card_no"]
+
+    def news_and_no_answer(*_asked: object) -> None:
+        bench.block_card(card_no, "card_counter_reused")
+
+    error = refused(bench, card, "R-2", 50_000, redeem=20, reserve=news_and_no_answer)
+    assert error.code is ErrorCode.CARD_BLOCKED
