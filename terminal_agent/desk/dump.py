@@ -21,7 +21,6 @@ from drivers.mifare_classic import (
     KeyType,
     trailer_of,
 )
-from terminal_agent.card.keys import CardKeys
 from terminal_agent.card.problems import not_our_card
 from terminal_agent.card.session import opens_with
 from terminal_agent.errors import AgentError, ErrorCode
@@ -52,7 +51,7 @@ class KeyRing:
     def of(cls, terminal: Terminal, uid: bytes, *dumps: CardDump | None) -> KeyRing:
         """The keys in these dumps, then this card's under every key set of ours, then the public ones."""
         ours = (terminal.keys.card_keys(version, uid) for version in terminal.keys.versions())
-        return cls(*(dump.key for dump in dumps if dump), *(_derived(keys) for keys in ours))
+        return cls(*(dump.key for dump in dumps if dump), *(keys.sector_key for keys in ours))
 
     def find(self, connection: ClassicConnection, sector: int, key_type: KeyType) -> bytes | None:
         """The key of this type that opens the sector, which stays open; None when none at hand does."""
@@ -71,10 +70,6 @@ class KeyRing:
 
 def _always(key: bytes) -> KeySource:
     return lambda _sector, _key_type: key
-
-
-def _derived(keys: CardKeys) -> KeySource:
-    return keys.sector_key
 
 
 @dataclass
@@ -159,14 +154,14 @@ def format_for_output(file_name: str) -> DumpFormat:
 
 @dataclass(frozen=True)
 class DumpFile:
-    """A dump that came as a file: its name and its bytes, in base64 where it travels as JSON."""
+    """A dump that came as a file."""
 
     dump: CardDump
     format: DumpFormat
 
     @classmethod
     def of(cls, sent: dict[str, str]) -> DumpFile:
-        """From ``{name, content}``. Raises AgentError ``dump_invalid`` before any card is asked for."""
+        """From its ``{name, content}``, content in base64. Raises AgentError ``dump_invalid``."""
         try:
             kind = format_of(sent["name"])
             return cls(parse_dump(b64decode(sent["content"]), kind), kind)
@@ -188,7 +183,7 @@ def dump(
     """
     found = read_card(connection, KeyRing.of(terminal, connection.uid, keys_from))
     unknown = found.unknown_blocks
-    if len(unknown) == BLOCK_COUNT:
+    if set(found.blocks) == {UNKNOWN_BLOCK}:
         raise not_our_card()
     if unknown and not kind.can_say_unknown:
         sectors = ", ".join(str(number) for number in sorted({block // 4 for block in unknown}))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from drivers.dumps import MAX_DUMP_BYTES
 from drivers.mifare_classic import KeyType, blank_card
 from terminal_agent.card.keys import CardKeys
 from terminal_agent.errors import AgentError, ErrorCode
@@ -189,6 +190,15 @@ def test_the_daemon_refuses_a_bad_dump_in_the_same_words(shop: Shop) -> None:
     alone = shop.ta("card", "restore", "--input", str(path), "--force")
     shop.start_daemon()
     assert shop.ta("card", "restore", "--input", str(path), "--force").json == alone.json
+
+
+def test_the_daemon_takes_two_dumps_of_the_largest_size(shop: Shop) -> None:
+    path = shop.folder / "padded.json"
+    dump(shop, path)
+    path.write_bytes(path.read_bytes().ljust(MAX_DUMP_BYTES))
+    shop.start_daemon()
+    restore = ("card", "restore", "--input", str(path), "--keys-from", str(path), "--force")
+    assert shop.done(*restore)["blocks_verified"] == 64
 
 
 def test_a_bad_dump_is_refused_before_a_card_is_asked_for(shop: Shop) -> None:

@@ -177,6 +177,15 @@ def test_a_card_that_opens_with_no_key_is_not_ours(bench: Workbench) -> None:
     assert caught.value.code is ErrorCode.NOT_OUR_CARD
 
 
+def test_a_card_that_shows_its_access_bits_and_no_more_is_dumped_as_far_as_that(bench: Workbench) -> None:
+    card = blank()
+    for sector in range(16):  # data for key B alone, which nobody has
+        set_trailer(card, sector, PUBLIC_KEYS[0], AccessBits((0b011, 0b011, 0b011, 0b011)), STRANGE_KEY)
+    answer = dumped(bench, card, DumpFormat.MCT)
+    assert (answer["blocks_read"], answer["blocks_unknown"]) == (0, 64)
+    assert content(answer).key(15, KeyType.A) == PUBLIC_KEYS[0]
+
+
 def test_a_sector_of_which_one_key_is_strange_is_told_in_part(bench: Workbench) -> None:
     card = bench.issue(points=5)
     flip(card, trailer_of(1), 10 * 8)
