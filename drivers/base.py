@@ -71,7 +71,10 @@ class ClassicConnection(ABC):
 
     @abstractmethod
     def read_block(self, block: int) -> bytes:
-        """16 bytes; key A of a trailer reads as zeros. Raises :class:`AccessDenied` or :class:`CardRemoved`."""
+        """16 bytes; key A of a trailer reads as zeros. Raises :class:`AccessDenied` or :class:`CardRemoved`.
+
+        After a refusal, before any authentication too, the driver has selected the card again.
+        """
 
     def read_blocks(self, first: int, count: int) -> bytes:
         """``count`` consecutive blocks; one exchange where the reader can do it, else a read for each."""

@@ -97,10 +97,14 @@ class ChipRefused(Exception):
 
 
 class SimulatedChip:
-    """The card's side of the air interface: select, authenticate, read, write."""
+    """The card's side of the air interface: select, authenticate, read, write.
 
-    def __init__(self, image: CardImage, fault: Fault | None = None) -> None:
+    ``open_block_0``: a copy of the kind that lets anybody read block 0.
+    """
+
+    def __init__(self, image: CardImage, fault: Fault | None = None, *, open_block_0: bool = False) -> None:
         self._image = image
+        self._open_block_0 = open_block_0
         self._fault = fault
         self._calls = 0
         self._open_sector: int | None = None
@@ -127,6 +131,8 @@ class SimulatedChip:
 
     def read(self, block: int) -> bytes:
         self._count()
+        if block == 0 and self._open_block_0 and self._open_sector is None:
+            return self._image.read(block)
         access = self._access(block)
         if not is_trailer(block):
             self._require(self._open_key in access.data(block % 4).read)
@@ -298,6 +304,7 @@ class SimulatedReader(Reader):
         self.url = f"sim:{place}"
         self.name = f"Simulator {place}"
         self.fault: Fault | None = None
+        self.open_block_0 = False
         self._feeds = place.endswith("/")
         self._path = Path(place)
         folder = self._path if self._feeds else self._path.parent
@@ -324,7 +331,7 @@ class SimulatedReader(Reader):
         if size != CARD_SIZE:
             raise UnsupportedCard(f"{path.name} holds {size} bytes, a 1K card {CARD_SIZE}")
         image = FileImage(path)
-        chip = SimulatedChip(image, self.fault)
+        chip = SimulatedChip(image, self.fault, open_block_0=self.open_block_0)
         self.fault = None
         return SimulatedConnection(chip, image.close)
 

@@ -100,6 +100,7 @@ def card_verify(reader: str | None, wait_s: float) -> int:
     """
     answer = call("card.verify", reader=reader, wait_s=wait_s)
     findings = [f"  sector {f['sector']:>2}, block {f['block']:>2}: {f['problem']}" for f in answer["findings"]]
+    findings += [f"  the chip may be a copy: {tell}" for tell in answer["tells"]]
     if answer["ok"]:
         emit(answer, "\n".join([f"The card is good: {answer['blocks_read']} blocks read and checked.", *findings]))
         return ExitCode.DONE

@@ -40,7 +40,9 @@ from terminal_agent.card.session import (
     opens_with_transport_key,
     refusal,
 )
+from terminal_agent.card.tells import tells
 from terminal_agent.desk.issue import directory_blocks, issued_trailer, verify_trailer, write_verified
+from terminal_agent.desk.tells import block_0_without_key, note_tells
 from terminal_agent.errors import AgentError, ErrorCode
 from terminal_agent.journal.intents import IntentState
 from terminal_agent.journal.knowledge import KnownCard
@@ -106,9 +108,10 @@ def _history_line(entry: HistoryEntry) -> dict[str, Any]:
 def verify(terminal: Terminal, connection: ClassicConnection) -> dict[str, Any]:
     """All 64 blocks against format 1: both keys of every sector, access bits, seals, empty places.
 
-    Gives ``{ok, findings: [{sector, block, problem, severity}], ...}``; a warning leaves the card good.
-    Raises AgentError for a card that is not ours at all.
+    Gives ``{ok, findings: [{sector, block, problem, severity}], tells, ...}``; a warning leaves the card good, and
+    what the chip tells of its make changes nothing. Raises AgentError for a card that is not ours at all.
     """
+    without_key = block_0_without_key(connection)
     known = terminal.journal.knowledge.card_by_uid(connection.uid.hex())
     found = look(connection, terminal.keys)
     live = authoritative(found)
@@ -119,9 +122,13 @@ def verify(terminal: Terminal, connection: ClassicConnection) -> dict[str, Any]:
     checked = _Checked(home, in_order(keys, key_sets(terminal.keys, connection.uid)))
     checked.read(connection)
     checked.judge()
+    block_0 = checked.blocks.get(0) or without_key
+    given_away = tells(connection.uid, block_0, without_key=without_key) if block_0 else []
+    note_tells(terminal, connection.uid, given_away)
     return {
         "ok": not any(finding["severity"] == ERROR for finding in checked.findings),
         "findings": checked.findings,
+        "tells": [tell.value for tell in given_away],
         "uid": connection.uid.hex(),
         "key_set_version": keys.version,
         "blocks_read": len(checked.blocks),

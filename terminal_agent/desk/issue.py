@@ -42,9 +42,11 @@ from terminal_agent.card.layout import (
 )
 from terminal_agent.card.problems import between_key_sets, data_corrupt
 from terminal_agent.card.session import authoritative, look, open_sector, opens_with_transport_key
+from terminal_agent.card.tells import tells
 from terminal_agent.club.phone import PhoneInvalid, normalise_phone
 from terminal_agent.club.text import TextInvalid, plain_text
 from terminal_agent.contract import EventType
+from terminal_agent.desk.tells import note_tells
 from terminal_agent.errors import AgentError, ErrorCode
 from terminal_agent.journal.intents import Intent, IntentState
 from terminal_agent.journal.knowledge import Member
@@ -153,7 +155,10 @@ def _intent_for(terminal: Terminal, connection: ClassicConnection, request: Issu
         if _is_for(intent, request):
             return intent, True
     _require_blank(terminal, connection)
-    _require_every_sector(connection, key_sets(terminal.keys, connection.uid))
+    sets = key_sets(terminal.keys, connection.uid)
+    _require_every_sector(connection, sets)
+    _open_for_writing(connection, 0, sets)
+    note_tells(terminal, connection.uid, tells(connection.uid, connection.read_block(0)))
     intent = _new_intent(terminal, uid, request)
     with terminal.journal.transaction():
         for abandoned in begun:

@@ -22,6 +22,7 @@ from terminal_agent.card.layout import HOMES, CardState
 from terminal_agent.contract import EventType
 from terminal_agent.desk import inspect
 from terminal_agent.desk.issue import IssueRequest, issue, issue_order
+from terminal_agent.desk.rekey import rekey
 from terminal_agent.errors import AgentError, ErrorCode
 from tests.card.independent_reader import read_card
 from tests.workbench import (
@@ -123,6 +124,23 @@ def test_an_issue_cut_short_anywhere_is_finished_by_running_it_again(bench: Work
         assert [r["card_no"] for r in bench.rows("SELECT * FROM cards WHERE uid = ?", uid.hex())] == [answer["card_no"]]
     assert bench.rows("SELECT * FROM intents WHERE state = 'open'") == []
     assert bench.journal.events.broken_link() is None
+
+
+def test_an_issue_under_a_set_that_lives_in_the_other_home_is_finished_too(bench: Workbench) -> None:
+    bench.keys.add(bytes(range(16)), 2, activate=True)
+    homes = {home.sector for home in HOMES}
+    tried = 0
+    for number, (fault, block) in enumerate(every_fault(issue_operations(bench))):
+        if block // 4 not in homes or (is_trailer(block) and fault.outcome is Torn.GARBAGE):
+            continue
+        card, phone = blank(uid_of_try(number)), f"0912{number:07d}"
+        with pytest.raises(CardRemoved):
+            bench.encode(card, fault, phone=phone)
+        answer = bench.encode(card, phone=phone)
+        assert (verify(bench, card)["findings"], bench.home(card)) == ([], HOMES[1]), fault
+        assert events_of(bench, answer["card_no"]) == ["card.issued"], fault
+        tried += 1
+    assert tried > 25
 
 
 def counts_as_blank(bench: Workbench, card: MemoryImage) -> bool:
@@ -326,3 +344,37 @@ def test_text_nobody_can_read_is_refused_before_the_card_is_touched(bench: Workb
         bench.encode(card, None, **{field: text})
     assert caught.value.code is ErrorCode.INVALID_INPUT
     assert bytes(card.content) == bytes(blank().content)
+
+
+def test_finishing_an_issue_never_encodes_a_card_that_was_re_keyed_elsewhere(bench: Workbench, tmp_path: Path) -> None:
+    card = blank()
+    with pytest.raises(CardRemoved):
+        bench.encode(card, Fault(len(issue_operations(bench))), phone=PHONE)
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    shop = Workbench(folder, terminal_id="shop-2")
+    shop.purchase(card, "S-1", 50_000)
+    shop.keys.add(bytes(range(16)), 2, activate=True)
+    with lay(card) as connection:
+        rekey(shop.terminal, connection)
+    shop.close()
+    before = bytes(card.content)
+    with pytest.raises(AgentError):
+        bench.encode(card, phone=PHONE)
+    assert bytes(card.content) == before, "a card under keys that are not here"
+    bench.keys.add(bytes(range(16)), 2, activate=True)
+    answer = bench.encode(card, phone=PHONE)
+    assert (answer["points"], answer["sequence"]) == (5, 2)
+    assert bytes(card.content) == before
+
+
+def test_a_card_is_not_blank_because_its_empty_home_was_unlocked(bench: Workbench) -> None:
+    card = bench.issue(points=5)
+    bench.keys.add(bytes(range(16)), 2, activate=True)
+    for sector in (7, 0):
+        card.write(trailer_of(sector), TRANSPORT_TRAILER.encode())
+    before = bytes(card.content)
+    with pytest.raises(AgentError) as caught:
+        bench.encode(card, phone=PHONE)
+    assert caught.value.code is ErrorCode.ALREADY_ISSUED
+    assert bytes(card.content) == before

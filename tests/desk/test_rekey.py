@@ -425,6 +425,21 @@ def test_a_wipe_of_a_card_half_re_keyed_torn_anywhere_is_finished_by_wiping_agai
             assert bytes(torn.content) == bytes(blank().content)
 
 
+def test_a_card_wiped_half_way_out_of_a_re_key_is_issued_anew_whatever_keys_its_sectors_have(
+    bench: Workbench, card: MemoryImage
+) -> None:
+    half = list(torn_by_writes(bench, card))[-30]
+    wipe = operations_of(lambda c: inspect.wipe(bench.terminal, c), copy_of(half))
+    bench.clock.advance(minutes=1)
+    with pytest.raises(CardRemoved), lay(half, Fault(wipe.index(("write", 15)) + 1, Torn.OLD)) as connection:
+        inspect.wipe(bench.terminal, connection)
+    kept = {key for sector in range(16) for key in (block_of(half, trailer_of(sector))[10:],)}
+    assert len(kept) > 5, "sectors under both sets, and blank ones"
+    bench.clock.advance(minutes=1)
+    bench.encode(half, phone="09120000001")
+    assert (verify(bench, half), bench.read(half).home) == ([], 7)
+
+
 def test_a_till_with_half_of_the_keys_refuses_what_it_cannot_judge(
     bench: Workbench, card: MemoryImage, tmp_path: Path
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from pathlib import Path
 
 from drivers import ClassicConnection, Reader, ReaderState, open_reader
@@ -25,8 +26,9 @@ class Rig(ABC):
     reader: Reader
 
     @abstractmethod
-    def lay(self, uid: bytes = UID, fault: Fault | None = None) -> None:
-        """Put a blank card on the reader; ``fault`` pulls it away during one operation."""
+    def lay(self, uid: bytes = UID, fault: Fault | None = None, *, open_block_0: bool = False) -> None:
+        """Put a blank card on the reader; ``fault`` pulls it away during one operation. ``open_block_0``: a copy that
+        lets anybody read block 0."""
 
     @abstractmethod
     def lay_another_kind(self) -> None:
@@ -63,7 +65,8 @@ class SimulatorRig(Rig):
         self._path = folder / "card.mfd"
         self.reader: SimulatedReader = SimulatedReader(str(self._path))
 
-    def lay(self, uid: bytes = UID, fault: Fault | None = None) -> None:
+    def lay(self, uid: bytes = UID, fault: Fault | None = None, *, open_block_0: bool = False) -> None:
+        self.reader.open_block_0 = open_block_0
         self._path.write_bytes(blank_card(uid))
         self.reader.fault = fault
 
@@ -89,8 +92,8 @@ class PcscRig(Rig):
         self.reader = open_reader(f"pcsc:virtual pcd 00 00{profile}")
         self._card = VirtualCard.blank(UID)
 
-    def lay(self, uid: bytes = UID, fault: Fault | None = None) -> None:
-        self._place(VirtualCard.blank(uid, fault))
+    def lay(self, uid: bytes = UID, fault: Fault | None = None, *, open_block_0: bool = False) -> None:
+        self._place(replace(VirtualCard.blank(uid, fault), open_block_0=open_block_0))
 
     def lay_another_kind(self) -> None:
         self.virtual.remove()
@@ -128,8 +131,8 @@ class ChipRig(Rig):
         self._card = FieldCard.blank(UID)
         self.reader = open_reader(url)
 
-    def lay(self, uid: bytes = UID, fault: Fault | None = None) -> None:
-        self._place(FieldCard.blank(uid, fault))
+    def lay(self, uid: bytes = UID, fault: Fault | None = None, *, open_block_0: bool = False) -> None:
+        self._place(replace(FieldCard.blank(uid, fault), open_block_0=open_block_0))
 
     def lay_another_kind(self) -> None:
         self._place(FieldCard.blank(UID, sak=SAK_4K))

@@ -124,6 +124,31 @@ def test_nothing_is_read_without_authentication(driver: Rig) -> None:
         card.read_block(4)
 
 
+def test_a_read_of_block_0_before_any_authentication_is_refused_and_spoils_nothing(driver: Rig) -> None:
+    driver.lay()
+    for _ in range(2):
+        with driver.connect() as card:
+            for _ in range(2):
+                with pytest.raises(AccessDenied) as failure:
+                    card.read_block(0)
+                assert (failure.value.block, failure.value.action) == (0, "read")
+            with pytest.raises(AuthenticationFailed):
+                card.authenticate(0, KeyType.A, WRONG_KEY)
+            card.authenticate(0, KeyType.A, TRANSPORT_KEY)
+            assert card.read_block(0) == driver.block(0)
+
+
+def test_a_copy_that_shows_block_0_to_anybody_does_so_and_works(driver: Rig) -> None:
+    driver.lay(open_block_0=True)
+    with driver.connect() as card:
+        assert card.read_block(0) == driver.block(0)
+        card.authenticate(4, KeyType.A, TRANSPORT_KEY)
+        card.write_block(4, DATA)
+        assert card.read_block(4) == DATA
+        with pytest.raises(AccessDenied):
+            card.read_block(0)
+
+
 @pytest.mark.parametrize("call", [1, 2, 3], ids=["authenticate", "read", "write"])
 def test_a_card_that_leaves_is_reported_as_removed(driver: Rig, call: int) -> None:
     driver.lay(fault=Fault(call))

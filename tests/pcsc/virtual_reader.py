@@ -91,6 +91,7 @@ class VirtualCard:
     image: CardImage = field(default_factory=MemoryImage)
     atr: bytes = CLASSIC_1K_ATR
     fault: Fault | None = None
+    open_block_0: bool = False
 
     @classmethod
     def blank(cls, uid: bytes, fault: Fault | None = None) -> VirtualCard:
@@ -118,7 +119,7 @@ class Firmware:
         self._uid = b""
 
     def put(self, card: VirtualCard) -> None:
-        self._chip = SimulatedChip(card.image, card.fault)
+        self._chip = SimulatedChip(card.image, card.fault, open_block_0=card.open_block_0)
         self.card_is_gone = False
         self.select()
 

@@ -33,6 +33,7 @@ class FieldCard:
     image: CardImage = field(default_factory=MemoryImage)
     sak: int = SAK_1K
     fault: Fault | None = None
+    open_block_0: bool = False
     chip: SimulatedChip = field(init=False)
     halts_when_it_refuses: bool = False
     halted: bool = False
@@ -40,7 +41,7 @@ class FieldCard:
     uid: bytes = b""
 
     def __post_init__(self) -> None:
-        self.chip = SimulatedChip(self.image, self.fault)
+        self.chip = SimulatedChip(self.image, self.fault, open_block_0=self.open_block_0)
 
     @classmethod
     def blank(cls, uid: bytes, fault: Fault | None = None, sak: int = SAK_1K) -> FieldCard:
