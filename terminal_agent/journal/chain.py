@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from terminal_agent.contract import fingerprint
@@ -11,7 +12,11 @@ from terminal_agent.journal.database import Database
 
 FIRST_HASH = "0" * 64
 ROWS_AT_ONCE = 500
-_LINKS = "install_epoch, sequence, CAST(body AS BLOB) AS body, fingerprint, previous_hash"
+# As bytes: what is no text any more is told by its hash, not by a decoder in the middle of a row.
+_LINKS = (
+    "install_epoch, sequence, CAST(body AS BLOB) AS body, CAST(fingerprint AS BLOB) AS fingerprint, "
+    "CAST(previous_hash AS BLOB) AS previous_hash"
+)
 
 
 class BrokenLink(NamedTuple):
@@ -21,38 +26,55 @@ class BrokenLink(NamedTuple):
     sequence: int
 
 
+@dataclass(frozen=True)
+class _Link:
+    """One event of the chain: its bytes, their fingerprint as it was noted, and the fingerprint before."""
+
+    place: BrokenLink
+    body: bytes
+    fingerprint: bytes
+    previous_hash: bytes
+
+    @property
+    def is_whole(self) -> bool:
+        return fingerprint(self.body).encode() == self.fingerprint
+
+    @property
+    def named_inside(self) -> bytes:
+        """The link inside the event's own bytes; empty for bytes that somebody made unreadable."""
+        try:
+            return str(json.loads(self.body)["data"]["previous_hash"]).encode()
+        except (ValueError, KeyError, TypeError):
+            return b""
+
+
 def broken_link(database: Database, with_gaps: set[str]) -> BrokenLink | None:
     """Walk every install epoch in the file; None when all hold. The epochs ``with_gaps`` were put together from a
     damaged journal: what follows a gap there has only its own bytes to prove it."""
-    epoch, sequence, previous = "", 0, FIRST_HASH
-    for row in _links(database):
-        if row["install_epoch"] != epoch:
-            epoch, sequence, previous = row["install_epoch"], 0, FIRST_HASH
-        if row["sequence"] != sequence + 1 and epoch in with_gaps:
-            previous = row["previous_hash"]
-        if (row["previous_hash"], row["fingerprint"]) != (previous, fingerprint(row["body"])):
-            return BrokenLink(epoch, row["sequence"])
-        if link_in(row["body"]) != previous:
-            return BrokenLink(epoch, row["sequence"])
-        sequence, previous = row["sequence"], row["fingerprint"]
+    place, previous = BrokenLink("", 0), FIRST_HASH.encode()
+    for link in _links(database):
+        if link.place.install_epoch != place.install_epoch:
+            place, previous = BrokenLink(link.place.install_epoch, 0), FIRST_HASH.encode()
+        if link.place.sequence != place.sequence + 1 and place.install_epoch in with_gaps:
+            previous = link.previous_hash
+        if not link.is_whole or not previous == link.previous_hash == link.named_inside:
+            return link.place
+        place, previous = link.place, link.fingerprint
     return None
 
 
-def _links(database: Database) -> Iterator[Any]:
+def _links(database: Database) -> Iterator[_Link]:
     """All events, a few at a time, so that a tap waits for a few at most."""
-    last = ("", 0)
+    last = BrokenLink("", 0)
     sql = f"SELECT {_LINKS} FROM events WHERE (install_epoch, sequence) > (?, ?) ORDER BY 1, 2 LIMIT {ROWS_AT_ONCE}"
     while rows := database.query(sql, *last):
-        yield from rows
-        last = (rows[-1]["install_epoch"], rows[-1]["sequence"])
+        yield from map(_link, rows)
+        last = _link(rows[-1]).place
 
 
-def link_in(body: bytes) -> Any:
-    """The link inside an event's own bytes; None for bytes that somebody made unreadable."""
-    try:
-        return json.loads(body)["data"]["previous_hash"]
-    except (ValueError, KeyError, TypeError):
-        return None
+def _link(row: Any) -> _Link:
+    place = BrokenLink(row["install_epoch"], row["sequence"])
+    return _Link(place, row["body"], row["fingerprint"], row["previous_hash"])
 
 
 def is_sound(database: Database, place: BrokenLink, body: bytes, mark: str, named_by_next: str | None) -> bool:
@@ -64,9 +86,7 @@ def is_sound(database: Database, place: BrokenLink, body: bytes, mark: str, name
         return False
     if named_by_next in (None, mark):
         return True
-    following = database.one(
-        f"SELECT {_LINKS} FROM events WHERE install_epoch = ? AND sequence = ?", place.install_epoch, place.sequence + 1
-    )
-    if following is None or fingerprint(following["body"]) != following["fingerprint"]:
-        return True
-    return bool(link_in(following["body"]) == mark)
+    sql = f"SELECT {_LINKS} FROM events WHERE install_epoch = ? AND sequence = ?"
+    row = database.one(sql, place.install_epoch, place.sequence + 1)
+    following = _link(row) if row else None
+    return following is None or not following.is_whole or following.named_inside == mark.encode()

@@ -68,7 +68,7 @@ _WORDS = {
 
 
 class Database:
-    """The journal's connection. ``query`` reads, ``transaction`` writes; both take the one lock.
+    """The journal's connection. ``query`` reads, ``transaction`` writes; both take the one ``lock``.
 
     ``on_damage`` is called, from whichever thread met it, when SQLite finds the file damaged.
     """
@@ -76,7 +76,7 @@ class Database:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.on_damage: Callable[[JournalFailed], None] = lambda _problem: None
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
         try:
             self._connection = _connect(path)
         except sqlite3.DatabaseError as error:
@@ -84,7 +84,7 @@ class Database:
 
     def query(self, sql: str, *values: Any) -> list[sqlite3.Row]:
         """All rows of a SELECT; never a half-read cursor, which would pin the WAL."""
-        with self._lock:
+        with self.lock:
             try:
                 return self._connection.execute(sql, values).fetchall()
             except sqlite3.Error as error:
@@ -97,21 +97,20 @@ class Database:
 
     def execute(self, sql: str, *values: Any) -> int:
         """One statement inside a :meth:`transaction`; gives the number of rows changed."""
-        with self._lock:  # else another thread's open transaction would take this write in
+        with self.lock:  # else another thread's open transaction would take this write in
             if not self._connection.in_transaction:
                 raise RuntimeError("a write outside of a transaction")
             return self._connection.execute(sql, values).rowcount
 
-    @contextmanager
-    def turn(self) -> Iterator[bool]:
-        """The connection for this thread alone; gives whether no transaction is open on it."""
-        with self._lock:
-            yield not self._connection.in_transaction
+    @property
+    def in_transaction(self) -> bool:
+        """Whether a transaction is open; of this thread, where the caller holds :attr:`lock`."""
+        return bool(self._connection.in_transaction)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """On disk when this returns; nothing of it when it raises. Nested use joins the outer one."""
-        with self._lock:
+        with self.lock:
             if self._connection.in_transaction:
                 yield
                 return
@@ -144,14 +143,14 @@ class Database:
 
         Raises sqlite3.Error, which may be about the target.
         """
-        with self._lock:
+        with self.lock:
             self._connection.backup(target, pages=COPY_STEP_PAGES, progress=self._give_way)
 
     def _give_way(self, _status: int, remaining: int, _total: int) -> None:
         if remaining:
-            self._lock.release()
+            self.lock.release()
             threading.Event().wait(COPY_PAUSE_S)  # long enough for a thread that waits for the lock to get it
-            self._lock.acquire()
+            self.lock.acquire()
 
     def _failed(self, error: sqlite3.Error) -> JournalFailed:
         problem = JournalFailed(error, self.path.parent)
@@ -160,7 +159,7 @@ class Database:
         return problem
 
     def close(self) -> None:
-        with self._lock:
+        with self.lock:
             self._connection.close()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -85,13 +86,22 @@ class OutboxEntry:
 
 
 class Events:
-    """Appends events and walks them to the CRM. ``terminal_id`` and ``install_epoch`` name their source."""
+    """Appends events and walks them to the CRM. ``terminal_id`` and ``install_epoch`` name their source, ``recorded``
+    hears of the position of each event that is appended."""
 
-    def __init__(self, database: Database, clock: Clock, terminal_id: str, install_epoch: str) -> None:
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        terminal_id: str,
+        install_epoch: str,
+        recorded: Callable[[int], None] = lambda _position: None,
+    ) -> None:
         self._database = database
         self._clock = clock
         self.terminal_id = terminal_id
         self.install_epoch = install_epoch
+        self._recorded = recorded
         self._source = source_of(terminal_id, install_epoch)
 
     def append(self, event: NewEvent) -> int:
@@ -115,14 +125,16 @@ class Events:
         return int(row["n"] or 0) if row else 0
 
     def _enqueue(self, event_id: str, card_no: str | None, redeems: bool) -> None:
-        self._database.execute(
+        row = self._database.one(
             "INSERT INTO outbox (event_id, position, state, card_no, redeems, created_at) "
-            "SELECT ?, coalesce(max(position), 0) + 1, 'pending', ?, ?, ? FROM outbox",
+            "SELECT ?, coalesce(max(position), 0) + 1, 'pending', ?, ?, ? FROM outbox RETURNING position",
             event_id,
             card_no,
             int(redeems),
             rfc3339(self._clock.now()),
         )
+        if row is not None:
+            self._recorded(row["position"])
 
     def readmit(self, kept: KeptEvent) -> bool:
         """Put an event of a damaged journal back, byte for byte, in the caller's transaction; whether it was new."""
@@ -262,15 +274,26 @@ class Events:
 
 
 _KEEP = "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+# As bytes: a text that is no UTF-8 any more must not stop its neighbours. Its fingerprint tells that it was changed.
+_TEXTS = {
+    "event_id": "o.event_id",
+    "type": "e.type",
+    "card_no": "e.card_no",
+    "install_epoch": "e.install_epoch",
+    "state": "o.state",
+    "reason": "o.reason",
+    "created_at": "o.created_at",
+    "body": "e.body",
+    "fingerprint": "e.fingerprint",
+    "named_by_next": "n.previous_hash",
+}
+_AS_BYTES = ", ".join(f"CAST({column} AS BLOB) AS {name}" for name, column in _TEXTS.items())
 _ENTRY = (
-    "SELECT o.event_id, e.type, e.card_no, e.install_epoch, e.sequence, o.state, o.attempts, o.reason, o.created_at, "
-    "CAST(e.body AS BLOB) AS body, o.position, e.fingerprint, n.previous_hash AS named_by_next "
-    "FROM outbox o JOIN events e USING (event_id) "
+    f"SELECT {_AS_BYTES}, e.sequence, o.attempts, o.position FROM outbox o JOIN events e USING (event_id) "
     "LEFT JOIN events n ON n.install_epoch = e.install_epoch AND n.sequence = e.sequence + 1"
 )
 
 
 def _entry(row: Any) -> OutboxEntry:
-    # A body that is no UTF-8 any more must not stop its neighbours; its fingerprint tells that it was changed.
-    body = row["body"].decode(errors="replace")
-    return OutboxEntry(**{**dict(row), "state": OutboxState(row["state"]), "body": body})
+    texts = {name: row[name] and row[name].decode(errors="replace") for name in _TEXTS}
+    return OutboxEntry(**{**dict(row), **texts, "state": OutboxState(texts["state"])})

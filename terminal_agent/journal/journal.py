@@ -54,6 +54,7 @@ class Journal:
         self._database.keep_log_small(self.short_of_space)
         self._opened = max(begun.found.tally, self._mark.tally or begun.found.tally).opened + 1
         self._counted = False
+        self._newest: int | None = None
         self.intents = Intents(self._database, clock)
         self.checkouts = Checkouts(self._database, clock)
         self.knowledge = Knowledge(self._database, clock, currency)
@@ -75,7 +76,7 @@ class Journal:
         elif epoch is None or begun.past is Past.NEW or self.meta(TERMINAL_ID) != terminal_id:
             self.start_epoch(terminal_id)
         else:
-            self.events = Events(self._database, self._clock, terminal_id, epoch)
+            self.events = Events(self._database, self._clock, terminal_id, epoch, self._recorded)
 
     def _start_over(self, begun: Start, terminal_id: str) -> None:
         try:
@@ -113,28 +114,30 @@ class Journal:
         with self.transaction():
             self.set_meta(INSTALL_EPOCH, epoch)
             self.set_meta(TERMINAL_ID, terminal_id)
-        self.events = Events(self._database, self._clock, terminal_id, epoch)
+        self.events = Events(self._database, self._clock, terminal_id, epoch, self._recorded)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """All or nothing, and on disk when it returns."""
-        with self._database.turn() as outermost:
-            if outermost:
-                self._watch_space()
+        with self._database.lock:
+            if self._database.in_transaction:
+                yield
+                return
+            self._watch_space()
+            self._newest = None
             with self._database.transaction():
-                if outermost and not self._counted:
+                if not self._counted:
                     self.set_meta(OPENED, str(self._opened))
                 yield
-            if outermost:
-                self._note_progress()
+            self._note_progress()
 
     def write(self, unit: Callable[[], Answer]) -> Answer:
         """Run ``unit`` in a transaction; where the disk has no room for it, once more with the reserve given away.
 
         ``unit`` must be safe to repeat after a rollback. Raises AgentError ``disk_full`` when that was not enough.
         """
-        with self._database.turn() as outermost:
-            if not outermost:
+        with self._database.lock:
+            if self._database.in_transaction:
                 return unit()
             try:
                 with self.transaction():
@@ -145,6 +148,9 @@ class Journal:
             self._make_room()
             with self.transaction():
                 return unit()
+
+    def _recorded(self, position: int) -> None:
+        self._newest = position
 
     def _watch_space(self) -> None:
         """Before a write: what the log holds is given back first, then the reserve."""
@@ -162,11 +168,11 @@ class Journal:
             self._database.shrink_log()
 
     def _note_progress(self) -> None:
+        if self._counted and self._newest is None:
+            return
         self._counted = True
         with suppress(JournalFailed):  # what was committed stays committed, whatever can be said of it now
-            tally = Tally(self._opened, self.position())
-            if tally != self._mark.tally:
-                self._mark.write(tally)
+            self._mark.write(Tally(self._opened, self._newest or self.position()))
 
     def position(self) -> int:
         """How many events were ever recorded here."""
@@ -189,7 +195,7 @@ class Journal:
 
     def keep_house(self) -> None:
         """What is done now and then: the reserve is set aside again when there is room, and a copy made each day."""
-        with self._database.turn():
+        with self._database.lock:
             if self._space is not None and self._space.restore():
                 self._database.keep_log_small(False)
         if not self.short_of_space and self._copy_is_due() and self._copy_fits():
@@ -219,7 +225,9 @@ class Journal:
             "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT GLOB 'sqlite_*'"
         )
         found = [self._database.query(f"PRAGMA integrity_check('{table['name']}')") for table in tables]
-        return [row[0] for rows in found for row in rows if row[0] != "ok"]
+        problems = [row[0] for rows in found for row in rows if row[0] != "ok"]
+        lost = self._database.query("PRAGMA foreign_key_check")
+        return problems + [f"row {row['rowid']} of {row['table']} names what is not there" for row in lost]
 
     def durability(self) -> tuple[str, int, str]:
         """``journal_mode`` and ``synchronous`` as SQLite has them now, and its version."""

@@ -29,27 +29,38 @@ def start(path: Path, mark: Tally | None, clock: Clock) -> Start:
     """Open ``path``; a damaged file is moved aside and a new one begun. Raises AgentError for a file that cannot be
     used now, and is as good as it was: locked, out of reach, of a newer version, on a disk that is full."""
     try:
-        found, reason = _look_or_move_aside(path, mark, clock)
+        database, found, reason = _open(path, mark, clock)
     except sqlite3.Error as error:
         raise JournalFailed(error, path.parent) from error
     except OSError as error:
-        problem = f"the journal {path} cannot be used: {error.strerror}"
+        message = f"the journal {path} cannot be used: {error.strerror}"
         hint = "Check the rights of the data directory, and its disk (dmesg)"
-        raise AgentError(ErrorCode.JOURNAL_FAILED, problem, hint=hint) from error
+        raise AgentError(ErrorCode.JOURNAL_FAILED, message, hint=hint) from error
     aside = folders_aside(path.parent)
     past = judge(found, mark, any_aside=bool(aside))
-    database = Database(path)
     if past is Past.STARTED_OVER:
         return _started_over(database, aside[-1] if aside else None, reason)
     return Start(database, past, found, _detail_of_copy(found) if past is Past.RESTORED else "")
 
 
-def _look_or_move_aside(path: Path, mark: Tally | None, clock: Clock) -> tuple[Found, str | None]:
+def _open(path: Path, mark: Tally | None, clock: Clock) -> tuple[Database, Found, str | None]:
+    """The database, what its file said before, and the damage of the file that was moved aside in its place."""
     try:
-        return look(path, mark), None
+        found = look(path, mark)
+        return _connect(path), found, None
     except Damaged as damage:
         move_aside(path, clock.now())
-        return Found(), str(damage)
+        return Database(path), Found(), str(damage)
+
+
+def _connect(path: Path) -> Database:
+    """Raises :class:`Damaged` for what shows only when the file is opened for writing."""
+    try:
+        return Database(path)
+    except JournalFailed as problem:
+        if problem.damaged:
+            raise Damaged(str(problem.__cause__)) from problem
+        raise
 
 
 def _started_over(database: Database, aside: Path | None, reason: str | None) -> Start:

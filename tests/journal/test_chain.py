@@ -67,6 +67,15 @@ def test_a_changed_event_is_told_and_its_neighbours_are_not(recorded: Journal, w
     assert link.sequence == 2, "the whole chain is judged more strictly than what may be sent"
 
 
+@pytest.mark.parametrize("column", ["fingerprint", "previous_hash", "type", "card_no", "body"])
+def test_a_text_that_is_none_any_more_stops_no_other_event(recorded: Journal, column: str) -> None:
+    """A flipped bit makes bytes that are no UTF-8; SQLite does not mind, Python's module refuses such a row."""
+    edit(recorded, f"UPDATE events SET {column} = CAST(X'41FF' AS TEXT) WHERE sequence = 2")
+    batch = recorded.events.next_batch(100, MANY_BYTES)
+    assert [entry.sequence for entry in batch] == [1, 2, 3, 4]
+    assert {entry.sequence for entry in recorded.events.unsound(batch)} <= {2}
+
+
 def test_a_forged_event_is_told_by_the_one_after_it(recorded: Journal) -> None:
     forge(recorded, 2)
     assert unsound(recorded) == [2]

@@ -394,6 +394,27 @@ def test_after_a_crash_indexes_are_compared_with_their_tables_too(open_journal: 
     assert journal.events.count(OutboxState.PENDING) == 1
 
 
+def test_damage_that_shows_only_when_the_file_is_opened_for_writing_is_moved_aside_too(
+    open_journal: OpenJournal, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else every start would fail in the same way."""
+    from terminal_agent.journal import database
+
+    used(open_journal)
+    migrate, failures = database._migrate, [sqlite3.DatabaseError("malformed")]
+    failures[0].sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+
+    def failing_once(connection: sqlite3.Connection) -> None:
+        if failures:
+            raise failures.pop()
+        migrate(connection)
+
+    monkeypatch.setattr(database, "_migrate", failing_once)
+    journal = open_journal()
+    assert [alarm.code for alarm in journal.alarms.standing()] == [AlarmCode.STARTED_OVER]
+    assert len(list(file.parent.glob(f"damaged-*/{JOURNAL_FILE}"))) == 1
+
+
 def test_damage_that_shows_while_the_journal_is_in_use_is_reported_and_found_at_the_next_start(
     open_journal: OpenJournal, file: Path
 ) -> None:
