@@ -32,7 +32,7 @@ def work(bench: Workbench) -> None:
             bench.close_in_doubt()
     journal = bench.journal
     assert journal.intents.count_open() == len(journal.checkouts.in_doubt()) == 1
-    assert len(journal.intents.open_checkouts_before("9999")) == 1
+    assert len(journal.intents.open_checkouts_outside("0", "0")) == 1
     (first, *_others) = journal.events.next_batch(10, 1_000_000)
     with journal.transaction():
         journal.events.attempted([first.event_id])
