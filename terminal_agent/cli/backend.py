@@ -55,11 +55,11 @@ def _absolute_reader(_ctx: click.Context, _param: click.Parameter, url: str | No
 
 
 def absolute_reader(url: str) -> str:
-    """A simulator's file made absolute: the daemon does not share our working directory."""
+    """A reader's path made absolute: the daemon does not share our working directory."""
     scheme, _, place = url.partition(":")
-    if scheme != "sim" or not place:
+    if scheme not in ("sim", "pn532") or not place:
         return url
-    return "sim:" + os.path.abspath(place) + ("/" if place.endswith("/") else "")
+    return f"{scheme}:" + os.path.abspath(place) + ("/" if place.endswith("/") else "")
 
 
 def whole_number(text: str, what: str) -> int:

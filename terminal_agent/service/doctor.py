@@ -216,7 +216,8 @@ def reader(agent: Agent) -> Finding:
     if seen["state"] == "none":
         return _warn("the config file names no reader", 'Add to it: reader = "pcsc:" (see terminal-agent reader list)')
     if seen["state"] == "lost":
-        return _fail(f"{seen['url']}: {seen.get('problem', 'it does not answer')}", "terminal-agent reader list")
+        problem = seen.get("problem", "it does not answer")
+        return _fail(f"{seen['url']}: {problem}", seen.get("hint") or "terminal-agent reader list")
     return _ok(f"{seen['name'] or seen['url']} answers")
 
 

@@ -292,7 +292,7 @@ def look_at_reader(url: str | None) -> dict[str, Any]:
             state = reader.wait_for_change(ReaderState.EMPTY, 0)
             return {"url": url, "name": reader.name, "state": reader_word(state)}
     except DriverError as error:
-        return {"url": url, "name": None, "state": "lost", "problem": str(error)}
+        return {"url": url, "name": None, "state": "lost", "problem": str(error), "hint": error.hint}
 
 
 def reader_word(state: ReaderState) -> str:

@@ -189,6 +189,46 @@ def test_the_daemon_notices_a_reader_pulled_out_and_plugged_in_again(pn532_shop:
     assert (err.count("reader=lost"), err.count("reader=ready")) == (1, 2), err
 
 
+def test_a_relative_path_means_the_same_with_the_daemon_elsewhere(
+    pn532_shop: Shop, pn532: SerialPn532, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert pn532.link is not None
+    pn532_shop.start_daemon()
+    monkeypatch.chdir(pn532.link.parent)
+    assert buy(pn532_shop, "1", "--reader", f"pn532:{pn532.link.name}")["points_after"] == 25
+
+
+def test_the_product_works_on_a_reader_on_usb(bare_shop: Shop, nfcpy: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tests.pn532.usb import Acr122u, plug_in
+
+    usb = Acr122u()
+    plug_in(monkeypatch, usb)
+    usb.lay(FieldCard.blank(UID))
+    bare_shop.init("usb:072f:2200")
+    bare_shop.done("card", "issue")
+    assert buy(bare_shop, "1")["points_after"] == 25
+    assert bare_shop.done("card", "verify")["ok"]
+
+
+def test_the_doctor_says_what_keeps_a_reader_from_opening(
+    bare_shop: Shop, nfcpy: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import usb1
+
+    from tests.pn532.usb import Acr122u, hold, plug_in
+
+    usb = Acr122u()
+    usb.claim_error = usb1.USBErrorBusy()
+    plug_in(monkeypatch, usb)
+    hold(tmp_path / "sysfs", monkeypatch, "pn533_usb")
+    bare_shop.init("usb:072f:2200")
+    answer = bare_shop.ta("doctor")
+    (check,) = [check for check in answer.json["checks"] if check["id"] == "reader"]
+    assert check["status"] == "fail"
+    assert "the kernel's module pn533_usb holds the reader 072f:2200" in check["detail"]
+    assert "modprobe -r pn533_usb" in check["fix"]
+
+
 def test_a_killed_daemon_leaves_the_reader_usable(pn532_shop: Shop, pn532: SerialPn532) -> None:
     daemon = pn532_shop.start_daemon()
     buy(pn532_shop, "1")

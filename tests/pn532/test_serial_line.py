@@ -202,7 +202,7 @@ class TestWaiting:
     def test_a_wait_ends_with_its_time(self, reader: Reader) -> None:
         started = time.monotonic()
         assert reader.wait_for_change(ReaderState.EMPTY, 0.2) is ReaderState.EMPTY
-        assert 0.15 < time.monotonic() - started < 2
+        assert 0.15 < time.monotonic() - started < 10
 
     @pytest.mark.parametrize("delay_s", [0.0, 0.1], ids=["before", "during"])
     def test_a_wait_can_be_interrupted(self, reader: Reader, delay_s: float) -> None:
@@ -212,7 +212,7 @@ class TestWaiting:
             reader.interrupt()
         started = time.monotonic()
         assert reader.wait_for_change(ReaderState.EMPTY, 30) is ReaderState.EMPTY
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 20
 
     def test_a_card_swapped_for_another_during_the_wait_is_noticed(
         self, pn532: SerialPn532, reader: Reader, card: FieldCard

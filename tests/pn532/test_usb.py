@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import usb1
 
-from drivers import KeyType, ReaderInfo, ReaderState, list_readers, open_reader, usb_devices
+from drivers import KeyType, ReaderInfo, ReaderState, list_readers, open_reader
 from drivers.errors import NoReader, ReaderBusy, ReaderError, ReaderLost
 from drivers.mifare_classic import TRANSPORT_KEY
 from tests.pcsc.service import PcscService
 from tests.pn532.chip import FieldCard
-from tests.pn532.usb import ADDRESS, BUS, RC_S380_ID, Acr122u, Pn533Stick, UsbReader, plug_in
+from tests.pn532.usb import RC_S380_ID, Acr122u, Pn533Stick, UsbReader, hold, plug_in
 
 pytestmark = pytest.mark.nfcpy
 UID = bytes.fromhex("1A2B3C4D")
@@ -29,19 +29,6 @@ def acr122u(monkeypatch: pytest.MonkeyPatch) -> Acr122u:
     plug_in(monkeypatch, reader)
     reader.lay(FieldCard.blank(UID))
     return reader
-
-
-def hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, driver: str | None) -> None:
-    """What sysfs says of the reader, its first interface held by ``driver``."""
-    device = tmp_path / "3-1"
-    interface = tmp_path / "3-1:1.0"
-    device.mkdir()
-    interface.mkdir()
-    for name, text in (("busnum", BUS), ("devnum", ADDRESS), ("product", "ACR122U PICC Interface")):
-        (device / name).write_text(f"{text}\n")
-    if driver:
-        (interface / "driver").symlink_to(f"../../../../bus/usb/drivers/{driver}")
-    monkeypatch.setattr(usb_devices, "DEVICES", tmp_path)
 
 
 def test_vendor_and_product_name_the_reader_in_any_case(acr122u: Acr122u) -> None:

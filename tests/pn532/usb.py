@@ -8,12 +8,14 @@ from __future__ import annotations
 import threading
 from collections import Counter, deque
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import usb1
 from nfc.clf import transport
 
+from drivers import usb_devices
 from tests.pn532.chip import FieldCard, Pn53xChip, SyntaxProblem
 from tests.pn532.frames import ACK_FRAME, SYNTAX_ERROR_FRAME, FrameReader, Link, frame
 
@@ -186,3 +188,16 @@ def plug_in(monkeypatch: pytest.MonkeyPatch, *readers: UsbReader) -> None:
     """These readers, and no other, are on USB."""
     libusb: Any = transport.libusb
     monkeypatch.setattr(libusb, "USBContext", lambda: Usb(*readers))
+
+
+def hold(folder: Path, monkeypatch: pytest.MonkeyPatch, driver: str | None) -> None:
+    """What sysfs says of the reader, its first interface held by ``driver``."""
+    device = folder / "3-1"
+    interface = folder / "3-1:1.0"
+    device.mkdir(parents=True)
+    interface.mkdir()
+    for name, text in (("busnum", BUS), ("devnum", ADDRESS), ("product", "ACR122U PICC Interface")):
+        (device / name).write_text(f"{text}\n")
+    if driver:
+        (interface / "driver").symlink_to(f"../../../../bus/usb/drivers/{driver}")
+    monkeypatch.setattr(usb_devices, "DEVICES", folder)
