@@ -17,6 +17,7 @@ import pytest
 from terminal_agent.errors import AgentError, ErrorCode
 from terminal_agent.journal import Journal
 from terminal_agent.journal.backup import BACKUPS_FOLDER, KEPT_COPIES
+from terminal_agent.journal.database import Database
 from terminal_agent.journal.events import OutboxState
 from terminal_agent.journal.journal import JOURNAL_FILE
 from terminal_agent.journal.space import Space
@@ -70,9 +71,19 @@ def test_the_journal_itself_does_not_become_a_copy(open_journal: OpenJournal, ou
     assert journal.standing_alarms() == []
 
 
-def test_sales_go_on_while_a_copy_is_made_and_the_copy_is_of_one_moment(journal: Journal, outside: Path) -> None:
+def test_sales_go_on_while_a_copy_is_made_and_the_copy_is_of_one_moment(
+    journal: Journal, outside: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     record(journal, 1, 4000, note="x" * 2000)
-    sold_meanwhile, made = [], threading.Event()
+    sold_meanwhile, made = list[int](), threading.Event()
+    sold_at_each_step: list[int] = []
+    give_way = Database._give_way
+
+    def noting(database: Database, *progress: int) -> None:
+        sold_at_each_step.append(len(sold_meanwhile))
+        give_way(database, *progress)
+
+    monkeypatch.setattr(Database, "_give_way", noting)
 
     def sell() -> None:
         number = 10_000
@@ -90,7 +101,8 @@ def test_sales_go_on_while_a_copy_is_made_and_the_copy_is_of_one_moment(journal:
     finally:
         made.set()
         till.join()
-    assert sold_meanwhile, "the till was not kept waiting for the whole copy"
+    assert len(sold_at_each_step) > 10
+    assert len(set(sold_at_each_step)) > 3, "the till was not kept waiting for the whole copy"
     ((events,),) = rows(outside / "copy", "SELECT count(*) FROM events")
     ((audited,),) = rows(outside / "copy", "SELECT count(*) FROM audit WHERE action = 'sold'")
     assert events - 4000 == audited == copy.events - 4000

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from terminal_agent.errors import AgentError
 from terminal_agent.journal import Journal
 from terminal_agent.journal.alarms import AlarmCode
 from terminal_agent.journal.events import OutboxState
@@ -172,12 +173,13 @@ def test_a_crash_between_a_commit_and_its_mark_is_no_alarm(
 
 
 @pytest.mark.parametrize("torn_slot", [0, 1])
-def test_a_torn_mark_is_no_alarm(open_journal: OpenJournal, file: Path, torn_slot: int) -> None:
+@pytest.mark.parametrize("torn", [b"\xff\xff", b"9"], ids=["garbage", "another number"])
+def test_a_torn_mark_is_no_alarm(open_journal: OpenJournal, file: Path, torn_slot: int, torn: bytes) -> None:
     epoch = sold(open_journal, 1, 2, 3)
     mark = file.parent / MARK_FILE
     with mark.open("r+b") as opened:
-        opened.seek(torn_slot * SLOT_BYTES + 2)
-        opened.write(b"\xff\xff")
+        opened.seek(torn_slot * SLOT_BYTES)
+        opened.write(torn)
     journal = open_journal()
     assert codes(journal) == []
     assert journal.events.install_epoch == epoch
@@ -198,6 +200,17 @@ def test_a_rolled_back_sale_does_not_move_the_mark(open_journal: OpenJournal, fi
         raise ZeroDivisionError
     with journal.transaction():
         journal.audit("nothing")
+    assert Mark(file.parent).tally == Tally(1, 1)
+
+
+def test_a_commit_that_fails_does_not_move_the_mark(open_journal: OpenJournal, file: Path) -> None:
+    """Else the next start would take the journal for an older copy."""
+    journal = open_journal()
+    sell(journal, 1)
+    with pytest.raises(AgentError), journal.transaction():  # noqa: PT012
+        journal.events.append(event(2))
+        journal._database.execute("PRAGMA defer_foreign_keys=ON")
+        journal._database.execute("INSERT INTO outbox VALUES ('no event', 99, 'pending', NULL, 0, '', 0, NULL, NULL)")
     assert Mark(file.parent).tally == Tally(1, 1)
 
 
