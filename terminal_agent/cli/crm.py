@@ -72,11 +72,9 @@ def card(card_no: str, data_dir: Path) -> None:
     lines = [f"{card_no}  {answer['status']}  {answer['balance']} points  counter {answer['sequence']}"]
     if answer["holds"]:
         lines.append(f"  {answer['available']} points are not on hold")
-    lines += [
-        f"  {hold['expires_at']}  on hold: {hold['points']} points, {hold['state']}  {hold['terminal_id']}"
-        for hold in answer["holds"]
-    ]
-    emit(answer, "\n".join([*lines, *(_event_line(event) for event in answer["events"])]))
+    lines += [_hold_line(hold) for hold in answer["holds"]]
+    lines += [_event_line(event) for event in answer["events"]]
+    emit(answer, "\n".join(lines))
 
 
 @crm.command(cls=AgentCommand)
@@ -145,6 +143,11 @@ def unblock(card_no: str, reason: str, data_dir: Path) -> None:
 
     answer = admin.unblock_card(data_dir, card_no, reason)
     emit(answer, f"Card {card_no} is {'free again' if answer['changed'] else 'not blocked'}.")
+
+
+def _hold_line(hold: dict[str, Any]) -> str:
+    until = hold["expires_at"] if hold["state"] == "held" else "its event arrives"
+    return f"  {hold['points']} points on hold until {until}  {hold['terminal_id']}"
 
 
 def _event_line(event: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from terminal_agent.club.phone import PhoneInvalid
 from terminal_agent.contract import BATCH_MEDIA_TYPE, REQUEST_ID_HEADER, SIGNATURE_HEADER, canonical_json, sign
-from terminal_agent.crm import enrolment, feed, holds, inbox, members, problems, restore, wire
+from terminal_agent.crm import enrolment, feed, holds, inbox, members, openapi, problems, restore, wire
 from terminal_agent.crm.bodies import JSON_MEDIA_TYPE, json_body, read_batch, reader_of
 from terminal_agent.crm.enrolment import Terminal
 from terminal_agent.crm.lookups import card_answer
@@ -39,13 +39,10 @@ class _Service:
 
 
 class _App(FastAPI):
-    """FastAPI whose OpenAPI names the problem document, which no route returns by itself."""
+    """FastAPI whose OpenAPI document is complete."""
 
     def openapi(self) -> dict[str, Any]:
-        document = super().openapi()
-        schemas = document.setdefault("components", {}).setdefault("schemas", {})
-        schemas["Problem"] = wire.Problem.model_json_schema()
-        return document
+        return openapi.complete(super().openapi())
 
 
 def create_app(store: Store, clock: Clock, ids: Ids) -> FastAPI:
@@ -120,7 +117,7 @@ def healthz(service: ServiceIn) -> wire.Health:
     "/terminals/enroll",
     response_model=wire.EnrolAnswer,
     responses={200: _SIGNED, **describe_problems(400, 403, 413, 415)},
-    openapi_extra=json_body(JSON_MEDIA_TYPE, schema=wire.EnrolRequest),
+    openapi_extra=json_body(wire.EnrolRequest.model_json_schema(), JSON_MEDIA_TYPE),
 )
 def enroll(
     service: ServiceIn,
@@ -149,7 +146,7 @@ def enroll(
     "/events",
     response_model=wire.EventsAnswer,
     responses={200: _SIGNED, **describe_problems(400, 401, 403, 413, 415, 503)},
-    openapi_extra=json_body(BATCH_MEDIA_TYPE, JSON_MEDIA_TYPE),
+    openapi_extra=json_body(openapi.BATCH, BATCH_MEDIA_TYPE, JSON_MEDIA_TYPE),
 )
 def post_events(
     service: ServiceIn,
@@ -169,7 +166,7 @@ def post_events(
     "/holds",
     response_model=wire.HoldAnswer,
     responses={200: _SIGNED, **describe_problems(400, 401, 403, 404, 409, 413, 415, 503)},
-    openapi_extra=json_body(JSON_MEDIA_TYPE, schema=wire.HoldRequest),
+    openapi_extra=json_body(wire.HoldRequest.model_json_schema(), JSON_MEDIA_TYPE),
 )
 def place_hold(
     service: ServiceIn,

@@ -122,8 +122,7 @@ def _too_large(limit: int) -> ProblemError:
     return ProblemError(413, "too_large", f"The body may hold at most {limit} bytes.")
 
 
-def json_body(*media_types: str, schema: type[BaseModel] | None = None) -> dict[str, Any]:
+def json_body(schema: dict[str, Any], *media_types: str) -> dict[str, Any]:
     """The ``openapi_extra`` of a route that reads its body itself."""
-    shape = schema.model_json_schema() if schema else {"type": "array", "items": {"type": "object"}}
-    content = {media_type: {"schema": shape} for media_type in media_types}
+    content = {media_type: {"schema": schema} for media_type in media_types}
     return {"requestBody": {"required": True, "content": content}}

@@ -196,7 +196,9 @@ DATA_SHAPES: dict[EventType, type[EventData]] = {
 }
 
 
-class _Envelope(_Shape):
+class Envelope(_Shape):
+    """A CloudEvent, before its data are looked at."""
+
     specversion: Literal["1.0"]
     id: Name
     source: Annotated[str, Field(max_length=200)]
@@ -242,7 +244,7 @@ class EventRejected(Exception):
 def parse_event(document: Any, terminal_id: str) -> Event:
     """The event in ``document``, sent by ``terminal_id``. Raises :class:`EventRejected`."""
     body = canonical_body(document)
-    envelope = _validated(_Envelope, document, "")
+    envelope = _validated(Envelope, document, "")
     position = position_of(document, terminal_id)
     if position is None:
         raise EventRejected(SOURCE_MISMATCH, f"source: must be {source_of(terminal_id, '<install_epoch>')}")
@@ -300,13 +302,13 @@ def _validated(shape: type[Shape], document: Any, prefix: str) -> Shape:
         raise EventRejected(MALFORMED, f"{field}: {first['msg']}") from error
 
 
-def _shape_of(envelope: _Envelope) -> type[EventData]:
+def _shape_of(envelope: Envelope) -> type[EventData]:
     if envelope.type is EventType.PURCHASE_REVERSED and envelope.data.get("reversal") is not None:
         return PurchaseReversed
     return DATA_SHAPES.get(envelope.type, EventData)
 
 
-def _card_of(envelope: _Envelope, data: EventData) -> str | None:
+def _card_of(envelope: Envelope, data: EventData) -> str | None:
     """The one card an event is about."""
     subject = envelope.subject or ""
     in_subject = subject.removeprefix(_CARD_SUBJECT) if subject.startswith(_CARD_SUBJECT) else None

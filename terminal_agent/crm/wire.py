@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -56,6 +56,47 @@ class FeedAnswer(BaseModel):
     next_cursor: str
     has_more: bool
     acked_through: dict[str, int]
+
+
+class PolicyItem(BaseModel):
+    """A policy, in force from ``valid_from``."""
+
+    kind: Literal["policy"]
+    version: str
+    valid_from: str
+    document: dict[str, Any]
+
+
+class AdjustmentItem(BaseModel):
+    """Points for a card at its next tap; numbers are 1, 2, 3 … for each card."""
+
+    kind: Literal["adjustment"]
+    card_no: str
+    number: int
+    points: int
+    reason: str
+
+
+class HotlistItem(BaseModel):
+    """A card that is blocked, or free again."""
+
+    kind: Literal["hotlist"]
+    card_no: str
+    blocked: bool
+    reason: str
+
+
+class MemberItem(BaseModel):
+    """Who a member is; ``alias_of``: another id of theirs, which counts."""
+
+    kind: Literal["member"]
+    member_id: str
+    name: str | None
+    first_name: str | None = None
+    phone: str | None
+    tier: str
+    status: str
+    alias_of: str | None = None
 
 
 class MemberSummary(BaseModel):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ import requests
 
 from terminal_agent import contract
 from terminal_agent.club.policy import default_policy
-from terminal_agent.crm import admin
+from terminal_agent.crm import admin, wire
 from terminal_agent.crm.schema import terminals
 from terminal_agent.crm.store import Store
 from terminal_agent.errors import AgentError
@@ -239,7 +240,48 @@ def test_health_and_the_description_need_no_token(crm: Crm) -> None:
     assert set(post["requestBody"]["content"]) == {"application/cloudevents-batch+json", "application/json"}
     assert "application/problem+json" in post["responses"]["413"]["content"]
     assert "422" not in post["responses"]
-    assert "Problem" in document["components"]["schemas"]
+
+
+def references(node: Any) -> Iterator[str]:
+    """Every ``$ref`` in a document."""
+    if isinstance(node, dict):
+        yield from (node[name] for name in node if name == "$ref")
+    for child in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        yield from references(child)
+
+
+def test_the_description_says_all_that_a_client_needs(crm: Crm) -> None:
+    document = requests.get(crm.url + "/openapi.json", timeout=10).json()
+    assert document == requests.get(crm.url + "/openapi.json", timeout=10).json()
+    schemas = document["components"]["schemas"]
+    found = set(references(document))
+    assert {ref.removeprefix("#/components/schemas/") for ref in found} <= set(schemas)
+    assert {"Problem", "Event", "HoldAnswer", "PurchaseReversed", "AdjustmentItem"} <= set(schemas)
+    assert {kind["properties"]["type"]["const"] for kind in schemas["Event"]["oneOf"]} == set(contract.EventType)
+    for path, methods in document["paths"].items():
+        for operation in methods.values():
+            headers = [given["name"] for given in operation.get("parameters", []) if given["in"] == "header"]
+            assert headers == (["Request-Id"] if path.startswith("/v1/") else [])
+            assert operation["description"]
+            assert "200" in operation["responses"]
+
+
+def test_every_feed_item_is_of_its_described_shape(crm: Crm, terminal: Terminal) -> None:
+    terminal.post(issued(terminal, "m-1"), enrolled(terminal, "m-1", "09125554433"))
+    terminal.post(enrolled(terminal, "m-2", "09125554433", ""))
+    admin.adjust_card(crm.data_dir, CARD, 5, "a present")
+    admin.block_card(crm.data_dir, CARD, "lost")
+    shapes = {
+        "policy": wire.PolicyItem,
+        "adjustment": wire.AdjustmentItem,
+        "hotlist": wire.HotlistItem,
+        "member": wire.MemberItem,
+    }
+    items = terminal.get("/v1/feed")["items"]
+    assert {item["kind"] for item in items} == set(shapes)
+    for item in items:
+        assert set(item) <= set(shapes[item["kind"]].model_fields)
+        shapes[item["kind"]].model_validate(item, strict=True)
 
 
 def test_an_adjustment_moves_the_balance_and_the_ledger(crm: Crm, terminal: Terminal) -> None:

@@ -47,7 +47,9 @@ def test_a_card_shows_its_points_on_hold(crm: Crm, terminal: Terminal) -> None:
     got = terminal.call("POST", "/v1/holds", json={"card_no": CARD, "points": 4}).json()
     answer = run_json(crm.data_dir, "card", CARD)
     assert (answer["balance"], answer["available"], answer["holds"][0]["hold_id"]) == (10, 6, got["hold_id"])
-    assert "on hold: 4 points, held" in run(crm.data_dir, "card", CARD).stdout
+    assert f"4 points on hold until {got['expires_at']}  shop-1" in run(crm.data_dir, "card", CARD).stdout
+    terminal.call("POST", f"/v1/holds/{got['hold_id']}/confirm")
+    assert "4 points on hold until its event arrives  shop-1" in run(crm.data_dir, "card", CARD).stdout
 
 
 def test_the_ledger_shows_every_account_and_the_sum(crm: Crm, terminal: Terminal) -> None:
