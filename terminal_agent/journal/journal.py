@@ -17,6 +17,7 @@ from terminal_agent.journal.intents import Checkouts, Intents
 from terminal_agent.journal.knowledge import Knowledge
 from terminal_agent.journal.mark import Mark, Tally
 from terminal_agent.journal.opening import COPIED_AT, INSTALL_EPOCH, OPENED, Past
+from terminal_agent.journal.receipts import checkout_told_by
 from terminal_agent.journal.salvage import Salvage
 from terminal_agent.journal.space import Space
 from terminal_agent.journal.start import Start, start
@@ -94,7 +95,8 @@ class Journal:
             self.events.readmit(event)
         for epoch in {event.install_epoch for event in kept.events}:
             self.set_meta(SALVAGED + epoch, rfc3339(self._clock.now()))
-        for row in kept.checkouts:
+        told = (checkout_told_by(event) for event in kept.proven)
+        for row in [*kept.checkouts, *(row for row in told if row)]:  # a row that could be read comes first, and stands
             self.checkouts.readmit(row)
 
     def begin_as_copy(self, detail: str) -> None:

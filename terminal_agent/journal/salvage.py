@@ -43,8 +43,11 @@ class KeptEvent:
 
 @dataclass
 class Salvage:
-    """``events``: those the CRM is not known to have, in their order. ``checkouts``: finished sales as rows, so that
-    their receipts are known again. ``in_doubt``: how many sales in doubt stay behind; None when nobody can tell."""
+    """``proven``: every sound event, ``events``: those of them that the CRM is not known to have, in their order.
+    ``checkouts``: finished sales as rows, so that their receipts are known again. ``in_doubt``: how many sales in doubt
+    stay behind; None when nobody can tell."""
+
+    proven: list[KeptEvent] = field(default_factory=list)
 
     events: list[KeptEvent] = field(default_factory=list)
     checkouts: list[dict[str, Any]] = field(default_factory=list)
@@ -60,18 +63,15 @@ def salvage(database: Path) -> Salvage:
             acknowledged |= {
                 row[0] for row in _rows(connection, "SELECT event_id FROM outbox WHERE state = 'acknowledged'")
             }
-            found.events = _unsent(_in_rows(connection, seen), acknowledged)
+            found.proven += _in_rows(connection, seen)
             found.checkouts = [
                 dict(row) for row in _rows(connection, "SELECT * FROM checkouts WHERE state <> 'in_doubt'")
             ]
             found.in_doubt = sum(1 for _ in _rows(connection, "SELECT 1 FROM checkouts WHERE state = 'in_doubt'"))
-    found.events += _unsent(_in_pages(database, seen), acknowledged)
+    found.proven += _in_pages(database, seen)
+    found.events = [event for event in found.proven if event.event_id not in acknowledged]
     found.events.sort(key=lambda event: (event.install_epoch, event.sequence))
     return found
-
-
-def _unsent(events: Iterator[KeptEvent], acknowledged: set[str]) -> list[KeptEvent]:
-    return [event for event in events if event.event_id not in acknowledged]
 
 
 def _rows(connection: sqlite3.Connection, sql: str) -> Iterator[sqlite3.Row]:
