@@ -105,7 +105,7 @@ def _commit_later() -> None:
 
     @contextmanager
     def transaction(journal: Database) -> Iterator[None]:
-        with journal._lock:
+        with journal.lock:
             connection = journal._connection
             if not connection.in_transaction:
                 connection.execute("BEGIN IMMEDIATE")

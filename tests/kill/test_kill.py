@@ -24,7 +24,13 @@ def test_a_shop_whose_processes_are_killed_loses_and_doubles_nothing(tmp_path: P
 
 
 def test_the_campaign_sees_sales_that_were_told_before_they_were_kept(tmp_path: Path) -> None:
-    assert campaign.run(tmp_path, 6, SEED, broken="late-commit").problems
+    """Who dies when is a matter of chance, so there is more than one try."""
+    for number in range(8):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        if campaign.run(folder, 6, SEED + number, broken="late-commit").problems:
+            return
+    pytest.fail("sales told too early were never missed")
 
 
 @pytest.mark.slow
