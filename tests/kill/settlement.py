@@ -42,6 +42,9 @@ def problems(data_dir: Path, crm_dir: Path, cards: list[Path], finished: list[Fi
         balances = dict(crm.execute("SELECT card_no, balance FROM cards").fetchall())
     for card in cards:
         image = card.read_bytes()
+        if uid_of(image) not in books.cards:
+            found.append(f"the journal knows nothing of {card.name}")
+            continue
         said = disagreement(books, image, reader)
         found += [said] if said else []
         state, card_no = reader.newest(image), books.cards[uid_of(image)]["card_no"]
