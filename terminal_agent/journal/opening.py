@@ -30,6 +30,7 @@ ASIDE = "damaged-"
 SIDE_FILES = ("", "-wal", "-shm")
 DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 WAL_HEADER_BYTES = 32
+PAGE_BYTES = 4096
 _WAL_WORD_ORDER = {bytes.fromhex("377F0682"): "<", bytes.fromhex("377F0683"): ">"}
 
 
@@ -69,6 +70,7 @@ def judge(found: Found, mark: Tally | None, *, any_aside: bool) -> Past:
 def look(path: Path, mark: Tally | None) -> Found:
     """Check the file and read how far it had come. Raises :class:`Damaged` or sqlite3.Error, and AgentError for a file
     of a newer version."""
+    _undo_unfinished_making(path)
     wal = path.with_name(path.name + "-wal")
     readable = wal_is_readable(wal)
     left_by_crash = wal.exists() and wal.stat().st_size > 0
@@ -89,6 +91,18 @@ def look(path: Path, mark: Tally | None) -> Found:
     if not readable and mark is not None and found.tally < mark:
         raise Damaged("its write-ahead log cannot be read, and sales were in it")
     return found
+
+
+def _undo_unfinished_making(path: Path) -> None:
+    """A file whose very first page was being written when everything stopped is taken back to nothing.
+
+    Only then is there a rollback journal: later there is the log. SQLite undoes it by itself, but not when it may only
+    read. A file of one page holds nothing of ours, so nothing can be lost.
+    """
+    rollback_journal = path.with_name(path.name + "-journal")
+    if rollback_journal.exists() and path.exists() and path.stat().st_size <= PAGE_BYTES:
+        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()
 
 
 def open_read_only(path: Path, *, with_wal: bool) -> sqlite3.Connection:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sqlite3
+import struct
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from terminal_agent.journal.alarms import AlarmCode
 from terminal_agent.journal.events import OutboxState
 from terminal_agent.journal.intents import Checkout, CheckoutState
 from terminal_agent.journal.journal import JOURNAL_FILE
-from terminal_agent.journal.opening import wal_is_readable
+from terminal_agent.journal.opening import WAL_HEADER_BYTES, wal_is_readable
 from tests.journal.support import CARD, event, event_id, spoil_index
 
 OpenJournal = Callable[..., Journal]
@@ -430,3 +431,24 @@ def test_damage_that_shows_while_the_journal_is_in_use_is_reported_and_found_at_
     assert reported == [told.value]
     journal.close()
     assert [alarm.code for alarm in open_journal().alarms.standing()] == [AlarmCode.STARTED_OVER]
+
+
+def test_a_journal_whose_first_page_was_not_finished_is_begun_anew(
+    tmp_path: Path, file: Path, open_journal: OpenJournal
+) -> None:
+    """What a power cut leaves while a journal is made: its first page, the rollback journal that undoes it, a log."""
+    model = tmp_path / "model"
+    with closing(sqlite3.connect(model)) as making:
+        making.execute("PRAGMA journal_mode=WAL")
+        making.execute("CREATE TABLE t (n)")
+        making.commit()
+        log = model.with_name("model-wal").read_bytes()
+        file.write_bytes(model.read_bytes()[:PAGE])
+        file.with_name(file.name + "-wal").write_bytes(log[:WAL_HEADER_BYTES])
+    undo_to_nothing = struct.pack(">8s5I", bytes.fromhex("D9D505F920A163D7"), 0, 1, 0, 512, PAGE)
+    file.with_name(file.name + "-journal").write_bytes(undo_to_nothing.ljust(512, b"\0"))
+    journal = open_journal()
+    assert journal.alarms.standing() == []
+    assert not list(tmp_path.glob("damaged-*"))
+    with journal.transaction():
+        assert journal.events.append(event(1)) == 1

@@ -10,6 +10,7 @@ from typing import Any
 from terminal_agent import taps
 from terminal_agent.errors import AgentError, ErrorCode
 from terminal_agent.service.agent import Agent
+from terminal_agent.service.initialise import initialise
 from terminal_agent.service.operations import OPERATIONS
 from terminal_agent.service.settings import Settings
 from tests.books import Books, CardReader, disagreement, uid_of
@@ -29,13 +30,17 @@ REFUSALS = {
 
 def heal(root: Path, told: Told, cards: CardReader) -> Iterator[Violation]:
     """Go on where the power went; every violation found on the way. ``root`` is used up."""
-    settings = Settings(data_dir=root / DATA, terminal_id="till-1", currency="IRR")
+    config = root / "etc" / "config.toml"
+    values = {"data_dir": str(root / DATA), "terminal_id": "till-1"}
     try:
-        with closing(Agent(settings, root / "etc" / "config.toml")) as agent:
+        if "init" not in told.set_up:
+            initialise(config, values, force=True)  # whoever saw no answer runs it again
+        with closing(Agent(Settings.model_validate(values), config)) as agent:
             yield from _go_on(agent, root, told)
     except AgentError as error:
         yield Violation(HEAL, f"the program cannot go on: {error.code}: {error.message}")
         return
+    yield from _false_alarms(root)
     books = Books(root / DATA)
     for path in sorted((root / CARDS).glob("*.mfd")):
         image = path.read_bytes()
@@ -64,6 +69,14 @@ def _go_on(agent: Agent, root: Path, told: Told) -> Iterator[Violation]:
             yield Violation(HEAL, f"{request} cannot be finished: {answer}")
     if agent.journal.events.broken_link() is not None:
         yield Violation("chain", f"the program finds event {agent.journal.events.broken_link()} unchained")
+
+
+def _false_alarms(root: Path) -> Iterator[Violation]:
+    """A power cut is no damage and no copy put back: the same journal goes on under the same install epoch."""
+    aside = list((root / DATA).glob("damaged-*"))
+    epochs = {event.install_epoch for event in Books(root / DATA).events}
+    if aside or len(epochs) > 1:
+        yield Violation("alarm", f"{len(epochs)} install epochs, {len(aside)} journals moved aside")
 
 
 def _again(told: Told) -> list[Request]:
