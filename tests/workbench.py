@@ -55,11 +55,11 @@ class CountingIds:
     """The same ids in every run."""
 
     def __init__(self) -> None:
-        self._count = 0
+        self.drawn = 0
 
     def _next(self) -> int:
-        self._count += 1
-        return self._count
+        self.drawn += 1
+        return self.drawn
 
     def uuid(self) -> str:
         return str(uuid7(1_795_000_000_000, self._next()))

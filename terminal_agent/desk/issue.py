@@ -290,10 +290,13 @@ def _encode(terminal: Terminal, connection: ClassicConnection, intent: Intent) -
     sets = key_sets(terminal.keys, connection.uid)
     keys = terminal.keys.card_keys(intent.history["key_set_version"], connection.uid)
     blocks = contents(keys, intent, terminal)
-    for sector in issue_order(home_of(keys.version)):
+    home = home_of(keys.version)
+    for sector in issue_order(home):
         trailer = issued_trailer(keys, sector, mad=intent.history["mad"])
         try:
             opened_with = _open_for_writing(connection, sector, sets)
+            if sector == home.sector and opened_with is not None:  # keyed last: the card lives, and may hold points
+                raise CardRemoved("the card refused its keys, and now takes them: it lies badly")
             _encode_sector(connection, sector, trailer, blocks, has_its_keys=opened_with == keys.version)
         except (CardRemoved, ReaderError):
             raise  # neither says anything against the card

@@ -98,10 +98,13 @@ def _not_copied(target: Path, problem: str) -> AgentError:
 
 
 def daily_copy(folder: Path, moment: datetime) -> Path:
-    """Where the copy of this moment goes; makes ``DIR/backups``."""
+    """Where the copy of this moment goes; makes ``DIR/backups``. Raises AgentError."""
     backups = folder / BACKUPS_FOLDER
-    backups.mkdir(mode=0o700, exist_ok=True)
-    sync_folder(folder)
+    try:
+        backups.mkdir(mode=0o700, exist_ok=True)
+        sync_folder(folder)
+    except OSError as error:
+        raise _not_copied(backups, error.strerror or str(error)) from error
     return backups / f"journal-{moment:%Y%m%dT%H%M%SZ}.sqlite3"
 
 

@@ -80,8 +80,24 @@ class Agent:
         return self._dial(self._credentials, self.ids) if self._credentials else None
 
     def join(self, credentials: Credentials) -> None:
-        """Keep what enrolment gave and use it from now on."""
-        store_credentials(self.settings.data_dir, credentials)
+        """Keep what enrolment gave and use it from now on. Raises AgentError."""
+        another_crm = self._credentials is None or self._credentials.programme_id != credentials.programme_id
+        with self.sync.start_over(another_crm=another_crm):
+            self._keep(credentials)
+            self._credentials = credentials
+            self._crm = self.open_crm()
+        if self.journal.events.terminal_id != credentials.terminal_id:
+            self.journal.start_epoch(credentials.terminal_id)
+
+    def _keep(self, credentials: Credentials) -> None:
+        try:
+            store_credentials(self.settings.data_dir, credentials)
+        except OSError as error:
+            raise AgentError(
+                ErrorCode.CONFIG_INVALID,
+                f"the CRM took this terminal, but its credentials cannot be written: {error.strerror}",
+                hint="Make room on the disk (df -h), then join again with a new code: terminal-agent enroll --help",
+            ) from error
         try:
             set_crm_url(self.config, credentials.crm_url)
         except (OSError, AgentError) as error:
@@ -92,12 +108,6 @@ class Agent:
                     f"the CRM took this terminal, but {self.config} still names {self.settings.crm.url}: {error}",
                     hint=f'Put url = "{credentials.crm_url}" into its [crm] table, then: terminal-agent sync',
                 ) from error
-        another_crm = self._credentials is None or self._credentials.programme_id != credentials.programme_id
-        self._credentials = credentials
-        self._crm = self.open_crm()
-        self.sync.start_over(another_crm=another_crm)
-        if self.journal.events.terminal_id != credentials.terminal_id:
-            self.journal.start_epoch(credentials.terminal_id)
 
     def close(self) -> None:
         """Let go of the journal, the reader and the connection."""

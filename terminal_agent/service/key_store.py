@@ -83,8 +83,7 @@ class FileKeyStore:
                 f"key set {version} is already here with another key (check value {check_value(self._keys[version])})",
                 hint="Use another --version; a key set is never overwritten, cards depend on it",
             )
-        make_folder(self._folder, PRIVATE_FOLDER)
-        write_private(self._folder / f"v{version}.key", key.hex() + "\n")
+        self._write(f"v{version}.key", key.hex())
         self._keys[version] = key
         if activate or len(self._keys) == 1:
             self.activate(version)
@@ -97,9 +96,20 @@ class FileKeyStore:
             raise AgentError(
                 ErrorCode.INVALID_INPUT, f"there is no key set {version}", hint="See them: terminal-agent keys list"
             )
-        write_private(self._folder / "active", f"{version}\n")
+        self._write("active", str(version))
         self._active = version
         return KeySet(version, key_set.kcv, True)
+
+    def _write(self, name: str, content: str) -> None:
+        try:
+            make_folder(self._folder, PRIVATE_FOLDER)
+            write_private(self._folder / name, content + "\n")
+        except OSError as error:
+            raise AgentError(
+                ErrorCode.CONFIG_INVALID,
+                f"the key sets in {self._folder} cannot be written: {error.strerror}",
+                hint="Make room on the disk (df -h) and check the folder's rights, then run the command again",
+            ) from error
 
     def _read_active(self) -> int | None:
         try:

@@ -26,8 +26,8 @@ from terminal_agent.service.agent import Agent
 from terminal_agent.service.key_store import parse_key
 from terminal_agent.sync import client as crm
 from terminal_agent.sync.exchange import SyncReport
-from terminal_agent.till import reversal
-from terminal_agent.till.checkout import Line, PurchaseRequest, purchase, recorded
+from terminal_agent.till import decided, reversal
+from terminal_agent.till.checkout import Line, PurchaseRequest, checkout_of, purchase, recorded
 
 Params = dict[str, Any]
 Talk = Callable[[str], None]
@@ -96,26 +96,28 @@ def purchase_by_tap(agent: Agent, params: Params, talk: Talk) -> Any:
     lines = tuple(Line(**line) for line in params.get("lines", ()))
     request = PurchaseRequest(params["receipt_no"], params["amount"], params.get("redeem", 0), lines)
     terminal = agent.terminal
-    answer = recorded(terminal, request)
-    if answer is None:
-        reserve = agent.redemptions.reserve
-        try:
-            answer = _with_card(agent, params, talk, lambda card: purchase(terminal, card, request, reserve))
-        except AgentError as error:
-            if "hold_id" in error.details:  # in doubt: the points may be on the card already
-                agent.redemptions.keep(error.details["hold_id"])
-            raise
-        agent.sync.wake()
+    reserve = agent.redemptions.reserve
+    try:
+        with decided.doubt_told(lambda: checkout_of(terminal, request)):
+            answer = recorded(terminal, request)
+            if answer is None:
+                answer = _with_card(agent, params, talk, lambda card: purchase(terminal, card, request, reserve))
+                agent.sync.wake()
+    except AgentError as error:
+        if "hold_id" in error.details:  # in doubt: the points may be on the card already
+            agent.redemptions.keep(error.details["hold_id"])
+        raise
     return answer
 
 
 def reverse_by_tap(agent: Agent, params: Params, talk: Talk) -> Any:
     request = reversal.ReversalRequest(params["receipt_no"], params.get("amount"), params.get("reference"))
     terminal = agent.terminal
-    answer = reversal.recorded_reversal(terminal, request)
-    if answer is None:
-        answer = _with_card(agent, params, talk, lambda card: reversal.reverse_by_tap(terminal, card, request))
-        agent.sync.wake()
+    with decided.doubt_told(lambda: reversal.checkout_of(terminal, request)):
+        answer = reversal.recorded_reversal(terminal, request)
+        if answer is None:
+            answer = _with_card(agent, params, talk, lambda card: reversal.reverse_by_tap(terminal, card, request))
+            agent.sync.wake()
     return answer
 
 

@@ -100,12 +100,14 @@ def _send_queue(
         if answer is None:
             limit = len(sendable) // 2
             continue
-        waiting |= _settle(journal, sendable, answer.verdicts, report) - {None}
+        with journal.transaction():  # else a crash between the two leaves nothing to send that would tell again
+            waiting |= _settle(journal, sendable, answer.verdicts, report) - {None}
+            forgotten = _has_forgotten(journal, batch[0].install_epoch, answer.acked_through)
         after = batch[-1].position
         _heed_reuse(journal, sendable, answer)
         if any(verdict is Verdict.REJECTED for verdict, _reason in answer.verdicts.values()):
             limit = BATCH_EVENTS  # what the CRM could not take is out of the way
-        if _has_forgotten(journal, batch[0].install_epoch, answer.acked_through) and not healed:
+        if forgotten and not healed:
             healed, after = True, 0  # once in an exchange: a CRM that says so each time must not be sent all for ever
         progress(report)
 

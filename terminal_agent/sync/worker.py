@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -65,17 +66,22 @@ class SyncWorker:
             return CrmState.NOT_ENROLLED
         return CrmState(self._journal.meta(CRM_STATE) or CrmState.UNKNOWN)
 
-    def start_over(self, *, another_crm: bool) -> None:
+    @contextmanager
+    def start_over(self, *, another_crm: bool) -> Iterator[None]:
         """Forget what another CRM, or the same one before it took us back, had said of when to ask and from where.
 
         ``another_crm``: and of what it has; what the CRM before had acknowledged is none of the new one's business.
+        Inside, with no exchange under way, the caller changes over. First forgotten, then changed: after a crash
+        between the two the CRM before is only read again, but the new one would be told what the one before was told.
         """
-        keys = [CRM_STATE, FAILURES, NEXT_TRY, FEED_CURSOR]
-        if another_crm:
-            keys += self._journal.meta_keys(ACKED_THROUGH)
-        with self._journal.transaction():
-            for key in keys:
-                self._journal.forget_meta(key)
+        with self._one_at_a_time:
+            keys = [CRM_STATE, FAILURES, NEXT_TRY, FEED_CURSOR]
+            if another_crm:
+                keys += self._journal.meta_keys(ACKED_THROUGH)
+            with self._journal.transaction():
+                for key in keys:
+                    self._journal.forget_meta(key)
+            yield
 
     def wake(self) -> None:
         """There is something to send."""

@@ -70,6 +70,12 @@ def recorded(terminal: Terminal, request: PurchaseRequest) -> dict[str, Any] | N
     return _answer_of(_begun(terminal, request), request)
 
 
+def checkout_of(terminal: Terminal, request: PurchaseRequest) -> Checkout | None:
+    """The checkout of this very receipt and amount, in whatever state, or None."""
+    checkout = _begun(terminal, request)
+    return checkout if checkout and checkout.amount == request.amount else None
+
+
 def _begun(terminal: Terminal, request: PurchaseRequest) -> Checkout | None:
     return terminal.journal.checkouts.by_receipt(taps.PURCHASE, request.receipt_no)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from drivers.base import ClassicConnection
@@ -56,6 +57,21 @@ def settled_card(
         if isinstance(error, tap.InDoubt):  # another sale's write
             raise _problem(error) from error
         raise
+
+
+@contextmanager
+def doubt_told(begun: Callable[[], Checkout | None]) -> Iterator[None]:
+    """Inside, every problem is told with ``state`` in_doubt beside it while the checkout that ``begun`` looks up is in
+    doubt: no card in time, a reader that is gone and a disk that fails as well as what the card itself says."""
+    try:
+        yield
+    except AgentError as error:
+        checkout = None
+        with suppress(AgentError):  # the problem may be the journal
+            checkout = begun()
+        if "state" in error.details or checkout is None or checkout.state is not CheckoutState.IN_DOUBT:
+            raise
+        raise taps.in_doubt_error(error, checkout.result) from error
 
 
 def adjustments_due(terminal: Terminal, card: PresentedCard) -> list[Adjustment]:

@@ -69,7 +69,7 @@ class _Purchase:
 def recorded_reversal(terminal: Terminal, request: ReversalRequest) -> dict[str, Any] | None:
     """The answer of a return that is finished, or None. Raises AgentError where it can never be carried out."""
     begun = _begun(terminal, request)
-    if begun is None:
+    if begun is None:  # one in doubt was allowed already, and counts among what was returned
         _purchase_of(terminal, request)
     return _answer_of(begun, request)
 
@@ -88,6 +88,12 @@ def reverse_by_tap(terminal: Terminal, connection: ClassicConnection, request: R
     if begun is not None:
         raise decided.wrong_card_for(begun)
     return _carry_out(terminal, card, request)
+
+
+def checkout_of(terminal: Terminal, request: ReversalRequest) -> Checkout | None:
+    """The checkout of this very return, in whatever state, or None."""
+    checkout = _begun(terminal, request)
+    return checkout if checkout and request.amount in (None, checkout.amount) else None
 
 
 def _begun(terminal: Terminal, request: ReversalRequest) -> Checkout | None:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from drivers.base import ClassicConnection
 from drivers.errors import CardRemoved, ReaderLost
 from drivers.mifare_classic import (
     TRANSPORT_KEY,
     TRANSPORT_TRAILER,
     AccessBits,
+    KeyType,
     SectorTrailer,
     is_trailer,
     trailer_of,
@@ -25,6 +28,7 @@ from terminal_agent.desk.issue import IssueRequest, issue, issue_order
 from terminal_agent.desk.rekey import rekey
 from terminal_agent.errors import AgentError, ErrorCode
 from tests.card.independent_reader import read_card
+from tests.till.support import tap_elsewhere
 from tests.workbench import (
     MASTER_KEY,
     UID,
@@ -150,6 +154,37 @@ def counts_as_blank(bench: Workbench, card: MemoryImage) -> bool:
         except AgentError as error:
             return error.code is ErrorCode.BLANK_CARD
     return False
+
+
+class Glitch(RecordingConnection):
+    """Refuses the right key the first few times, as a card that lies badly may."""
+
+    def __init__(self, inner: ClassicConnection, times: int) -> None:
+        super().__init__(inner)
+        self._left = times
+
+    def authenticate(self, block: int, key_type: KeyType, key: bytes) -> None:
+        if self._left:
+            self._left -= 1
+            key = bytes(6)
+        super().authenticate(block, key_type, key)
+
+
+@pytest.mark.parametrize("refusals", [1, 2, 3, 4])
+def test_a_card_tapped_elsewhere_before_its_issue_is_finished_keeps_its_points_however_it_answers(
+    bench: Workbench, tmp_path: Path, refusals: int
+) -> None:
+    """Looked at with a refusal it seems blank; what it holds must not be taken for a run that was cut short."""
+    operations = issue_operations(bench)
+    card = blank()
+    with pytest.raises(CardRemoved):
+        bench.encode(card, Fault(operations.index(("write", trailer_of(1))) + 1, Torn.NEW), phone=PHONE)
+    tap_elsewhere(bench, card, tmp_path, 500_000)
+    with suppress(AgentError, CardRemoved), Glitch(lay(card), refusals) as connection:
+        issue(bench.terminal, connection, IssueRequest(PHONE))
+    assert bench.state(card) == CardState(2, 50)
+    assert bench.encode(card, phone=PHONE)["points"] == 50
+    assert verify(bench, card)["findings"] == []
 
 
 def test_a_trailer_torn_into_garbage_names_its_sector(bench: Workbench) -> None:

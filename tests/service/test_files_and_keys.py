@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import stat
@@ -44,6 +45,22 @@ def test_a_private_file_is_private_from_its_first_moment(tmp_path: Path) -> None
         os.umask(old_mask)
     assert mode_of(tmp_path / "a") == 0o600
     assert (tmp_path / "a").read_text(encoding="utf-8") == "کلید"
+
+
+@pytest.mark.parametrize("step", ["open", "fsync", "replace"])
+def test_a_key_set_that_cannot_be_written_is_told_with_the_remedy_and_can_be_added_again(
+    store: FileKeyStore, folder: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    def no_space(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, step, no_space)
+        with pytest.raises(AgentError, match="No space left") as told:
+            store.add(KEY, 1, activate=True)
+    assert told.value.code is ErrorCode.CONFIG_INVALID
+    assert store.add(KEY, 1, activate=True).active
+    assert FileKeyStore(folder).versions() == [1]
 
 
 def test_a_private_file_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

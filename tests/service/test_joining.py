@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from terminal_agent.errors import AgentError, ErrorCode
 from terminal_agent.service.agent import Agent
+from terminal_agent.service.credentials import load_credentials
 from terminal_agent.service.initialise import initialise
 from terminal_agent.service.settings import load_settings
 from terminal_agent.sync.client import Credentials
-from terminal_agent.sync.exchange import FEED_CURSOR
+from terminal_agent.sync.exchange import ACKED_THROUGH, FEED_CURSOR
 from terminal_agent.sync.worker import CRM_STATE, NEXT_TRY, CrmState
 
 OLD, NEW = "https://old.example", "https://new.example"
@@ -45,6 +49,41 @@ def test_a_terminal_that_joins_again_does_not_sit_out_the_old_pause(agent: Agent
     agent.join(credentials(NEW))
     assert agent.sync.state is CrmState.UNKNOWN
     assert (agent.journal.meta(NEXT_TRY), agent.journal.meta(FEED_CURSOR)) == (None, None)
+
+
+def test_a_join_that_is_cut_short_leaves_no_word_of_the_crm_before_to_the_new_one(
+    agent: Agent, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Taken for the new CRM's, it would have events of the club before sent there, and items of the feed skipped."""
+    agent.join(credentials(OLD))
+    with agent.journal.transaction():
+        agent.journal.set_meta(FEED_CURSOR, "of the old CRM")
+        agent.journal.set_meta(ACKED_THROUGH + "epoch", "7")
+
+    def power_cut(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("terminal_agent.service.agent.set_crm_url", power_cut)
+    with pytest.raises(KeyboardInterrupt):
+        agent.join(replace(credentials(NEW), programme_id="another club"))
+    agent.close()
+    after = Agent(load_settings(config), config)
+    assert load_credentials(after.settings.data_dir, None) == replace(credentials(NEW), programme_id="another club")
+    assert [after.journal.meta(key) for key in (FEED_CURSOR, ACKED_THROUGH + "epoch")] == [None, None]
+    after.close()
+
+
+def test_credentials_that_cannot_be_written_are_told_with_the_remedy(
+    agent: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_space(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("terminal_agent.service.agent.store_credentials", no_space)
+    with pytest.raises(AgentError, match="No space left") as told:
+        agent.join(credentials(OLD))
+    assert told.value.code is ErrorCode.CONFIG_INVALID
+    assert "new code" in told.value.hint
 
 
 def test_the_new_address_and_name_are_in_use_and_in_the_config(agent: Agent, config: Path) -> None:

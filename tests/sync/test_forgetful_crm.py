@@ -75,6 +75,29 @@ def test_what_a_restored_crm_has_forgotten_goes_up_again(
     assert run().sent == 0
 
 
+def test_a_crash_before_it_is_noted_that_the_crm_went_back_hides_nothing(
+    journal: Journal, remembering: RememberingCrm, run: Exchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Verdicts and note go to disk together: after the verdicts alone nothing is left to send, and to ask with."""
+    record(journal, 1, 2, 3)
+    run()
+    backup = dict(remembering.kept)
+    record(journal, 4)
+    run()
+    remembering.kept = backup
+    record(journal, 5)
+    with monkeypatch.context() as patch:
+        patch.setattr(journal.events, "forgotten_after", _die)
+        with pytest.raises(KeyboardInterrupt):
+            run()
+    run()
+    assert remembering.ids() == everything(5)
+
+
+def _die(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
 def test_epochs_before_this_one_are_healed_too(journal: Journal, remembering: RememberingCrm, run: Exchange) -> None:
     record(journal, 1, 2)
     run()

@@ -128,8 +128,24 @@ def test_a_terminal_that_was_taken_back_begins_at_once_and_reads_the_feed_anew(
     crm.usual_feed = problem(401)
     with pytest.raises(CrmUnauthorized):
         worker.exchange_now()
-    worker.start_over(another_crm=True)
+    with worker.start_over(another_crm=True):
+        pass
     assert (worker.state, due_in_s(worker), journal.meta(FEED_CURSOR)) == (CrmState.UNKNOWN, 0, None)
+
+
+def test_no_exchange_with_the_crm_before_ends_after_the_change_to_another(
+    make_worker: MakeWorker, journal: Journal
+) -> None:
+    """What it notes of the CRM before would be taken for the new one's word."""
+    worker = make_worker()
+    exchange = threading.Thread(target=worker.exchange_now)
+    with worker.start_over(another_crm=True):
+        exchange.start()
+        exchange.join(0.05)
+        assert exchange.is_alive()
+        assert journal.meta(FEED_CURSOR) is None
+    exchange.join()
+    assert journal.meta(FEED_CURSOR) == "end"
 
 
 @pytest.mark.parametrize("years", [-30, -2, 2, 30])

@@ -69,6 +69,19 @@ def test_the_same_return_again_is_the_same_return(bench: Workbench, sold: Memory
     bench.check_books(sold)
 
 
+@pytest.mark.parametrize("outcome", Torn)
+def test_a_return_in_doubt_is_not_refused_for_what_it_takes_back_itself(
+    bench: Workbench, sold: MemoryImage, outcome: Torn
+) -> None:
+    with pytest.raises(AgentError) as caught:
+        bench.reverse(sold, "R-1", fault=Fault(WRITE, outcome))
+    assert caught.value.details["state"] == "in_doubt"
+    assert recorded_reversal(bench.terminal, ReversalRequest("R-1")) is None
+    assert bench.reverse(sold, "R-1")["state"] == "done"
+    assert bench.state(sold).balance == 300
+    bench.check_books(sold)
+
+
 def test_the_sum_of_returns_never_exceeds_the_purchase(bench: Workbench, sold: MemoryImage) -> None:
     bench.reverse(sold, "R-1", 60_000)
     error = refused(bench, sold, "R-1", 40_001)
