@@ -18,7 +18,7 @@ from terminal_agent.journal.knowledge import Knowledge
 from terminal_agent.journal.mark import Mark, Tally
 from terminal_agent.journal.opening import COPIED_AT, INSTALL_EPOCH, OPENED, Past
 from terminal_agent.journal.receipts import checkout_told_by
-from terminal_agent.journal.salvage import Salvage
+from terminal_agent.journal.salvage import Salvage, salvage
 from terminal_agent.journal.space import Space
 from terminal_agent.journal.start import Start, start
 from terminal_agent.ports import Clock, Ids, rfc3339
@@ -30,6 +30,8 @@ CLOCK_SKEW = "clock_skew_s"
 KNOWLEDGE_LOST = "knowledge_lost"
 """The hotlist is not, or may not be, what the CRM's feed had brought; a feed read to its end clears it."""
 LAST_COPY = "last_backup_at"
+SALVAGE_DUE = "salvage_due"
+"""The folder of a damaged journal of which not everything that is sound could be put back yet."""
 
 Answer = TypeVar("Answer")
 
@@ -78,16 +80,33 @@ class Journal:
             self.start_epoch(terminal_id)
         else:
             self.events = Events(self._database, self._clock, terminal_id, epoch, self._recorded)
+            self._salvage_the_rest()
 
     def _start_over(self, begun: Start, terminal_id: str) -> None:
         try:
             with self.transaction():
                 self._begin_again(AlarmCode.STARTED_OVER, begun.detail, terminal_id)
                 self._readmit(begun.salvage)
+                if begun.aside is not None and not begun.salvage.whole:
+                    self.set_meta(SALVAGE_DUE, begun.aside.name)
         except JournalFailed:  # selling comes first: the old events are safe where they are
             with self.transaction():
-                detail = f"{begun.detail}; there was no room to put them back"
+                detail = f"{begun.detail}; there was no room to put them back yet"
                 self._begin_again(AlarmCode.STARTED_OVER, detail, terminal_id)
+                if begun.aside is not None:
+                    self.set_meta(SALVAGE_DUE, begun.aside.name)
+
+    def _salvage_the_rest(self) -> None:
+        """What could not be put back when a journal was moved aside: at each start, and when there is room again."""
+        due = self.meta(SALVAGE_DUE)
+        if due is None:
+            return
+        folder = self._folder / due
+        kept = salvage(folder / JOURNAL_FILE)
+        with suppress(JournalFailed), self.transaction():
+            self._readmit(kept)
+            if kept.whole or not folder.exists():
+                self.forget_meta(SALVAGE_DUE)
 
     def _readmit(self, kept: Salvage) -> None:
         """Events keep their bytes and go up under the epoch they were minted in; the CRM knows what it had already."""
@@ -200,6 +219,7 @@ class Journal:
         with self._database.lock:
             if self._space is not None and self._space.restore():
                 self._database.keep_log_small(False)
+                self._salvage_the_rest()
         if not self.short_of_space and self._copy_is_due() and self._copy_fits():
             copy = daily_copy(self._folder, self._clock.now())
             if not copy.exists():  # a clock that was set back may name one twice

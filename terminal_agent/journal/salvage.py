@@ -12,18 +12,20 @@ import mmap
 import re
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from terminal_agent.contract import fingerprint
-from terminal_agent.journal.opening import open_read_only, wal_is_readable
+from terminal_agent.journal.opening import open_read_only, primary_code, wal_is_readable
 
 _BODY_BEGINS = b'{"data":'
 _HASHES = re.compile(rb"\}([0-9a-f]{64})[0-9a-f]{64}")
 PAGE_BYTES = 4096
 """An event longer than a page is in pieces, and read as a row or not at all."""
+PASSING = frozenset({sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_CANTOPEN})
+"""What SQLite may say of a file that it can read another time; damage stays damage."""
 
 
 @dataclass(frozen=True)
@@ -45,43 +47,49 @@ class KeptEvent:
 class Salvage:
     """``proven``: every sound event, ``events``: those of them that the CRM is not known to have, in their order.
     ``checkouts``: finished sales as rows, so that their receipts are known again. ``in_doubt``: how many sales in doubt
-    stay behind; None when nobody can tell."""
+    stay behind; None when nobody can tell. ``whole`` is False where something could not be read that may be readable
+    another time."""
 
     proven: list[KeptEvent] = field(default_factory=list)
 
     events: list[KeptEvent] = field(default_factory=list)
     checkouts: list[dict[str, Any]] = field(default_factory=list)
     in_doubt: int | None = None
+    whole: bool = True
 
 
 def salvage(database: Path) -> Salvage:
     """Everything sound in a journal that was moved aside."""
     found, acknowledged, seen = Salvage(), set[str](), set[str]()
-    with suppress(sqlite3.Error):
+    with _as_far_as_possible(found):
         wal = database.with_name(database.name + "-wal")
         with closing(open_read_only(database, with_wal=wal.exists() and wal_is_readable(wal))) as connection:
-            acknowledged |= {
-                row[0] for row in _rows(connection, "SELECT event_id FROM outbox WHERE state = 'acknowledged'")
-            }
-            found.proven += _in_rows(connection, seen)
-            found.checkouts = [
-                dict(row) for row in _rows(connection, "SELECT * FROM checkouts WHERE state <> 'in_doubt'")
-            ]
-            found.in_doubt = sum(1 for _ in _rows(connection, "SELECT 1 FROM checkouts WHERE state = 'in_doubt'"))
+
+            def rows(sql: str) -> Iterator[sqlite3.Row]:
+                """The rows up to the first that cannot be read."""
+                with _as_far_as_possible(found):
+                    yield from connection.execute(sql)
+
+            acknowledged |= {row[0] for row in rows("SELECT event_id FROM outbox WHERE state = 'acknowledged'")}
+            found.proven += _in_rows(rows("SELECT body, fingerprint FROM events"), seen)
+            found.checkouts = [dict(row) for row in rows("SELECT * FROM checkouts WHERE state <> 'in_doubt'")]
+            found.in_doubt = sum(1 for _ in rows("SELECT 1 FROM checkouts WHERE state = 'in_doubt'"))
     found.proven += _in_pages(database, seen)
     found.events = [event for event in found.proven if event.event_id not in acknowledged]
     found.events.sort(key=lambda event: (event.install_epoch, event.sequence))
     return found
 
 
-def _rows(connection: sqlite3.Connection, sql: str) -> Iterator[sqlite3.Row]:
-    """The rows up to the first that cannot be read."""
-    with suppress(sqlite3.Error):
-        yield from connection.execute(sql)
+@contextmanager
+def _as_far_as_possible(found: Salvage) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        found.whole = found.whole and primary_code(error) not in PASSING
 
 
-def _in_rows(connection: sqlite3.Connection, seen: set[str]) -> Iterator[KeptEvent]:
-    for row in _rows(connection, "SELECT body, fingerprint FROM events"):
+def _in_rows(rows: Iterator[sqlite3.Row], seen: set[str]) -> Iterator[KeptEvent]:
+    for row in rows:
         event = proven(str(row["body"]).encode(), row["fingerprint"])
         if event is not None:
             seen.add(row["fingerprint"])

@@ -16,13 +16,15 @@ from terminal_agent.ports import Clock
 
 @dataclass(frozen=True)
 class Start:
-    """An open database and its past. ``detail`` is what a person is told of it, ``salvage`` what an older file gave."""
+    """An open database and its past. ``detail`` is what a person is told of it, ``salvage`` what an older file gave,
+    and ``aside`` the folder that was moved to."""
 
     database: Database
     past: Past
     found: Found = Found()
     detail: str = ""
     salvage: Salvage = field(default_factory=Salvage)
+    aside: Path | None = None
 
 
 def start(path: Path, mark: Tally | None, clock: Clock) -> Start:
@@ -75,7 +77,7 @@ def _started_over(database: Database, aside: Path | None, reason: str | None) ->
         "how many sales were in doubt in it is not known" if kept.in_doubt is None else "",
         f"{kept.in_doubt} sales in doubt stayed behind in it" if kept.in_doubt else "",
     ]
-    return Start(database, Past.STARTED_OVER, detail="; ".join(filter(None, words)), salvage=kept)
+    return Start(database, Past.STARTED_OVER, detail="; ".join(filter(None, words)), salvage=kept, aside=aside)
 
 
 def _detail_of_copy(found: Found) -> str:

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,7 @@ from terminal_agent.journal import Journal
 from terminal_agent.journal.alarms import AlarmCode
 from terminal_agent.journal.events import OutboxState
 from terminal_agent.journal.intents import Checkout, CheckoutState
-from terminal_agent.journal.journal import JOURNAL_FILE
+from terminal_agent.journal.journal import JOURNAL_FILE, SALVAGE_DUE
 from terminal_agent.journal.opening import WAL_HEADER_BYTES, wal_is_readable
 from tests.journal.support import CARD, event, event_id, spoil_index
 
@@ -232,6 +233,40 @@ def test_salvaging_gives_way_to_selling_where_there_is_no_room(
     assert journal.events.count(OutboxState.PENDING) == 0
     with journal.transaction():
         assert journal.events.append(event(900)) == 1
+    journal.close()
+    monkeypatch.undo()
+    assert open_journal().events.count(OutboxState.PENDING) == 301, "put back at the next start, when there is room"
+    assert open_journal().events.count(OutboxState.PENDING) == 301
+
+
+@pytest.mark.parametrize("unread", ["FROM outbox", "FROM events", "FROM checkouts"])
+def test_what_could_not_be_read_for_a_moment_is_salvaged_at_the_next_start(
+    open_journal: OpenJournal, file: Path, monkeypatch: pytest.MonkeyPatch, unread: str
+) -> None:
+    used(open_journal, events=30, acknowledged=10)
+    with closing(sqlite3.connect(file)) as connection:
+        spoil_index(connection)
+    plain = sqlite3.connect
+
+    class Failing(sqlite3.Connection):
+        def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
+            if "damaged-" in self.execute_plainly("PRAGMA database_list").fetchone()[2] and unread in sql:
+                error = sqlite3.OperationalError("disk I/O error")
+                error.sqlite_errorcode = sqlite3.SQLITE_IOERR
+                raise error
+            return super().execute(sql, parameters)
+
+        def execute_plainly(self, sql: str) -> sqlite3.Cursor:
+            return super().execute(sql)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sqlite3, "connect", lambda *values, **options: plain(*values, factory=Failing, **options))
+        open_journal().close()
+    journal = open_journal()
+    waiting = {entry.event_id for entry in journal.events.next_batch(1000, MANY_BYTES)}
+    assert {event_id(number) for number in range(11, 31)} <= waiting
+    assert journal.checkouts.by_receipt("purchase", "R-7") is not None
+    assert journal.meta(SALVAGE_DUE) is None
 
 
 def test_a_journal_that_is_locked_is_not_damaged(open_journal: OpenJournal, file: Path) -> None:

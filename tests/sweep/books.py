@@ -110,7 +110,7 @@ def check_here(shop: Shop, alarms: frozenset[str]) -> dict[str, Any]:
     return {
         "cards": {name: _plastic(shop, name) for name in sorted(shop.cards)},
         "sales": sorted(_sale(row) for row in journal["checkouts"]),
-        "events": sorted(_event(row, names) for row in journal["events"]),
+        "events": sorted(_event(row, names) for row in journal["events"] if not alarms),
     }
 
 
@@ -126,8 +126,9 @@ def check_there(shop: Shop) -> dict[str, Any]:
     for card_no, name in names.items():
         for crm in offices.values():
             _ledger_agrees(journal, crm, card_no, shop.card(name))
+    told = {url: sorted(_event(row, names) for row in crm["events"]) for url, crm in offices.items()}
     known = {"journal": _what_is_known(journal, names)}
-    return known | {url: _what_is_known(crm, names) for url, crm in offices.items()}
+    return {"told": told} | known | {url: _what_is_known(crm, names) for url, crm in offices.items()}
 
 
 def _names(shop: Shop) -> dict[str, str]:
