@@ -115,10 +115,11 @@ def open_history(key: bytes, block: bytes, number: int, newest: int) -> dict[str
 
 @dataclass
 class Card:
-    """What an image says; ``home`` is the sector it lives in."""
+    """What an image says; ``home`` is the sector it lives in, ``conditions`` what both homes are."""
 
     uid: bytes
     home: int | None = None
+    conditions: list[str] = field(default_factory=list)
     identity: dict[str, Any] | None = None
     slots: list[dict[str, int] | None] = field(default_factory=lambda: [None, None])
     state: dict[str, int] | None = None
@@ -172,7 +173,8 @@ def read_card(image: bytes, *masters: bytes) -> Card:
     blocks = [image[at : at + 16] for at in range(0, 1024, 16)]
     uid = uid_of(image)
     card = Card(uid)
-    home = home_that_counts([read_home(blocks[4 * n : 4 * n + 4], masters, uid, n) for n in HOMES])
+    homes = [read_home(blocks[4 * n : 4 * n + 4], masters, uid, n) for n in HOMES]
+    card.conditions, home = [sector.condition for sector in homes], home_that_counts(homes)
     if home is not None:
         valid = sorted((slot for slot in home.slots if slot), key=lambda slot: slot["sequence"])
         card.home, card.identity, card.slots, card.state = home.number, home.identity, home.slots, valid[-1]

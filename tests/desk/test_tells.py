@@ -44,6 +44,7 @@ def test_a_copy_is_issued_all_the_same_and_noted_once(bench: Workbench, caplog: 
     card = blank()
     with caplog.at_level(logging.WARNING):
         issue(bench.terminal, OtherUid(lay(card)), IssueRequest())
+        assert len(noted(bench)) == 1
         for _ in range(2):
             answer = verify(bench, OtherUid(lay(card)))
             assert (answer["ok"], answer["findings"], answer["tells"]) == (True, [], ["uid_not_in_block_0"])

@@ -18,7 +18,7 @@ PURCHASE_CALLS = (1, 2, 3, 4, 5, 5, 5, 5, 6, 6, 7, 8, 8, 9)
 ISSUE_CALLS = range(1, 301)
 SPOILT = {ErrorCode.CARD_ROLLED_BACK, ErrorCode.CARD_BLOCKED, ErrorCode.DATA_CORRUPT, ErrorCode.KEY_REJECTED}
 SPOILT |= {ErrorCode.NOT_OUR_CARD}
-HOPELESS = {*SPOILT, ErrorCode.REVERSAL_REFUSED, ErrorCode.RECEIPT_CONFLICT}
+HOPELESS = {*SPOILT, ErrorCode.REVERSAL_REFUSED, ErrorCode.RECEIPT_CONFLICT, ErrorCode.NOT_FOUND}
 REFUSALS = {ErrorCode.INSUFFICIENT_POINTS, ErrorCode.OFFLINE_LIMIT}
 NO_DISK = {ErrorCode.JOURNAL_FAILED, ErrorCode.DISK_FULL}
 
@@ -235,6 +235,8 @@ class People:
             return  # until its housekeeping finds room for a reserve again, a till redeems nothing
         is_theirs = sale.of is None or (sale.of.answer or {}).get("card_no") == card.card_no
         if sale.of is not None and error.code is ErrorCode.RECEIPT_CONFLICT and not is_theirs:
+            return
+        if sale.of is not None and sale.of.gone and error.code is ErrorCode.NOT_FOUND:
             return
         if error.code is ErrorCode.REVERSAL_REFUSED and self._world.faults.has("clocks"):
             return  # this clock says that it was sold too long ago
