@@ -60,8 +60,10 @@ def _deferred_begin() -> Any:
 
 
 def _no_dedupe() -> Any:
-    def judge(connection: Any, terminal_id: str, document: Any, now: str) -> Any:
-        return inbox._accept(connection, inbox.parse_event(document, terminal_id), now)
+    def judge(connection: Any, terminal_id: str, document: Any, now: str, new: list[Any]) -> Any:
+        event = inbox.parse_event(document, terminal_id)
+        new.append(event)
+        return inbox._accept(connection, event, now)
 
     return patch.object(inbox, "_judge", judge)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 from unittest.mock import patch
@@ -11,7 +11,6 @@ from drivers.errors import DriverError
 from terminal_agent import taps
 from terminal_agent.card import tap
 from terminal_agent.desk import issue
-from terminal_agent.journal import database
 from terminal_agent.journal.events import OutboxState
 from terminal_agent.service import agent
 from terminal_agent.sync import exchange
@@ -115,15 +114,6 @@ def _another_name_for_each_hold() -> Any:
     return patch.object(taps, "confirmed", confirmed)
 
 
-def _no_rollback() -> Any:
-    def outermost(self: Any) -> Iterator[None]:
-        self._connection.execute("BEGIN IMMEDIATE")
-        yield
-        self._connection.execute("COMMIT")
-
-    return patch.object(database.Database, "_outermost", outermost)
-
-
 def _new_crm_before_the_old_ones_word_is_forgotten() -> Any:
     def join(self: Any, credentials: Any) -> None:
         another = self._credentials is None or self._credentials.programme_id != credentials.programme_id
@@ -140,7 +130,6 @@ BREAKS = (
     Break("intent after the card write", _intent_after_the_write, "purchase"),
     Break("no intent row", _OF_THE_WORLD["no intent row"], "purchase"),
     Break("events in a transaction of their own", _events_in_a_transaction_of_their_own, "purchase"),
-    Break("no ROLLBACK", _no_rollback, "purchase"),
     Break("receipt replay dropped", _OF_THE_WORLD["receipt replay dropped"], "purchase"),
     Break("a sale in doubt told as failed", _OF_THE_WORLD["a sale in doubt told as failed"], "purchase"),
     Break("write judged by sequence alone", _OF_THE_WORLD["write judged by sequence alone"], "purchase"),
