@@ -154,12 +154,19 @@ def forgetful_till_redeems_nothing(shop: Shop, answer: dict[str, Any]) -> None:
 
 
 def card_cap_holds(book: Book, card: Card) -> None:
-    """I6: at most 200 points redeemed offline since the card was last online."""
-    offline = 0
+    """I6: at most 200 points redeemed offline since the card was last online.
+
+    A tap that nobody was told of (its sale was given up and closed) may have been online: the count begins anew there.
+    """
+    offline, last = 0, 0
     for sale in book.final_sales(card.card_no or ""):
-        if sale.answer is None or sale.answer["points_redeemed"] <= 0:
+        if sale.answer is None:
             continue
-        offline = 0 if sale.answer["online"] else offline + sale.answer["points_redeemed"]
+        if sale.answer["online"] or sale.answer["sequence"] > last + 1:
+            offline = 0
+        last = sale.answer["sequence"]
+        if not sale.answer["online"]:
+            offline += max(0, sale.answer["points_redeemed"])
         require(offline <= CARD_CAP, "I6 card cap", f"{card.name} redeemed {offline} offline, {sale.receipt_no}")
 
 
