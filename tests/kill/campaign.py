@@ -13,7 +13,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -104,6 +104,8 @@ class Shop:
         log = self._stack.enter_context(self.log_file.open("w"))
         self.daemon = Service(lambda: terminal.start("run", log=log), terminal.listens)
         self.crm_server = Service(lambda: terminal.start(*self.crm.serve_words(), log=log), self.crm.listens)
+        for service in (self.crm_server, self.daemon):
+            self._stack.callback(service.end, signal.SIGTERM)
         code_file = terminal.folder / "code"
         code_file.write_text(self.crm.new_code())
         self.crm_server.up()
@@ -114,8 +116,6 @@ class Shop:
             terminal.done("card", "issue", "--reader", f"sim:{card}", "--phone", f"0912555443{number}")
 
     def close(self) -> None:
-        for service in (self.daemon, self.crm_server):
-            service.end(signal.SIGTERM)
         self._stack.close()
 
     def ask(self, operation: str, params: dict[str, Any]) -> dict[str, Any] | None:
@@ -201,22 +201,11 @@ class Cashier(threading.Thread):
 
 def run(folder: Path, kills: int, seed: int, *, broken: str = "") -> Report:
     """A shop under load, ``kills`` kills, then peace; what was lost or doubled stands in the report."""
-    shop, report, stop = Shop(folder, broken), Report(), threading.Event()
-    shop.open()
-    cashiers = [Cashier(shop, number, seed, stop) for number in range(CASHIERS)]
-    try:
-        for cashier in cashiers:
-            cashier.start()
-        for victim in _kill(shop, kills, Random(seed)):
-            report.kills[victim] += 1
-    finally:
-        shop.crm_server.up()
-        shop.daemon.up()
-        stop.set()
-        for cashier in cashiers:
-            cashier.join()
+    report = Report()
+    with closing(Shop(folder, broken)) as shop:
+        shop.open()
+        cashiers = _sell_while_killing(shop, kills, seed, report)
         _make_peace(shop, report)
-        shop.close()
     for cashier in cashiers:
         report.finished += cashier.finished
         report.interrupted += cashier.interrupted
@@ -225,6 +214,24 @@ def run(folder: Path, kills: int, seed: int, *, broken: str = "") -> Report:
     if "Traceback" in (log := shop.log_file.read_text()):
         report.problems.append(log[log.index("Traceback") :][:2000])
     return report
+
+
+def _sell_while_killing(shop: Shop, kills: int, seed: int, report: Report) -> list[Cashier]:
+    """Gives the cashiers, each with the last sale finished; everything runs again."""
+    stop = threading.Event()
+    cashiers = [Cashier(shop, number, seed, stop) for number in range(CASHIERS)]
+    for cashier in cashiers:
+        cashier.start()
+    try:
+        for victim in _kill(shop, kills, Random(seed)):
+            report.kills[victim] += 1
+        shop.crm_server.up()
+        shop.daemon.up()
+    finally:
+        stop.set()
+        for cashier in cashiers:
+            cashier.join()
+    return cashiers
 
 
 def _kill(shop: Shop, kills: int, chance: Random) -> Iterator[str]:
