@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
+from starlette.requests import ClientDisconnect
 
 from terminal_agent.contract import BATCH_MEDIA_TYPE, MAX_BATCH_BYTES, MAX_BATCH_EVENTS
 from terminal_agent.crm.problems import ProblemError
@@ -51,10 +52,13 @@ def _check_media_type(request: Request, allowed: set[str]) -> None:
 
 async def _read(request: Request, limit: int) -> bytes:
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > limit:
-            raise _too_large(limit)
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > limit:
+                raise _too_large(limit)
+    except ClientDisconnect as error:  # nobody reads this answer; what it spares is a traceback in the log
+        raise _bad("The request ended before its body was complete.") from error
     return bytes(body)
 
 

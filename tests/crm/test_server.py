@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -64,6 +66,18 @@ def test_a_signal_ends_the_server_with_0_and_nothing_secret_was_logged(number: s
     for secret in (code, terminal.token, terminal.secret.hex(), CARD, "09125554433"):
         assert secret not in out + log
     terminal.session.close()
+
+
+def test_a_client_that_leaves_in_the_middle_of_its_request_is_no_error(tmp_path: Path) -> None:
+    half = b'POST /v1/terminals/enroll HTTP/1.1\r\nHost: x\r\nRequest-Id: 1\r\nContent-Length: 50\r\n\r\n{"code": '
+    with served(tmp_path / "crm") as (crm, process):
+        at = urlsplit(crm.url)
+        with socket.create_connection((str(at.hostname), int(at.port or 0))) as client:
+            client.sendall(half)
+        crm.enrol().session.close()  # answered after the other one was dropped
+        process.send_signal(signal.SIGTERM)
+        _out, log = process.communicate(timeout=10)
+    assert "Traceback" not in log
 
 
 def test_a_port_in_use_is_said_clearly(tmp_path: Path) -> None:
