@@ -92,9 +92,9 @@ def _caller(
 CallerIn = Annotated[Terminal, Depends(_caller)]
 
 
-def _signed(secret: bytes, request_id: str, answer: BaseModel, *, drop_none: bool = False) -> Response:
+def _signed(secret: bytes, request_id: str, answer: BaseModel) -> Response:
     """A 2xx answer that only this CRM can have given to this try."""
-    body = canonical_json(answer.model_dump(mode="json", exclude_none=drop_none))
+    body = canonical_json(answer.model_dump(mode="json"))
     return Response(body, media_type=JSON_MEDIA_TYPE, headers={SIGNATURE_HEADER: sign(secret, request_id, body)})
 
 
@@ -159,7 +159,7 @@ def post_events(
     with service.store.writing() as connection:
         results, acked_through = inbox.receive(connection, caller.terminal_id, documents, now)
     answer = wire.EventsAnswer(results=results, acked_through=acked_through, server_time=now)
-    return _signed(caller.secret, request_id, answer, drop_none=True)
+    return _signed(caller.secret, request_id, answer)
 
 
 @_terminal.post(

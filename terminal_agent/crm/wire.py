@@ -31,14 +31,18 @@ class EnrolAnswer(BaseModel):
     server_time: str
 
 
+def _is_none(value: object) -> bool:
+    return value is None
+
+
 class EventResult(BaseModel):
     """The verdict on one event. ``balance``: the card's points afterwards, when the event is about a card."""
 
     id: str | None
     status: Verdict
-    code: str | None = None
-    detail: str | None = None
-    balance: int | None = None
+    code: str | None = Field(None, exclude_if=_is_none)
+    detail: str | None = Field(None, exclude_if=_is_none)
+    balance: int | None = Field(None, exclude_if=_is_none)
 
 
 class EventsAnswer(BaseModel):

@@ -174,7 +174,7 @@ def test_points_that_could_overflow_a_sum_are_rejected(kind: str, points: int, t
 @pytest.mark.parametrize("document", [None, 5, "x", [], {}, {"id": "\ud800"}, {"sequence": "0"}])
 def test_what_is_no_event_at_all_is_rejected(document: Any, terminal: Terminal) -> None:
     [result] = terminal.post(document)["results"]
-    assert (result["status"], result["code"]) == ("rejected", "event_malformed")
+    assert (result["id"], result["status"], result["code"]) == (None, "rejected", "event_malformed")
 
 
 def test_an_event_of_another_terminal_is_rejected(crm: Crm, terminal: Terminal) -> None:

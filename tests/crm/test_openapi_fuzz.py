@@ -1,0 +1,44 @@
+"""Requests that the CRM's OpenAPI document allows, and some that it forbids, sent to a real server by schemathesis.
+
+It checks that no answer is a 5xx and that every answer is one that the document describes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from schemathesis import GenerationMode
+from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance
+
+from tests.crm.world import Crm, Terminal
+
+EXAMPLES = 25
+# A card's number, a phone, a cursor: text to a schema, more than that to the CRM, which refuses what is none.
+TOO_STRICT: list[Callable[..., Any]] = [positive_data_acceptance]
+# A batch is answered with 200 and a verdict on each event.
+VERDICTS_INSIDE = "POST /v1/events"
+
+
+def exercise(operation: Any, mode: GenerationMode, token: str) -> None:
+    excluded = [*TOO_STRICT, *([negative_data_rejection] if operation.label == VERDICTS_INSIDE else [])]
+
+    @given(case=operation.as_strategy(generation_mode=mode))
+    @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+    def every_answer_is_described(case: Any) -> None:
+        case.call_and_validate(headers={"Authorization": f"Bearer {token}"}, excluded_checks=excluded)
+
+    every_answer_is_described()
+
+
+@pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE], ids=lambda mode: mode.value)
+def test_every_answer_is_one_that_the_document_describes(mode: GenerationMode, crm: Crm, terminal: Terminal) -> None:
+    described = schemathesis.openapi.from_url(f"{crm.url}/openapi.json")
+    operations = [found.ok() for found in described.get_all_operations()]
+    assert VERDICTS_INSIDE in [operation.label for operation in operations]
+    for operation in operations:
+        if mode is GenerationMode.POSITIVE or operation.definition.raw.get("parameters") or operation.body:
+            exercise(operation, mode, terminal.token)
