@@ -10,13 +10,15 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, delete, insert, select
 
 from terminal_agent.contract import FeedKind, canonical_json
-from terminal_agent.crm.schema import feed, policies
+from terminal_agent.crm.schema import feed, feed_waiting, meta, policies
 
 DEFAULT_LIMIT = 100
 MAX_LIMIT = 500
+END_OF_FEED = "end_of_feed"
+"""The row of ``meta`` that whoever appends to the feed holds."""
 _CURSOR = re.compile(r"f2:([1-9][0-9]{0,17}):([0-9a-f]{16})")
 
 
@@ -54,14 +56,33 @@ def decode_cursor(cursor: str) -> tuple[int, str]:
 
 
 def publish(connection: Connection, kind: FeedKind, document: dict[str, Any], now: str) -> None:
-    """Appends one item; every terminal sees it once.
-
-    Its digest stands for all items up to it, so that a cursor tells whether its terminal has read this very feed.
-    """
+    """Appends one item when the transaction commits; every terminal sees it once."""
     text = canonical_json({"kind": kind.value, **document}).decode()
-    last = connection.execute(select(feed.c.digest).order_by(feed.c.position.desc()).limit(1)).scalar()
-    digest = hashlib.sha256(f"{last}\n{text}".encode()).hexdigest()[:16]
-    connection.execute(insert(feed).values(kind=kind.value, document=text, published_at=now, digest=digest))
+    connection.execute(insert(feed_waiting).values(kind=kind.value, document=text, published_at=now))
+
+
+def put_in_order(connection: Connection) -> None:
+    """Gives the items of this transaction their places, right before its commit.
+
+    Who does so keeps the end of the feed until the commit is done, so that places become visible in their order: a
+    reader who has seen one has seen all before it. A digest stands for all items up to its own, so that a cursor tells
+    whether its terminal has read this very feed.
+    """
+    waiting = connection.execute(select(feed_waiting).order_by(feed_waiting.c.waiting_id)).mappings().all()
+    if not waiting:
+        return
+    connection.execute(
+        delete(feed_waiting).where(feed_waiting.c.waiting_id.in_([row["waiting_id"] for row in waiting]))
+    )
+    connection.execute(select(meta.c.value).where(meta.c.key == END_OF_FEED).with_for_update())
+    last = connection.execute(select(feed.c.position, feed.c.digest).order_by(feed.c.position.desc()).limit(1)).first()
+    position, digest = last or (0, None)
+    rows = []
+    for place, row in enumerate(waiting, position + 1):
+        digest = hashlib.sha256(f"{digest}\n{row['document']}".encode()).hexdigest()[:16]
+        facts = {name: row[name] for name in ("kind", "document", "published_at")}
+        rows.append({"position": place, "digest": digest, **facts})
+    connection.execute(insert(feed), rows)
 
 
 def publish_policy(connection: Connection, document: dict[str, Any], now: str) -> None:

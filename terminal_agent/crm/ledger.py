@@ -1,4 +1,7 @@
-"""Double entry: every booking takes points from one account and gives them to another, so all accounts sum to 0."""
+"""Double entry: every booking takes points from one account and gives them to another, so all accounts sum to 0.
+
+One of the two is a card's. Both entries stand with that card, so that a programme's account is no row all must write.
+"""
 
 from __future__ import annotations
 
@@ -30,15 +33,19 @@ def card_account(card_no: str) -> str:
 def transfer(
     connection: Connection, *, source: str, target: str, points: int, kind: str, reference: str, now: str
 ) -> None:
-    """Moves ``points`` from ``source`` to ``target`` (the other way when negative); nothing is booked for 0."""
+    """Moves ``points`` from ``source`` to ``target`` (the other way when negative); nothing is booked for 0.
+
+    One of them is a card's account, and nobody else may be booking on that card (:mod:`turns`).
+    """
     if points == 0:
         return
-    written = connection.execute(insert(transfers).values(kind=kind, reference=reference, booked_at=now))
-    transfer_id = written.inserted_primary_key[0] if written.inserted_primary_key else None
     moves = {source: -points, target: points}
+    card_no = next(account.removeprefix(_CARD_PREFIX) for account in moves if account.startswith(_CARD_PREFIX))
+    last = select(func.coalesce(func.max(transfers.c.transfer_id), 0)).where(transfers.c.card_no == card_no)
+    place = {"card_no": card_no, "transfer_id": connection.execute(last).scalar_one() + 1}
+    connection.execute(insert(transfers).values(**place, kind=kind, reference=reference, booked_at=now))
     connection.execute(
-        insert(entries),
-        [{"transfer_id": transfer_id, "account": account, "points": moved} for account, moved in moves.items()],
+        insert(entries), [{**place, "account": account, "points": moved} for account, moved in moves.items()]
     )
     for account, moved in moves.items():
         if account.startswith(_CARD_PREFIX):

@@ -15,6 +15,11 @@ COMMITS = "commits"
 _RESTORED_AT = "restored_at"
 
 
+def begin_count(connection: Connection) -> None:
+    """Counts the commits of fresh tables."""
+    connection.execute(insert(meta).values(key=COMMITS, value="0"))
+
+
 def count_commit(connection: Connection) -> int:
     """Counts the transaction that is about to be committed."""
     commits = counted(connection) + 1

@@ -1,27 +1,47 @@
-"""The reference CRM's tables (SQLAlchemy Core, portable to PostgreSQL).
+"""The reference CRM's tables (SQLAlchemy Core, the same on SQLite and PostgreSQL).
 
-Every key starts with the terminal or the card it belongs to, so that the tables can be split by either.
-Points are integers, times are RFC 3339 text in UTC, JSON documents are text.
+What grows with the club is split by the terminal or the card it belongs to, and every key of such a table begins with
+it. Points are integers, times are RFC 3339 text in UTC, JSON documents are text. A change of these tables needs a step
+in :mod:`migrations`.
 """
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, MetaData, Table, Text
+from typing import Any
 
-SCHEMA_VERSION = 1
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Connection,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    event,
+)
+from sqlalchemy.schema import SchemaItem
+
+SCHEMA_VERSION = 2
+PARTITIONS = 8
+"""Of each split table on PostgreSQL. A power of two; each open transaction may lock all of them."""
 
 metadata = MetaData()
 
 # SQLite numbers rows by itself only in a column declared INTEGER.
 _Position = BigInteger().with_variant(Integer(), "sqlite")
+# Times and ids are compared and sorted byte by byte, whatever the language of the database.
+_Text = Text().with_variant(Text(collation="C"), "postgresql")
 
 
 def _text(name: str, *, key: bool = False) -> Column[str]:
-    return Column(name, Text, primary_key=key, nullable=False)
+    return Column(name, _Text, primary_key=key, nullable=False)
 
 
 def _maybe_text(name: str) -> Column[str]:
-    return Column(name, Text, nullable=True)
+    return Column(name, _Text, nullable=True)
 
 
 def _number(name: str, *, key: bool = False) -> Column[int]:
@@ -32,13 +52,28 @@ def _maybe_number(name: str) -> Column[int]:
     return Column(name, BigInteger, nullable=True)
 
 
+def _split(name: str, by: str, *parts: SchemaItem) -> Table:
+    """A table in hash partitions by ``by``, where the database has partitions."""
+    table = Table(name, metadata, *parts, postgresql_partition_by=f"HASH ({by})")
+    event.listen(table, "after_create", _make_partitions)
+    return table
+
+
+def _make_partitions(table: Table, connection: Connection, **_options: Any) -> None:
+    if connection.dialect.name != "postgresql":
+        return
+    for number in range(PARTITIONS):
+        place = f"FOR VALUES WITH (MODULUS {PARTITIONS}, REMAINDER {number})"
+        connection.exec_driver_sql(f"CREATE TABLE {table.name}_{number} PARTITION OF {table.name} {place}")
+
+
 meta = Table("meta", metadata, _text("key", key=True), _text("value"))
 
 terminals = Table(
     "terminals",
     metadata,
     _text("terminal_id", key=True),
-    Column("token_hash", Text, nullable=False, unique=True),
+    Column("token_hash", _Text, nullable=False, unique=True),
     Column("secret", LargeBinary, nullable=False),
     _maybe_text("name"),
     _text("enrolled_at"),
@@ -50,9 +85,9 @@ enrolment_codes = Table(
 )
 
 # The fingerprint is part of the key because a rolled-back terminal uses a sequence twice: both events are kept.
-events = Table(
+events = _split(
     "events",
-    metadata,
+    "terminal_id",
     _text("terminal_id", key=True),
     _text("install_epoch", key=True),
     _number("sequence", key=True),
@@ -76,17 +111,17 @@ events = Table(
     Index("events_by_reversed", "card_no", "reverses"),
 )
 
-progress = Table(
+progress = _split(
     "progress",
-    metadata,
+    "terminal_id",
     _text("terminal_id", key=True),
     _text("install_epoch", key=True),
     _number("acked_through"),
 )
 
-members = Table(
+members = _split(
     "members",
-    metadata,
+    "member_id",
     _text("member_id", key=True),
     _maybe_text("alias_of"),
     _maybe_text("phone"),
@@ -97,9 +132,9 @@ members = Table(
     Index("members_by_phone", "phone"),
 )
 
-cards = Table(
+cards = _split(
     "cards",
-    metadata,
+    "card_no",
     _text("card_no", key=True),
     _maybe_text("uid"),
     _maybe_text("member_id"),
@@ -111,9 +146,9 @@ cards = Table(
     Index("cards_by_member", "member_id"),
 )
 
-card_chain = Table(
+card_chain = _split(
     "card_chain",
-    metadata,
+    "card_no",
     _text("card_no", key=True),
     _number("sequence", key=True),
     _text("fingerprint", key=True),
@@ -124,27 +159,30 @@ card_chain = Table(
     _maybe_number("adjustments_through"),
 )
 
-transfers = Table(
+# Both sides of a transfer stand with its card, numbered card by card: no account and no number is shared by all.
+transfers = _split(
     "transfers",
-    metadata,
-    Column("transfer_id", _Position, primary_key=True),
+    "card_no",
+    _text("card_no", key=True),
+    _number("transfer_id", key=True),
     _text("kind"),
     _text("reference"),
     _text("booked_at"),
 )
 
-entries = Table(
+entries = _split(
     "entries",
-    metadata,
+    "card_no",
+    _text("card_no", key=True),
     _number("transfer_id", key=True),
     _text("account", key=True),
     _number("points"),
     Index("entries_by_account", "account"),
 )
 
-adjustments = Table(
+adjustments = _split(
     "adjustments",
-    metadata,
+    "card_no",
     _text("card_no", key=True),
     _number("number", key=True),
     _number("points"),
@@ -152,9 +190,9 @@ adjustments = Table(
     _text("created_at"),
 )
 
-intents = Table(
+intents = _split(
     "intents_in_doubt",
-    metadata,
+    "card_no",
     _text("card_no", key=True),
     _text("intent_id", key=True),
     _maybe_number("sequence_before"),
@@ -170,15 +208,25 @@ intents = Table(
     Index("intents_by_sequence", "card_no", "sequence_after"),
 )
 
+# One order for all; see feed.py.
 feed = Table(
     "feed",
     metadata,
-    Column("position", _Position, primary_key=True),
+    Column("position", _Position, primary_key=True, autoincrement=False),
     _text("kind"),
     _text("document"),
     _text("published_at"),
     _text("digest"),
-    sqlite_autoincrement=True,
+)
+
+# Items of transactions that are still open.
+feed_waiting = Table(
+    "feed_waiting",
+    metadata,
+    Column("waiting_id", _Position, primary_key=True),
+    _text("kind"),
+    _text("document"),
+    _text("published_at"),
 )
 
 policies = Table(
@@ -186,9 +234,9 @@ policies = Table(
 )
 
 # ``card_sequence`` is the card's counter as the CRM knew it when the hold was placed.
-holds = Table(
+holds = _split(
     "holds",
-    metadata,
+    "terminal_id",
     _text("terminal_id", key=True),
     _text("hold_id", key=True),
     _text("card_no"),
@@ -202,4 +250,4 @@ holds = Table(
     Index("holds_by_reference", "terminal_id", "reference", unique=True),
 )
 
-hotlist = Table("hotlist", metadata, _text("card_no", key=True), _text("reason"), _text("blocked_at"))
+hotlist = _split("hotlist", "card_no", _text("card_no", key=True), _text("reason"), _text("blocked_at"))

@@ -1,15 +1,19 @@
-"""All that is particular to SQLite: where the file is, how it is opened, how a transaction begins."""
+"""All that is particular to SQLite: where the file is, how it is opened, how a transaction begins and is counted."""
 
 from __future__ import annotations
 
 import os
 import stat
-from contextlib import suppress
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.exc import DBAPIError
 
+from terminal_agent.crm import restore
 from terminal_agent.crm.mark import Mark
 
 FILE_NAME = "crm.sqlite3"
@@ -19,6 +23,63 @@ BUSY_TIMEOUT_S = 30
 # can corrupt it before SQLite 3.51.3. EXTRA also syncs the directory: DELETE with FULL may lose the last commit.
 _JOURNAL_MODE = "delete"
 _SYNCHRONOUS_EXTRA = 3
+
+
+class SqliteDatabase:
+    """A CRM in one file. As :class:`database.Database`."""
+
+    advice = "Restore it from a backup."
+    warnings: tuple[str, ...] = ()
+
+    def __init__(self, data_dir: Path) -> None:
+        """OSError: the directory cannot be used."""
+        prepare_file(data_dir)
+        self.name = f"in {data_dir}"
+        self._mark = Mark(data_dir)
+        self._engine = make_engine(database_file(data_dir))
+        # SQLite lets waiting writers poll; a lock lets the threads of one process queue up instead.
+        self._turn = threading.Lock()
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A consistent view; what is written here is not meant to be."""
+        with self._engine.connect() as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """The only writer until the block ends."""
+        with self._turn, self._engine.connect() as connection:
+            connection.execution_options(writes=True)
+            with connection.begin():
+                yield connection
+                commits = restore.count_commit(connection)
+            self._mark.write(commits)
+
+    def changing_tables(self, connection: Connection) -> None:
+        """A writer is alone anyway."""
+
+    def fill(self, connection: Connection) -> None:
+        """Begins to count commits."""
+        restore.begin_count(connection)
+
+    def was_put_back(self) -> bool:
+        """Whether the database has counted fewer commits than its mark."""
+        marked = self._mark.read()  # before the database, whose count goes up before the mark's
+        with self.reading() as connection:
+            return marked is None or marked > restore.counted(connection)
+
+    def go_on(self, connection: Connection) -> None:
+        """Counts on from the mark."""
+        restore.set_count(connection, max(self._mark.read() or 0, restore.counted(connection)))
+
+    def is_conflict(self, error: DBAPIError) -> bool:
+        """Never: writers take turns."""
+        return False
+
+    def close(self) -> None:
+        """Lets go of the file."""
+        self._engine.dispose()
 
 
 def database_file(data_dir: Path) -> Path:

@@ -2,64 +2,106 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
+import random
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
-from sqlalchemy import Connection, Engine, insert, inspect, select
+from sqlalchemy import Connection, insert, inspect, select
 from sqlalchemy.exc import DBAPIError
 
 from terminal_agent.club.policy import default_policy
-from terminal_agent.crm import feed, restore, sqlite
-from terminal_agent.crm.mark import Mark
+from terminal_agent.crm import feed, migrations, restore, sqlite
+from terminal_agent.crm.database import Database
 from terminal_agent.crm.schema import SCHEMA_VERSION, meta, metadata
 from terminal_agent.errors import AgentError, ErrorCode
 from terminal_agent.ports import Clock, Ids, rfc3339
+
+_TRIES = 6
+_PAUSE_S = 0.05
+T = TypeVar("T")
 
 
 class Store:
     """Hands out connections, each inside one transaction that commits when its block ends without an error."""
 
-    def __init__(self, engine: Engine, mark: Mark) -> None:
-        self._engine = engine
-        self._mark = mark
+    def __init__(self, database: Database) -> None:
+        self._database = database
         self.was_restored = False
         """Whether the database turned out to be an older copy when it was opened."""
-        # SQLite lets waiting writers poll; a lock lets the threads of one process queue up instead.
-        self._turn = threading.Lock()
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """For people: what is odd about the database."""
+        return self._database.warnings
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """A consistent view; what is written here is not meant to be."""
-        with self._engine.connect() as connection, connection.begin():
+        with self._database.reading() as connection:
             yield connection
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
-        """The only writer until the block ends. On return everything is on disk."""
-        with self._turn, self._engine.connect() as connection:
-            connection.execution_options(writes=True)
-            with connection.begin():
-                yield connection
-                commits = restore.count_commit(connection)
-            self._mark.write(commits)
+        """A transaction for writing. On return everything is on disk."""
+        with self._database.writing() as connection:
+            yield connection
+            feed.put_in_order(connection)
+
+    def write(self, work: Callable[[Connection], T]) -> T:
+        """What ``work`` gives from a transaction for writing; done again as a whole when others were in its way."""
+        for tries in range(1, _TRIES):
+            try:
+                with self.writing() as connection:
+                    return work(connection)
+            except DBAPIError as error:
+                if not self._database.is_conflict(error):
+                    raise
+            time.sleep(random.uniform(0, _PAUSE_S * 2**tries))  # noqa: S311 - nobody gains from guessing it
+        with self.writing() as connection:
+            return work(connection)
 
     def notice_restore(self, clock: Clock) -> None:
-        """Whether the database is older than its mark; if so, notes that it was put back from a backup."""
-        marked = self._mark.read()  # before the database, whose count goes up before the mark's
-        with self.reading() as connection:
-            counted = restore.counted(connection)
-        if marked is not None and marked <= counted:
+        """Whether the database is an older copy; if so, notes that it was put back from a backup."""
+        if not self._database.was_put_back():
             return
         with self.writing() as connection:
             restore.note(connection, rfc3339(clock.now()))
-            restore.set_count(connection, max(marked or 0, restore.counted(connection)))
+            self._database.go_on(connection)
         self.was_restored = True
 
+    def bring_up_to_date(self, clock: Clock, ids: Ids) -> None:
+        """Makes the tables, or brings them to the present schema. AgentError: a newer version wrote them."""
+        with self.reading() as connection:
+            version = _version(connection)
+        if version > SCHEMA_VERSION:
+            raise _unusable(
+                f"The CRM database has schema {version}; this version knows {SCHEMA_VERSION}.",
+                "Install the newer terminal-agent that wrote it, or give another database.",
+            )
+        if version == SCHEMA_VERSION:
+            return
+        with self.writing() as connection:
+            self._database.changing_tables(connection)
+            version = _version(connection)  # another process may have been first
+            if version == 0:
+                metadata.create_all(connection)
+                self.fill(connection, rfc3339(clock.now()), ids.uuid())
+            else:
+                migrations.upgrade(connection, version)
+
+    def fill(self, connection: Connection, now: str, programme_id: str) -> None:
+        """What a fresh CRM holds: its facts, and the default policy."""
+        rows = {"schema_version": str(SCHEMA_VERSION), "programme_id": programme_id, feed.END_OF_FEED: ""}
+        connection.execute(insert(meta), [{"key": key, "value": value} for key, value in rows.items()])
+        self._database.fill(connection)
+        feed.publish_policy(connection, default_policy(), now)
+
     def close(self) -> None:
-        """Lets go of the file."""
-        self._engine.dispose()
+        """Lets go of the database."""
+        self._database.close()
 
 
 def open_store(data_dir: Path, clock: Clock, ids: Ids, *, create: bool = True) -> Store:
@@ -67,45 +109,29 @@ def open_store(data_dir: Path, clock: Clock, ids: Ids, *, create: bool = True) -
 
     AgentError(CONFIG_INVALID): no CRM there (with ``create=False``), not readable, or written by a newer version.
     """
-    if not create and not sqlite.database_file(data_dir).exists():
-        raise _unusable(
-            f"There is no CRM in {data_dir}.", "Start it there with: terminal-agent crm serve --data-dir DIR"
-        )
+    database = _open_file(data_dir, create=create)
+    store = Store(database)
     try:
-        sqlite.prepare_file(data_dir)
-    except OSError as error:
-        raise _unusable(
-            f"{data_dir} cannot be used: {error.strerror}.", "Give a directory this user may write."
-        ) from error
-    store = Store(sqlite.make_engine(sqlite.database_file(data_dir)), Mark(data_dir))
-    try:
-        _bring_up_to_date(store, clock, ids)
+        store.bring_up_to_date(clock, ids)
         store.notice_restore(clock)
     except DBAPIError as error:
         store.close()
-        raise _unusable(
-            f"The CRM database in {data_dir} cannot be read: {error.orig}.", "Restore it from a backup."
-        ) from error
+        raise _unusable(f"The CRM database {database.name} cannot be read: {error.orig}.", database.advice) from error
     except AgentError:
         store.close()
         raise
     return store
 
 
-def _bring_up_to_date(store: Store, clock: Clock, ids: Ids) -> None:
-    with store.reading() as connection:
-        version = _version(connection)
-    if version == 0:
-        with store.writing() as connection:
-            version = _version(connection)  # another process may have been first
-            if version == 0:
-                _create(connection, rfc3339(clock.now()), ids.uuid())
-                return
-    if version > SCHEMA_VERSION:
+def _open_file(data_dir: Path, *, create: bool) -> Database:
+    if not create and not sqlite.database_file(data_dir).exists():
+        raise _no_crm(f"in {data_dir}", "--data-dir DIR")
+    try:
+        return sqlite.SqliteDatabase(data_dir)
+    except OSError as error:
         raise _unusable(
-            f"The CRM database has schema {version}; this version knows {SCHEMA_VERSION}.",
-            "Install the newer terminal-agent that wrote it, or give another --data-dir.",
-        )
+            f"{data_dir} cannot be used: {error.strerror}.", "Give a directory this user may write."
+        ) from error
 
 
 def _version(connection: Connection) -> int:
@@ -114,16 +140,13 @@ def _version(connection: Connection) -> int:
     return int(read_meta(connection, "schema_version"))
 
 
-def _create(connection: Connection, now: str, programme_id: str) -> None:
-    metadata.create_all(connection)
-    rows = {"schema_version": str(SCHEMA_VERSION), "programme_id": programme_id, restore.COMMITS: "0"}
-    connection.execute(insert(meta), [{"key": key, "value": value} for key, value in rows.items()])
-    feed.publish_policy(connection, default_policy(), now)
-
-
 def read_meta(connection: Connection, key: str) -> str:
     """One of the facts about this CRM: ``schema_version`` or ``programme_id``."""
     return str(connection.execute(select(meta.c.value).where(meta.c.key == key)).scalar_one())
+
+
+def _no_crm(where: str, option: str) -> AgentError:
+    return _unusable(f"There is no CRM {where}.", f"Start it there with: terminal-agent crm serve {option}")
 
 
 def _unusable(message: str, hint: str) -> AgentError:

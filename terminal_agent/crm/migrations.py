@@ -1,0 +1,41 @@
+"""From any earlier schema to the present one: a step for each version, run in order in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sqlalchemy import Connection, insert, select, text, update
+
+from terminal_agent.crm import feed
+from terminal_agent.crm.schema import SCHEMA_VERSION, entries, feed_waiting, meta, transfers
+
+
+def upgrade(connection: Connection, version: int) -> None:
+    """Brings tables of schema ``version`` up to date."""
+    for number in range(version + 1, SCHEMA_VERSION + 1):
+        STEPS[number](connection)
+    if version < SCHEMA_VERSION:
+        this = meta.c.key == "schema_version"
+        connection.execute(update(meta).where(this).values(value=str(SCHEMA_VERSION)))
+
+
+def _keep_transfers_with_their_card(connection: Connection) -> None:
+    """2: entries and transfers are keyed by their card, items of the feed wait for the commit."""
+    connection.execute(text("DROP INDEX entries_by_account"))
+    for name in ("transfers", "entries"):
+        connection.execute(text(f"ALTER TABLE {name} RENAME TO {name}_1"))
+    for table in (transfers, entries, feed_waiting):
+        table.create(connection)
+    card_no = "substr(account, 6) AS card_no"
+    card_of = f"(SELECT transfer_id, {card_no} FROM entries_1 WHERE account LIKE 'card:%')"
+    for name, columns in (("transfers", "kind, reference, booked_at"), ("entries", "account, points")):
+        query = f"SELECT card_no, transfer_id, {columns} FROM {name}_1 JOIN {card_of} AS card USING (transfer_id)"
+        connection.execute(text(f"INSERT INTO {name} (card_no, transfer_id, {columns}) {query}"))
+    for name in ("entries", "transfers"):
+        connection.execute(text(f"DROP TABLE {name}_1"))
+    if connection.execute(select(meta.c.key).where(meta.c.key == feed.END_OF_FEED)).first() is None:
+        connection.execute(insert(meta).values(key=feed.END_OF_FEED, value=""))
+
+
+STEPS: dict[int, Callable[[Connection], None]] = {2: _keep_transfers_with_their_card}
+"""By the version each leads to."""
