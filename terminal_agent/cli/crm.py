@@ -7,21 +7,20 @@ from typing import Any
 
 import click
 
+from terminal_agent.cli.crm_options import data_dir as _data_dir
+from terminal_agent.cli.crm_policy import policy
 from terminal_agent.cli.output import AgentCommand, AgentGroup, emit
 from terminal_agent.errors import AgentError, ErrorCode
 
-_data_dir = click.option(
-    "--data-dir",
-    type=click.Path(file_okay=False, path_type=Path),
-    required=True,
-    help="where the CRM keeps its database",
-)
 _reason = click.option("--reason", required=True, help="why, for the record and the terminals")
 
 
 @click.group(cls=AgentGroup)
 def crm() -> None:
     """The reference CRM, and its administration."""
+
+
+crm.add_command(policy)
 
 
 @crm.command(cls=AgentCommand)

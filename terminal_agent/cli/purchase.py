@@ -37,7 +37,7 @@ def purchase(
         amount=whole_number(amount, "the amount"),
         receipt_no=receipt_no,
         redeem=whole_number(redeem, "the number of points"),
-        lines=[_line(text) for text in lines],
+        lines=[parse_line(text) for text in lines],
         reader=reader,
         wait_s=wait_s,
     )
@@ -45,7 +45,8 @@ def purchase(
     return ExitCode.NEEDS_ATTENTION if answer["state"] == "closed" else ExitCode.DONE
 
 
-def _line(text: str) -> dict[str, Any]:
+def parse_line(text: str) -> dict[str, Any]:
+    """``SKU:QTY:AMOUNT`` as ``{sku, quantity, amount}``. Raises AgentError ``invalid_input``."""
     sku, _, rest = text.partition(":")
     quantity, _, amount = rest.partition(":")
     if not sku or not quantity or not amount or len(sku) > 64:

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from terminal_agent.crm import cards, enrolment, holds, ledger, lookups
+from terminal_agent.crm import cards, enrolment, holds, ledger, lookups, policies
 from terminal_agent.crm.store import Store, open_store
 from terminal_agent.errors import AgentError, ErrorCode
 from terminal_agent.ports import Clock, SystemClock, SystemIds, rfc3339
@@ -88,6 +88,27 @@ def unblock_card(data_dir: Path, card_no: str, reason: str) -> dict[str, Any]:
         _require_card(connection, card_no)
         changed = cards.unblock(connection, card_no, reason, rfc3339(_CLOCK.now()))
     return {"card_no": card_no, "blocked": False, "changed": changed}
+
+
+def load_policy(data_dir: Path, text: str) -> dict[str, Any]:
+    """Publishes the policy in a file, whole or not at all; what ``policies.load`` gives. AgentError: INVALID_INPUT."""
+    document = policies.read(text)
+    policies.checked(document)
+    with _store(data_dir, create=True) as store, store.writing() as connection:
+        return policies.load(connection, document, rfc3339(_CLOCK.now()))
+
+
+def list_policies(data_dir: Path) -> list[dict[str, Any]]:
+    """What ``policies.listing`` gives."""
+    with _store(data_dir) as store, store.reading() as connection:
+        return policies.listing(connection, rfc3339(_CLOCK.now()))
+
+
+def show_policy(data_dir: Path, version: str | None) -> dict[str, Any]:
+    """The document of a version, or of the one in force. AgentError: NOT_FOUND."""
+    with _store(data_dir) as store, store.reading() as connection:
+        wanted = version or policies.in_force(connection, rfc3339(_CLOCK.now())).version
+        return policies.document_of(connection, wanted)
 
 
 def _require_card(connection: Connection, card_no: str) -> int:
