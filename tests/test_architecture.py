@@ -43,6 +43,7 @@ ONLY_IN = {
     "tenacity": ("terminal_agent/sync/client.py",),
     "fastapi": ("terminal_agent/crm/",),
     "sqlalchemy": ("terminal_agent/crm/",),
+    "jdatetime": ("terminal_agent/till/locale.py",),
 }
 # Time and chance come through ports.py; these rooms never ask the system.
 PURE_ROOMS = ("card", "club", "journal", "till", "desk", "taps", "sync", "contract")
