@@ -96,6 +96,9 @@ class SharedChip:
             if not self.changed.wait_for(lambda: self._holder is None, _SHARING_S):
                 raise ReaderBusy("another part of this program is using the card")
             seen = self.look(reader)
+            if len(seen.uids) > 1:  # a moment ago: nobody is refused for what was
+                self._look_again_at = 0.0
+                seen = self.look(reader)
             if len(seen.uids) > 1:
                 raise MultipleCards("there is more than one card on the reader")
             if self._chip is None:
@@ -161,15 +164,20 @@ def _leave(place: str, chip: SharedChip) -> None:
 
 
 class ChipReader(Reader):
-    """One reader on the chip at ``place``, shared with every other reader of this process there."""
+    """One reader on the chip at ``place``, shared with every other reader of this process there.
 
-    def __init__(self, url: str, place: str, open_chip: Callable[[], ReaderChip]) -> None:
+    ``place`` is asked anew at each look: what a link leads to changes when a reader is plugged in again.
+    """
+
+    def __init__(self, url: str, place: Callable[[], str], open_chip: Callable[[], ReaderChip]) -> None:
         self.url = url
-        self._place = place
+        self._find_place = place
+        self._open_chip = open_chip
+        self._place = place()
         self._interrupted = threading.Event()
         self._connection: ChipConnection | None = None
         self._uids: tuple[bytes, ...] = ()
-        self._chip: SharedChip | None = _join(place, open_chip)
+        self._chip: SharedChip | None = _join(self._place, open_chip)
         try:
             self._chip.open()
         except DriverError:
@@ -181,11 +189,17 @@ class ChipReader(Reader):
     def _shared_chip(self) -> SharedChip:
         if self._chip is None:
             raise ReaderLost("the reader was closed")
+        place = self._find_place()
+        if place != self._place:
+            left_place, left_chip = self._place, self._chip
+            self._place, self._chip = place, _join(place, self._open_chip)
+            _leave(left_place, left_chip)
         return self._chip
 
     def wait_for_change(self, known: ReaderState, timeout_s: float) -> ReaderState:
-        chip, deadline = self._shared_chip, time.monotonic() + timeout_s
+        deadline = time.monotonic() + timeout_s
         while True:
+            chip = self._shared_chip
             state, uids = chip.look(self)
             if state is known is ReaderState.CARD and self._uids and uids != self._uids:
                 state = ReaderState.EMPTY  # another card in its place: it left, whether we saw that or not

@@ -144,7 +144,7 @@ def serial_reader(path: str) -> ChipReader:
     """The PN532 on the serial line ``path``: a device, a symbolic link to one, a pseudo-terminal."""
     if not path:
         raise _problem(NoReader, "pn532: needs a path", "Name the serial line, as in pn532:/dev/ttyUSB0")
-    return ChipReader(f"pn532:{path}", f"serial {os.path.realpath(path)}", lambda: _open_serial(path))
+    return ChipReader(f"pn532:{path}", lambda: f"serial {os.path.realpath(path)}", lambda: _open_serial(path))
 
 
 def _open_serial(path: str) -> Pn53xChip:
@@ -200,7 +200,7 @@ def usb_reader(place: str) -> ChipReader:
         known = ", ".join(f"usb:{v:04x}:{p:04x}" for v, p in sorted(_usb_drivers()))
         raise _problem(NoReader, f"nfcpy drives no MIFARE Classic reader {place}", f"It drives {known}")
     name = f"{vendor:04x}:{product:04x}"
-    return ChipReader(f"usb:{name}", f"usb {name}", lambda: _open_usb(vendor, product))
+    return ChipReader(f"usb:{name}", lambda: f"usb {name}", lambda: _open_usb(vendor, product))
 
 
 def _usb_drivers() -> dict[tuple[int, int], str]:

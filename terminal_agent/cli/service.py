@@ -53,7 +53,8 @@ def _print_status(answer: dict[str, Any]) -> None:
     rows = (
         ("terminal", f"{answer['terminal_id']} (version {answer['version']})"),
         ("daemon", answer["state"]),
-        ("reader", f"{reader['state']}  {reader['name'] or reader['url'] or ''}"),
+        ("reader", escape(f"{reader['state']}  {reader['name'] or reader['url'] or ''}")),
+        *((("", escape(f"{reader['problem']}. {reader['hint']}")),) if "problem" in reader else ()),
         ("CRM", f"{crm['state']}  {crm['url'] or ''}"),
         ("queue", waiting + (f", oldest {age:.0f} s" if age is not None else "")),
         ("data", answer["data_dir"]),

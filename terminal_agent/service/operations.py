@@ -10,7 +10,7 @@ from typing import Any
 
 from drivers import ReaderInfo, ReaderState, list_readers, open_reader
 from drivers.base import ClassicConnection
-from drivers.errors import DriverError, ReaderBusy
+from drivers.errors import DriverError, ReaderBusy, ReaderLost
 from terminal_agent import taps
 from terminal_agent.card.problems import from_driver
 from terminal_agent.desk import inspect
@@ -291,15 +291,21 @@ def look_at_reader(url: str | None) -> dict[str, Any]:
         return {"url": None, "name": None, "state": "none"}
     try:
         with open_reader(url) as reader:
-            state = reader.wait_for_change(ReaderState.EMPTY, 0)
-            return {"url": url, "name": reader.name, "state": reader_word(state)}
+            return reader_seen(url, reader.name, reader.wait_for_change(ReaderState.EMPTY, 0))
     except DriverError as error:
-        return {"url": url, "name": None, "state": "lost", "problem": str(error), "hint": error.hint}
+        return reader_lost(url, None, error)
 
 
-def reader_word(state: ReaderState) -> str:
-    """The reader's state as ``status`` names it."""
-    return "lost" if state is ReaderState.LOST else "ready"
+def reader_seen(url: str, name: str, state: ReaderState) -> dict[str, Any]:
+    """The reader as ``status`` tells it."""
+    if state is ReaderState.LOST:
+        return reader_lost(url, name, ReaderLost("the reader is gone"))
+    return {"url": url, "name": name, "state": "ready"}
+
+
+def reader_lost(url: str, name: str | None, problem: DriverError) -> dict[str, Any]:
+    """A reader that cannot be used now, with what is wrong and what to do."""
+    return {"url": url, "name": name, "state": "lost", "problem": str(problem), "hint": problem.hint}
 
 
 def reader_list(configured: str | None) -> list[dict[str, Any]]:

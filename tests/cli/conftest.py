@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from drivers.mifare_classic import blank_card
+from drivers.simulator import MemoryImage
 from tests.cli.shop import CrmProcess, Shop
+from tests.pcsc.virtual_reader import VirtualCard, VirtualReader
 
 
 @pytest.fixture
@@ -32,3 +35,18 @@ def crm(shop: Shop) -> CrmProcess:
     crm = CrmProcess(shop)
     crm.up()
     return crm
+
+
+@pytest.fixture
+def image() -> MemoryImage:
+    """The memory of the one card of a test."""
+    return MemoryImage(bytes(blank_card(bytes.fromhex("1A2B3C4D"))))
+
+
+@pytest.fixture
+def pcsc_shop(bare_shop: Shop, virtual_reader: VirtualReader, image: MemoryImage) -> Shop:
+    """A shop with a virtual PC/SC reader and an issued card on it."""
+    bare_shop.init("pcsc:")
+    virtual_reader.insert(VirtualCard(image))
+    bare_shop.done("card", "issue")
+    return bare_shop

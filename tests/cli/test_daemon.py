@@ -11,28 +11,11 @@ from typing import Any
 
 import pytest
 
-from drivers.mifare_classic import blank_card
 from drivers.simulator import Fault, MemoryImage, Torn
 from tests.cli.shop import CrmProcess, Shop, wait_until
-from tests.pcsc.service import PcscService
 from tests.pcsc.virtual_reader import VirtualCard, VirtualReader
 
 OPERATIONS_BEFORE_THE_WRITE = 4  # one authentication, three reads
-
-
-@pytest.fixture
-def image() -> MemoryImage:
-    """The memory of the one card of a test."""
-    return MemoryImage(bytes(blank_card(bytes.fromhex("1A2B3C4D"))))
-
-
-@pytest.fixture
-def pcsc_shop(bare_shop: Shop, virtual_reader: VirtualReader, image: MemoryImage) -> Shop:
-    """A shop with a virtual PC/SC reader and an issued card on it."""
-    bare_shop.init("pcsc:")
-    virtual_reader.insert(VirtualCard(image))
-    bare_shop.done("card", "issue")
-    return bare_shop
 
 
 def torn_purchase(shop: Shop, reader: VirtualReader, image: MemoryImage, outcome: Torn) -> Any:
@@ -114,26 +97,6 @@ def test_a_sale_closed_without_its_card_is_credited_and_reaches_the_card_once(
     assert pcsc_shop.done("purchase", "10000", "--receipt", "9")["points_after"] == 2 + 25
     pcsc_shop.done("sync")
     assert pcsc_shop.crm_card(crm, doubt["card_no"])["balance"] == 27
-
-
-@pytest.mark.pcsc
-def test_the_daemon_notices_when_the_card_service_dies_and_comes_back(
-    pcsc_shop: Shop, virtual_reader: VirtualReader, image: MemoryImage, pcsc_service: PcscService
-) -> None:
-    daemon = pcsc_shop.start_daemon()
-    wait_until(lambda: pcsc_shop.done("status")["reader"]["state"] == "ready")
-    virtual_reader.remove()
-    pcsc_service.kill()
-    wait_until(lambda: pcsc_shop.done("status")["reader"]["state"] == "lost", 10)
-    assert pcsc_shop.done("status")["state"] == "degraded"
-    assert pcsc_shop.ta("purchase", "10000", "--receipt", "1", "--wait-s", "0.2").exit_code == 3
-    pcsc_service.start()
-    virtual_reader.insert(VirtualCard(image))
-    wait_until(lambda: pcsc_shop.done("status")["reader"]["state"] == "ready", 10)
-    assert pcsc_shop.done("purchase", "10000", "--receipt", "1")["points_after"] == 1
-    _, err = pcsc_shop.end(daemon)
-    assert err.count("reader=lost") == 1
-    assert err.count("reader=ready") == 2
 
 
 def test_sigterm_ends_the_daemon_with_0(shop: Shop) -> None:

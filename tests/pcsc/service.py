@@ -21,6 +21,7 @@ from pathlib import Path
 SOCKET_VARIABLE = "PCSCLITE_CSOCK_NAME"
 VPCD_CONFIGURATION = Path("/etc/reader.conf.d/vpcd")
 RUN_DIRECTORY = Path("/run/pcscd")
+READER_NAME = "Virtual PCD"
 INSTALL = "apt-get install --no-install-recommends pcscd vsmartcard-vpcd"
 
 
@@ -59,15 +60,15 @@ class PcscService:
         self._configuration = self.directory / "reader.conf.d"
         self._process: subprocess.Popen[bytes] | None = None
 
-    def write_configuration(self, *, readers: bool = True) -> None:
+    def write_configuration(self, *, readers: bool = True, name: str = READER_NAME) -> None:
         """Debian's own vpcd entry, on our ports."""
         self._configuration.mkdir(parents=True, exist_ok=True)
-        entry = re.sub(r"0x8C7B", f"0x{self.port:04X}", VPCD_CONFIGURATION.read_text())
+        entry = re.sub(r"0x8C7B", f"0x{self.port:04X}", VPCD_CONFIGURATION.read_text()).replace(READER_NAME, name)
         (self._configuration / "vpcd").write_text(entry if readers else "# no reader\n")
 
-    def start(self, *, readers: bool = True) -> None:
-        """Start pcscd and wait until it listens to virtual cards."""
-        self.write_configuration(readers=readers)
+    def start(self, *, readers: bool = True, name: str = READER_NAME) -> None:
+        """Start pcscd and wait until it listens to virtual cards. Readers are called ``name`` and their slot."""
+        self.write_configuration(readers=readers, name=name)
         self.socket_path.unlink(missing_ok=True)
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(str(self.socket_path))
@@ -94,6 +95,17 @@ class PcscService:
         """As a crash would: no good-bye to clients."""
         self._end(signal.SIGKILL)
         self.socket_path.unlink(missing_ok=True)
+
+    def freeze(self) -> None:
+        """Alive, and answering nobody, until :meth:`thaw`."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, what: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(what)
 
     def stop(self) -> None:
         self._end(signal.SIGTERM)

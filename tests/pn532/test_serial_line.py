@@ -317,6 +317,8 @@ class TestCards:
         pn532.lay(FieldCard.blank(UID), FieldCard.blank(OTHER_UID))
         with pytest.raises(MultipleCards):
             reader.connect()
+        pn532.lay(FieldCard.blank(UID))
+        use_the_card(reader)
 
     @pytest.mark.parametrize(
         ("sak", "words"), [(SAK_ULTRALIGHT, "Ultralight"), (SAK_MINI, "Mini"), (SAK_DESFIRE, "14443-4"), (0x01, "no c")]
@@ -445,6 +447,25 @@ class TestComingAndGoing:
         pn532.plug()
         assert reader.wait_for_change(ReaderState.LOST, 5) is ReaderState.CARD
         use_the_card(reader)
+
+    def test_a_line_that_comes_back_under_another_name_is_still_shared(
+        self, pn532: SerialPn532, reader: Reader, card: FieldCard
+    ) -> None:
+        """As /dev/ttyUSB0 comes back as /dev/ttyUSB1 under the link that udev keeps."""
+        old, before = pn532.path, open_descriptors()
+        pn532.unplug()
+        assert state_of(reader, ReaderState.LOST) is ReaderState.LOST
+        taken = os.openpty()
+        pn532.plug()
+        assert pn532.path != old
+        assert state_of(reader, ReaderState.CARD) is ReaderState.CARD
+        for url in (f"pn532:{pn532.link}", f"pn532:{pn532.path}"):
+            with open_reader(url) as second:
+                use_the_card(second)
+        use_the_card(reader)
+        for descriptor in taken:
+            os.close(descriptor)
+        assert open_descriptors() == before
 
     def test_a_reader_pulled_out_during_the_wait_ends_it(self, pn532: SerialPn532, reader: Reader) -> None:
         threading.Timer(0.1, pn532.unplug).start()

@@ -1,0 +1,87 @@
+"""The daemon's watch on its reader: sees it come and go, and settles a card that was left in doubt."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import Any
+
+from drivers import Reader, ReaderState, open_reader
+from drivers.errors import DriverError, ReaderError
+from terminal_agent import taps
+from terminal_agent.errors import AgentError
+from terminal_agent.ports import rfc3339
+from terminal_agent.service.agent import Agent
+from terminal_agent.service.operations import reader_lost, reader_seen
+
+log = logging.getLogger(__name__)
+
+WATCH_S = 1.0
+RETRY_S = 1.0
+
+
+class ReaderWatch:
+    """Our own loop on reader and card events: one log line when the reader goes, one when it comes.
+
+    ``seen`` is the reader as ``status`` tells it; while it is lost, with the reason, the remedy and since when.
+    """
+
+    def __init__(self, agent: Agent, stop: threading.Event) -> None:
+        self._agent = agent
+        self._stop = stop
+        self._reader: Reader | None = None
+        self.seen: dict[str, Any] = {"url": agent.settings.reader, "name": None, "state": "none"}
+
+    def run(self) -> None:
+        """Until stopped; a reader that is away is looked for every second."""
+        url = self._agent.settings.reader
+        while url is not None and not self._stop.is_set():
+            try:
+                with open_reader(url) as reader:
+                    self._reader = reader
+                    self._watch(reader)
+            except DriverError as error:
+                self._note(reader_lost(url, None, error))
+            except Exception as error:  # one of the three loops' tops
+                if self.seen["state"] != "lost":
+                    log.exception("the reader watch failed in an unforeseen way")
+                self._note(reader_lost(url, None, ReaderError(f"unforeseen: {type(error).__name__}")))
+            self._stop.wait(RETRY_S)
+
+    def interrupt(self) -> None:
+        if self._reader is not None:
+            self._reader.interrupt()
+
+    def _watch(self, reader: Reader) -> None:
+        known, state = None, reader.wait_for_change(ReaderState.EMPTY, 0)
+        while not self._stop.is_set():
+            self._note(reader_seen(reader.url, reader.name, state))
+            if state is ReaderState.LOST:
+                return
+            if state is ReaderState.CARD and known is not state:
+                self._settle(reader.url)
+            known, state = state, reader.wait_for_change(state, WATCH_S)
+
+    def _settle(self, url: str) -> None:
+        """A card nobody waits for settles what it left in doubt."""
+        try:
+            if not self._agent.journal.intents.count_open():
+                return
+            terminal = self._agent.terminal
+            settled = self._agent.lane.try_with_card(url, lambda c: taps.settle(terminal, taps.present(terminal, c)))
+        except AgentError as error:  # of the journal or the keys: the reader is not to blame
+            log.error("card=not_settled %s", error)
+            return
+        if settled is not None:
+            log.info("card=settled")
+            self._agent.sync.wake()
+
+    def _note(self, now: dict[str, Any]) -> None:
+        before = self.seen
+        if now["state"] == "lost":
+            since = before.get("since") or rfc3339(self._agent.clock.now())
+            now = {**now, "name": now["name"] or before["name"], "since": since}
+        if now["state"] != before["state"]:
+            problem = f" problem={now['problem']}" if "problem" in now else ""
+            log.warning("reader=%s url=%s name=%s%s", now["state"], now["url"], now["name"], problem)
+        self.seen = now
