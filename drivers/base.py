@@ -11,6 +11,7 @@ from enum import StrEnum
 from types import TracebackType
 from typing import Protocol, Self
 
+from drivers.errors import DriverError, ReaderBusy
 from drivers.mifare_classic import KeyType
 
 
@@ -21,15 +22,28 @@ class ReaderState(StrEnum):
     CARD = "card"
     IN_USE = "in_use"
     LOST = "lost"
+    UNUSABLE = "unusable"
+    """Only in a list: it is seen, and would not open."""
+    UNTRIED = "untried"
+    """Only in a list: a serial line on which a reader may be, or something else."""
 
 
 @dataclass(frozen=True)
 class ReaderInfo:
-    """One reader that can be named: ``url`` is what ``--reader`` takes."""
+    """One reader that can be named: ``url`` is what ``--reader`` takes. ``problem`` is what keeps it from being used,
+    None for one that can be; ``hint`` is the remedy."""
 
     url: str
     name: str
     state: ReaderState
+    problem: str | None = None
+    hint: str | None = None
+
+    @classmethod
+    def with_problem(cls, url: str, name: str, problem: DriverError) -> ReaderInfo:
+        """One that is seen, and why it cannot be used now."""
+        state = ReaderState.IN_USE if isinstance(problem, ReaderBusy) else ReaderState.UNUSABLE
+        return cls(url, name, state, str(problem), problem.hint)
 
 
 class ValueCommands(Protocol):

@@ -152,9 +152,18 @@ def list_readers() -> list[ReaderInfo]:
     try:
         names = context.reader_names()
         states = context.states(dict.fromkeys(names, scard.SCARD_STATE_UNAWARE), 0) if names else {}
-        return [ReaderInfo(f"pcsc:{name}", name, _reader_state((states or {}).get(name, 0))) for name in names]
+        return [_seen(name, _reader_state((states or {}).get(name, 0))) for name in names]
     finally:
         context.release()
+
+
+def _seen(name: str, state: ReaderState) -> ReaderInfo:
+    url = f"pcsc:{name}"
+    if state is ReaderState.LOST:
+        return ReaderInfo.with_problem(url, name, ReaderLost("the reader is gone"))
+    if state is ReaderState.IN_USE:
+        return ReaderInfo.with_problem(url, name, ReaderBusy("another program is using the card on it"))
+    return ReaderInfo(url, name, state)
 
 
 class PcscChannel:

@@ -27,7 +27,7 @@ from drivers.chip_card import ExchangeFailed, Target
 from drivers.chip_reader import ChipReader
 from drivers.errors import NoReader, ReaderBusy, ReaderError, ReaderLost
 from drivers.serial_line import PATIENCE_S, SerialLine, open_line
-from drivers.usb_devices import interface_driver, product_name
+from drivers.usb_devices import held_by_kernel, interface_driver, may_open, product_name
 
 # nfcpy writes every frame, keys and all, and each failure, to its own log. What matters is told by errors here.
 logging.getLogger("nfc").setLevel(logging.CRITICAL + 1)
@@ -237,11 +237,8 @@ def _usb_problem(name: str, bus: int, address: int, error: Exception) -> ReaderE
     """Why a device that is there does not open: kernel, rights or another program."""
     code = getattr(error, "errno", None)
     driver = interface_driver(bus, address)
-    if driver not in (None, "usbfs"):
-        hint = (
-            f"sudo modprobe -r {driver}; for good: echo blacklist {driver} | sudo tee /etc/modprobe.d/nfc-reader.conf"
-        )
-        return _problem(NoReader, f"the kernel's module {driver} holds the reader {name}", hint)
+    if driver is not None and driver != "usbfs":
+        return held_by_kernel(name, driver)
     if code == errno.EBUSY:
         hint = "Use it as pcsc:, or stop the service that has it: sudo systemctl stop pcscd.socket pcscd"
         return _problem(ReaderBusy, f"another program holds the reader {name}", hint)
@@ -252,11 +249,21 @@ def _usb_problem(name: str, bus: int, address: int, error: Exception) -> ReaderE
 
 
 def list_readers() -> list[ReaderInfo]:
-    """The USB readers nfcpy can drive, none of them opened. Serial lines are not tried: another device may listen."""
-    readers = []
-    for vendor, product, bus, address in _usb_devices("usb"):
-        if (vendor, product) in _usb_drivers():
-            url = f"usb:{vendor:04x}:{product:04x}"
-            state = ReaderState.IN_USE if interface_driver(bus, address) else ReaderState.EMPTY
-            readers.append(ReaderInfo(url, product_name(bus, address) or url, state))
-    return readers
+    """The USB readers nfcpy can drive, none of them opened, each with what would keep it from opening."""
+    return [
+        _seen(f"{vendor:04x}:{product:04x}", bus, address)
+        for vendor, product, bus, address in _usb_devices("usb")
+        if (vendor, product) in _usb_drivers()
+    ]
+
+
+def _seen(name: str, bus: int, address: int) -> ReaderInfo:
+    url, product = f"usb:{name}", product_name(bus, address) or f"usb:{name}"
+    if interface_driver(bus, address):
+        expected = errno.EBUSY
+    elif not may_open(bus, address):
+        expected = errno.EACCES
+    else:
+        return ReaderInfo(url, product, ReaderState.EMPTY)
+    problem = _usb_problem(name, bus, address, OSError(expected, os.strerror(expected)))
+    return ReaderInfo.with_problem(url, product, problem)

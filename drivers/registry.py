@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import importlib
-import logging
 from types import ModuleType
 
-from drivers.base import Reader, ReaderInfo
-from drivers.errors import DriverError, NoReader, ServiceUnavailable
-
-log = logging.getLogger(__name__)
+from drivers.base import Reader
+from drivers.errors import NoReader, ServiceUnavailable
 
 SCHEMES = ("sim", "pcsc", "pn532", "usb")
 URL_FORMS = "pcsc:, pcsc:PART-OF-NAME, pn532:PATH, usb:VID:PID, sim:FILE.mfd or sim:DIR/"
@@ -32,37 +29,21 @@ def open_reader(url: str) -> Reader:
 
         reader = SimulatedReader(rest)
     elif scheme == "pcsc":
-        reader = _pcsc().PcscReader(rest)
+        reader = pcsc_module().PcscReader(rest)
     elif scheme == "pn532":
-        reader = _pn53x().serial_reader(rest)
+        reader = pn53x_module().serial_reader(rest)
     else:
-        reader = _pn53x().usb_reader(rest)
+        reader = pn53x_module().usb_reader(rest)
     return reader
 
 
-def list_readers() -> list[ReaderInfo]:
-    """Every reader of this machine that can be seen without opening one.
-
-    Raises :class:`ServiceUnavailable` when there is none and PC/SC could not be asked.
-    """
-    found: list[ReaderInfo] = []
-    try:
-        found += _pn53x().list_readers()
-    except DriverError as error:
-        log.debug("readers on USB are not listed: %s", error)
-    try:
-        found += _pcsc().list_readers()
-    except DriverError:
-        if not found:
-            raise
-    return found
-
-
-def _pcsc() -> ModuleType:
+def pcsc_module() -> ModuleType:
+    """``drivers.pcsc``. Raises :class:`ServiceUnavailable` where its library is missing."""
     return _module("drivers.pcsc", "the PC/SC library", "pip install pyscard")
 
 
-def _pn53x() -> ModuleType:
+def pn53x_module() -> ModuleType:
+    """``drivers.pn53x``. Raises :class:`ServiceUnavailable` where its library is missing."""
     return _module("drivers.pn53x", "nfcpy", "pip install nfcpy; it needs libusb: apt-get install libusb-1.0-0")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import grp
 import os
 import select
 import termios
@@ -12,6 +11,7 @@ import time
 from serial import Serial
 
 from drivers.errors import NoReader, ReaderBusy, ReaderError
+from drivers.serial_ports import may_not_open
 
 PATIENCE_S = 1.0
 _SHARING_TRIES, _SHARING_PAUSE_S = 10, 0.1
@@ -118,9 +118,7 @@ def not_a_line(path: str, error: Exception) -> ReaderError:
     """Why a path does not open, and what to do."""
     code = getattr(error, "errno", None)
     if code in (errno.EACCES, errno.EPERM):
-        group = grp.getgrgid(os.stat(path).st_gid).gr_name
-        hint = f"Let this user in: sudo usermod -aG {group} {os.environ.get('USER', 'USER')}, then log in again"
-        return _problem(NoReader(f"this user may not open {path}"), hint)
+        return may_not_open(path)
     if code == errno.EBUSY:
         return _in_use(path)
     if not os.path.exists(path):

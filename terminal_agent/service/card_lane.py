@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import TypeVar
 
 from drivers import ReaderState, open_reader
@@ -53,13 +53,35 @@ class CardLane:
         repeat. Raises AgentError.
         """
         deadline = self._clock.monotonic() + wait_s
+        with self._turn(wait_s):
+            reader, state = self._reader(url)
+            return self._attempts(reader, state, deadline, wait_s, job, talk)
+
+    def watch(self, url: str, wanted: ReaderState, wait_s: float) -> bool:
+        """Whether the reader is, or comes to be, ``EMPTY`` or ``CARD`` within ``wait_s`` seconds; opens no card.
+
+        Raises AgentError.
+        """
+        deadline = self._clock.monotonic() + wait_s
+        with self._turn(wait_s):
+            reader, state = self._reader(url)
+            while (ReaderState.CARD if state is ReaderState.IN_USE else state) is not wanted:
+                remaining = deadline - self._clock.monotonic()
+                if remaining <= 0 or self._stopping:
+                    return False
+                _require_reader(state)
+                state = reader.wait_for_change(state, min(remaining, POLL_S))
+            return True
+
+    @contextmanager
+    def _turn(self, wait_s: float) -> Iterator[None]:
+        """The reader to ourselves. Raises AgentError ``busy``, or whatever the driver raised inside as one."""
         if not self._lock.acquire(timeout=max(wait_s, SETTLE_S)):
             raise AgentError(
                 ErrorCode.BUSY, "the reader is busy with another card", hint="Wait for it, then run the command again"
             )
         try:
-            reader, state = self._reader(url)
-            return self._attempts(reader, state, deadline, wait_s, job, talk)
+            yield
         except DriverError as error:
             raise from_driver(error) from error
         finally:
@@ -110,10 +132,7 @@ class CardLane:
 
     def _next_state(self, reader: Reader, state: ReaderState, remaining: float) -> ReaderState:
         """Wait for a card; after one that was just lost, only as long as the reader needs to notice."""
-        if state is ReaderState.LOST:
-            raise AgentError(
-                ErrorCode.READER_LOST, "the reader is gone", hint="Check its cable, then: terminal-agent reader list"
-            )
+        _require_reader(state)
         return reader.wait_for_change(state, min(remaining, POLL_S) if state is ReaderState.EMPTY else SETTLE_S)
 
     def try_with_card(self, url: str, job: Callable[[ClassicConnection], Answer]) -> Answer | None:
@@ -128,3 +147,10 @@ class CardLane:
             return None
         finally:
             self._lock.release()
+
+
+def _require_reader(state: ReaderState) -> None:
+    if state is ReaderState.LOST:
+        raise AgentError(
+            ErrorCode.READER_LOST, "the reader is gone", hint="Check its cable, then: terminal-agent reader list"
+        )

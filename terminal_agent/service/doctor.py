@@ -17,7 +17,8 @@ from terminal_agent.errors import AgentError
 from terminal_agent.journal.journal import CLOCK_SKEW
 from terminal_agent.service.agent import Agent
 from terminal_agent.service.backend import open_backend
-from terminal_agent.service.operations import counts, look_at_reader
+from terminal_agent.service.operations import counts
+from terminal_agent.service.readers import look_at_reader
 from terminal_agent.service.settings import load_settings
 from terminal_agent.sync.client import CrmError, CrmRefused, CrmUnauthorized
 from terminal_agent.till.decided import EARLIEST_SANE_YEAR, SKEW_TOLERATED_S
@@ -216,8 +217,7 @@ def reader(agent: Agent) -> Finding:
     if seen["state"] == "none":
         return _warn("the config file names no reader", 'Add to it: reader = "pcsc:" (see terminal-agent reader list)')
     if seen["state"] == "lost":
-        problem = seen.get("problem", "it does not answer")
-        return _fail(f"{seen['url']}: {problem}", seen.get("hint") or "terminal-agent reader list")
+        return _fail(f"{seen['url']}: {seen['problem']}", seen["hint"] or "terminal-agent reader list")
     return _ok(f"{seen['name'] or seen['url']} answers")
 
 

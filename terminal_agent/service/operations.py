@@ -8,11 +8,8 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-from drivers import ReaderInfo, ReaderState, list_readers, open_reader
 from drivers.base import ClassicConnection
-from drivers.errors import DriverError, ReaderBusy, ReaderLost
 from terminal_agent import taps
-from terminal_agent.card.problems import from_driver
 from terminal_agent.desk import inspect
 from terminal_agent.desk.dump import DumpFile, dump, format_for_output
 from terminal_agent.desk.issue import IssueRequest, issue
@@ -24,6 +21,7 @@ from terminal_agent.journal.intents import CheckoutState
 from terminal_agent.ports import rfc3339
 from terminal_agent.service.agent import Agent
 from terminal_agent.service.key_store import parse_key
+from terminal_agent.service.readers import look_at_reader
 from terminal_agent.sync import client as crm
 from terminal_agent.sync.exchange import SyncReport
 from terminal_agent.till import decided, reversal
@@ -283,58 +281,6 @@ def doctor(agent: Agent, params: Params, talk: Talk) -> Any:
 
 def backup(agent: Agent, params: Params, talk: Talk) -> Any:
     return agent.journal.back_up(Path(params["output"])).to_json()
-
-
-def look_at_reader(url: str | None) -> dict[str, Any]:
-    """``{url, name, state}`` of the configured reader, without opening a card."""
-    if url is None:
-        return {"url": None, "name": None, "state": "none"}
-    try:
-        with open_reader(url) as reader:
-            return reader_seen(url, reader.name, reader.wait_for_change(ReaderState.EMPTY, 0))
-    except DriverError as error:
-        return reader_lost(url, None, error)
-
-
-def reader_seen(url: str, name: str, state: ReaderState) -> dict[str, Any]:
-    """The reader as ``status`` tells it."""
-    if state is ReaderState.LOST:
-        return reader_lost(url, name, ReaderLost("the reader is gone"))
-    return {"url": url, "name": name, "state": "ready"}
-
-
-def reader_lost(url: str, name: str | None, problem: DriverError) -> dict[str, Any]:
-    """A reader that cannot be used now, with what is wrong and what to do."""
-    return {"url": url, "name": name, "state": "lost", "problem": str(problem), "hint": problem.hint}
-
-
-def reader_list(configured: str | None) -> list[dict[str, Any]]:
-    """Every usable reader, the configured one included. Raises AgentError when there is none to show."""
-    found: list[ReaderInfo] = []
-    problem: DriverError | None = None
-    try:
-        found = list_readers()
-    except DriverError as error:
-        problem = error
-    rows = [{"url": info.url, "name": info.name, "state": info.state.value} for info in found]
-    if configured and configured.startswith("sim:"):
-        rows.append({k: look_at_reader(configured)[k] for k in ("url", "name", "state")})
-    if configured and configured.startswith("pn532:"):
-        rows.append(_serial_reader(configured))
-    if not rows and problem is not None:
-        raise from_driver(problem)
-    return rows
-
-
-def _serial_reader(url: str) -> dict[str, Any]:
-    """The configured reader on a serial line: no other is tried, a printer or a scale might listen there."""
-    try:
-        with open_reader(url) as reader:
-            return {"url": url, "name": reader.name, "state": reader.wait_for_change(ReaderState.EMPTY, 0).value}
-    except ReaderBusy:
-        return {"url": url, "name": None, "state": ReaderState.IN_USE.value}
-    except DriverError:
-        return {"url": url, "name": None, "state": ReaderState.LOST.value}
 
 
 OPERATIONS: dict[str, Operation] = {

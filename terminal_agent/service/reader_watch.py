@@ -12,7 +12,7 @@ from terminal_agent import taps
 from terminal_agent.errors import AgentError
 from terminal_agent.ports import rfc3339
 from terminal_agent.service.agent import Agent
-from terminal_agent.service.operations import reader_lost, reader_seen
+from terminal_agent.service.readers import reader_lost, reader_seen
 
 log = logging.getLogger(__name__)
 

@@ -151,11 +151,15 @@ def test_the_daemon_shares_the_reader_between_its_watch_and_its_sales(
         "state": "ready",
     }
     (row,) = [row for row in pn532_shop.done("reader", "list") if row["url"].startswith("pn532:")]
-    assert row["state"] == "in_use"
+    assert (row["state"], row["problem"]) == ("in_use", None), "commands reach it through the daemon"
     exit_code, err = pn532_shop.end(daemon)
     assert exit_code == 0, err
     (row,) = [row for row in pn532_shop.done("reader", "list") if row["url"].startswith("pn532:")]
-    assert row["state"] == "card"
+    assert (row["state"], row["problem"]) == ("card", None)
+    pn532.unplug()
+    (row,) = [row for row in pn532_shop.done("reader", "list") if row["url"].startswith("pn532:")]
+    assert (row["state"], row["problem"]) == ("unusable", f"there is no {pn532.link}")
+    assert "/dev/serial/by-id" in row["hint"]
 
 
 def test_the_daemon_settles_a_torn_sale_when_the_card_is_laid_down(

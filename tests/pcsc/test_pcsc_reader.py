@@ -77,7 +77,7 @@ def lay(virtual: VirtualReader, reader: Reader, card: VirtualCard | None = None)
 
 def test_readers_are_listed_with_the_url_that_opens_them(virtual_reader: VirtualReader, reader: Reader) -> None:
     lay(virtual_reader, reader)
-    found = {info.url: info.state for info in list_readers()}
+    found = {info.url: info.state for info in list_readers() if info.url.startswith("pcsc:")}
     assert found == {"pcsc:Virtual PCD 00 00": ReaderState.CARD, "pcsc:Virtual PCD 00 01": ReaderState.EMPTY}
     for url in found:
         with open_reader(url) as opened:
@@ -336,10 +336,12 @@ def test_a_dead_service_is_told_and_a_restarted_one_is_used_again(
         with pytest.raises((ServiceUnavailable, CardRemoved)):
             card.authenticate(4, KeyType.A, TRANSPORT_KEY)
         card.close()
-        for attempt in (reader.connect, list_readers, lambda: open_reader("pcsc:")):
+        for attempt in (reader.connect, pcsc.list_readers, lambda: open_reader("pcsc:")):
             with pytest.raises(ServiceUnavailable) as failure:
                 attempt()
             assert "pcscd" in failure.value.hint
+        told = next(info for info in list_readers() if info.url == "pcsc:")
+        assert (told.state, told.hint) == (ReaderState.UNUSABLE, failure.value.hint)
         with pytest.raises(ServiceUnavailable):
             reader.wait_for_change(ReaderState.CARD, 1)
     finally:
@@ -370,7 +372,8 @@ def test_an_unplugged_reader_is_lost_until_it_is_back(
         with pytest.raises(ServiceUnavailable):
             empty_reader.wait_for_change(ReaderState.EMPTY, 0)
         assert empty_reader.wait_for_change(ReaderState.EMPTY, 3) is ReaderState.LOST
-        assert list_readers() == []
+        assert pcsc.list_readers() == []
+        assert not [info for info in list_readers() if info.url.startswith("pcsc:")]
         with pytest.raises(NoReader, match="found: none"):
             empty_reader.connect()
         started = time.monotonic()

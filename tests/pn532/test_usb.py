@@ -112,7 +112,11 @@ def test_readers_on_usb_are_listed_unopened_with_who_has_them(
     plug_in(monkeypatch, rc_s380, acr122u)
     hold(tmp_path, monkeypatch, "usbfs")
     on_usb = [info for info in list_readers() if info.url.startswith("usb:")]
-    assert on_usb == [ReaderInfo("usb:072f:2200", "ACR122U PICC Interface", ReaderState.IN_USE)]
+    (info,) = on_usb
+    assert (info.url, info.name, info.state) == ("usb:072f:2200", "ACR122U PICC Interface", ReaderState.IN_USE)
+    assert info.problem == "another program holds the reader 072f:2200"
+    assert info.hint is not None
+    assert "Use it as pcsc:" in info.hint
     assert [info.url for info in list_readers() if info.url.startswith("pcsc:")]
 
 
@@ -131,4 +135,19 @@ def test_a_reader_on_usb_is_listed_even_when_pcsc_cannot_be_asked(
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, "drivers.pcsc", None)
     hold(tmp_path, monkeypatch, None)
-    assert [(info.url, info.state) for info in list_readers()] == [("usb:072f:2200", ReaderState.EMPTY)]
+    on_usb, on_pcsc = (info for info in list_readers() if not info.url.startswith("pn532:"))
+    assert on_usb == ReaderInfo("usb:072f:2200", "ACR122U PICC Interface", ReaderState.EMPTY)
+    assert (on_pcsc.url, on_pcsc.state) == ("pcsc:", ReaderState.UNUSABLE)
+    assert "pip install pyscard" in (on_pcsc.hint or "")
+
+
+def test_a_reader_held_by_the_kernel_is_listed_with_the_remedy(
+    acr122u: Acr122u, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hold(tmp_path, monkeypatch, "pn533_usb")
+    info = next(info for info in list_readers() if info.url == "usb:072f:2200")
+    acr122u.claim_error = usb1.USBErrorBusy()
+    with pytest.raises(NoReader) as failure:
+        open_reader(info.url)
+    assert (info.state, info.problem, info.hint) == (ReaderState.UNUSABLE, str(failure.value), failure.value.hint)
+    assert "modprobe -r pn533_usb" in failure.value.hint

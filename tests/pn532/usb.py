@@ -190,14 +190,28 @@ def plug_in(monkeypatch: pytest.MonkeyPatch, *readers: UsbReader) -> None:
     monkeypatch.setattr(libusb, "USBContext", lambda: Usb(*readers))
 
 
-def hold(folder: Path, monkeypatch: pytest.MonkeyPatch, driver: str | None) -> None:
+def hold(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    driver: str | None,
+    ids: tuple[int, int] = ACR122U_ID,
+    interface_class: str = "0b",
+) -> None:
     """What sysfs says of the reader, its first interface held by ``driver``."""
     device = folder / "3-1"
     interface = folder / "3-1:1.0"
     device.mkdir(parents=True)
     interface.mkdir()
-    for name, text in (("busnum", BUS), ("devnum", ADDRESS), ("product", "ACR122U PICC Interface")):
+    vendor, product = (f"{number:04x}" for number in ids)
+    for name, text in (
+        ("busnum", BUS),
+        ("devnum", ADDRESS),
+        ("idVendor", vendor),
+        ("idProduct", product),
+        ("product", "ACR122U PICC Interface"),
+    ):
         (device / name).write_text(f"{text}\n")
+    (interface / "bInterfaceClass").write_text(f"{interface_class}\n")
     if driver:
         (interface / "driver").symlink_to(f"../../../../bus/usb/drivers/{driver}")
     monkeypatch.setattr(usb_devices, "DEVICES", folder)
