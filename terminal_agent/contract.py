@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import re
 from enum import StrEnum
 from typing import Any
 
@@ -70,6 +71,48 @@ def canonical_json(document: Any) -> bytes:
 def fingerprint(body: bytes) -> str:
     """SHA-256 of an event's bytes, hex: tells a resent event from another one under the same id."""
     return hashlib.sha256(body).hexdigest()
+
+
+def redact_enrolment(body: bytes, mark: str) -> bytes:
+    """The bytes of a ``member.enrolled`` event without the person; ``mark`` is the fingerprint it was minted with.
+
+    They carry that fingerprint, so that hash chains and dedupe go on as before, and a check of their own.
+    """
+    event = json.loads(body)
+    data = event["data"]
+    data["member"] = {key: value for key, value in data["member"].items() if key in _KEPT_OF_A_MEMBER}
+    data[_REDACTED] = {"fingerprint": mark}
+    data[_REDACTED]["check"] = fingerprint(canonical_json(event))
+    return canonical_json(event)
+
+
+def redacted_from(body: bytes) -> str | None:
+    """The fingerprint that redacted bytes were minted with; None for all others, and for what was changed since."""
+    if b'"redacted":' not in body:
+        return None
+    try:
+        event = json.loads(body)
+        if event["type"] != EventType.MEMBER_ENROLLED or not set(event["data"]["member"]) <= _KEPT_OF_A_MEMBER:
+            return None
+        check = event["data"][_REDACTED].pop("check")
+        mark = event["data"][_REDACTED]["fingerprint"]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return (
+        mark
+        if isinstance(mark, str) and _HASH.fullmatch(mark) and check == fingerprint(canonical_json(event))
+        else None
+    )
+
+
+def minted_fingerprint(body: bytes) -> str:
+    """The fingerprint an event was minted with, redacted or not."""
+    return redacted_from(body) or fingerprint(body)
+
+
+_REDACTED = "redacted"
+_HASH = re.compile("[0-9a-f]{64}")
+_KEPT_OF_A_MEMBER = {"member_id", "tier", "referrer_member_id"}
 
 
 def sign(secret: bytes, request_id: str, body: bytes) -> str:

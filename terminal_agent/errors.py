@@ -38,6 +38,7 @@ class ErrorCode(StrEnum):
     ALREADY_ISSUED = "already_issued"
     CARD_BLOCKED = "card_blocked"
     CARD_ROLLED_BACK = "card_rolled_back"
+    CARD_ERASED = "card_erased"
     INSUFFICIENT_POINTS = "insufficient_points"
     OFFLINE_LIMIT = "offline_limit"
     DUMP_INVALID = "dump_invalid"
@@ -66,6 +67,7 @@ _CARD = {
     ErrorCode.ALREADY_ISSUED,
     ErrorCode.CARD_BLOCKED,
     ErrorCode.CARD_ROLLED_BACK,
+    ErrorCode.CARD_ERASED,
     ErrorCode.INSUFFICIENT_POINTS,
     ErrorCode.OFFLINE_LIMIT,
 }

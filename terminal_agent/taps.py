@@ -17,7 +17,7 @@ from terminal_agent.card.layout import (
     is_sealed_for_a_home,
     short_code,
 )
-from terminal_agent.card.problems import card_blocked, card_rolled_back, copied_from, not_our_card
+from terminal_agent.card.problems import card_blocked, card_erased, card_rolled_back, copied_from, not_our_card
 from terminal_agent.card.session import CardSession, look
 from terminal_agent.contract import EventType, subject_of
 from terminal_agent.errors import AgentError, ErrorCode
@@ -101,12 +101,20 @@ def content_owner(terminal: Terminal, connection: ClassicConnection) -> KnownCar
 
 
 def refuse_unusable(terminal: Terminal, card: PresentedCard) -> None:
-    """Raises AgentError for a card on the hotlist or one that holds less than this shop has seen."""
+    """Raises AgentError for a card whose owner was erased, one on the hotlist, or one that holds less than this shop
+    has seen."""
+    refuse_erased(terminal, card.card_no)
     reason = terminal.journal.knowledge.block_reason(card.card_no)
     if reason is not None:
         raise card_blocked(reason)
     if card.sequence_seen > card.state.sequence or is_another_copy(card):
         raise _rolled_back(terminal, card, card.sequence_seen)
+
+
+def refuse_erased(terminal: Terminal, card_no: str) -> None:
+    """Raises AgentError ``card_erased``; who runs the tap then blanks the card."""
+    if terminal.journal.knowledge.is_erased(card_no):
+        raise card_erased()
 
 
 @dataclass(frozen=True)
@@ -133,6 +141,7 @@ def confirmed(
     Raises AgentError for a card that the CRM has blocked, or has seen further on than it is now.
     """
     known = reserve(card.card_no, card.state, points, reference)
+    refuse_erased(terminal, card.card_no)
     reason = terminal.journal.knowledge.block_reason(card.card_no)
     if reason is not None:  # asking brought the feed along
         raise card_blocked(reason)
@@ -209,7 +218,8 @@ def _settle_one(terminal: Terminal, card: PresentedCard, intent: Intent) -> Pres
     verdict = tap.judge(CardState.from_json(intent.before), after, card.state)
     if verdict is tap.Settlement.ROLLED_BACK:
         return replace(card, sequence_seen=max(card.sequence_seen, intent.before["sequence"]))
-    blocked = terminal.journal.knowledge.block_reason(card.card_no) is not None
+    knowledge = terminal.journal.knowledge
+    blocked = knowledge.block_reason(card.card_no) is not None or knowledge.is_erased(card.card_no)
     if verdict is tap.Settlement.MOVED_ON or verdict is tap.Settlement.NOT_LANDED and blocked:
         if intent.checkout_id:
             close(terminal, intent.checkout_id)

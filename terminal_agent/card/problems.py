@@ -99,6 +99,15 @@ def card_blocked(reason: str) -> AgentError:
     )
 
 
+def card_erased() -> AgentError:
+    """The card's owner left the club and had everything about them erased."""
+    return AgentError(
+        ErrorCode.CARD_ERASED,
+        "the owner of this card left the club and had everything erased: the card is made blank",
+        hint="Sell without the card. Once it is blank it can be issued to anybody: terminal-agent card issue",
+    )
+
+
 def card_rolled_back(seen: int, now: int) -> AgentError:
     """The card holds an older state than this shop has seen, or another one under the same number of taps."""
     older = f"this card holds an older state (tap {now}) than this shop has seen (tap {seen})"

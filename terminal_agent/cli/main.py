@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from terminal_agent import __version__
-from terminal_agent.cli import card, crm, demo, health, purchase, queue, reader, service, setup
+from terminal_agent.cli import card, crm, demo, health, member, purchase, queue, reader, service, setup
 from terminal_agent.cli.output import AgentGroup, CliState, print_error
 from terminal_agent.errors import AgentError, ErrorCode, ExitCode
 
@@ -54,6 +54,7 @@ COMMANDS = (
     *setup.COMMANDS,
     *reader.COMMANDS,
     *card.COMMANDS,
+    *member.COMMANDS,
     *purchase.COMMANDS,
     *queue.COMMANDS,
     *service.COMMANDS,

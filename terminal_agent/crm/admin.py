@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from terminal_agent.crm import cards, enrolment, holds, ledger, lookups, policies
+from terminal_agent.crm import audit, card_history, cards, enrolment, holds, ledger, lookups, policies
 from terminal_agent.crm.store import Store, open_store
 from terminal_agent.errors import AgentError, ErrorCode
 from terminal_agent.ports import Clock, SystemClock, SystemIds, rfc3339
@@ -37,13 +37,20 @@ def make_code(data_dir: Path, expires_in_s: int = enrolment.DEFAULT_CODE_LIFE_S)
 
 
 def show_card(data_dir: Path, card_no: str) -> dict[str, Any]:
-    """What ``GET /v1/cards`` answers, with ``available``, ``holds`` and ``events``. AgentError: NOT_FOUND."""
+    """What ``GET /v1/cards`` answers, with ``available, holds, history, events``. AgentError: NOT_FOUND."""
     with _store(data_dir) as store, store.reading() as connection:
         answer = lookups.card_answer(connection, card_no)
         if answer is None:
             raise _no_card(card_no)
         aside = holds.describe(connection, card_no, answer.balance, rfc3339(_CLOCK.now()))
-        return {**answer.model_dump(mode="json"), **aside, "events": lookups.card_events(connection, card_no)}
+        told = {"history": card_history.of(connection, card_no), "events": lookups.card_events(connection, card_no)}
+        return {**answer.model_dump(mode="json"), **aside, **told}
+
+
+def show_audit(data_dir: Path, subject: str | None, limit: int) -> dict[str, Any]:
+    """``{entries:[{entry, time, who, action, subject, detail}]}``, the newest first."""
+    with _store(data_dir) as store, store.reading() as connection:
+        return {"entries": audit.read(connection, subject, limit)}
 
 
 def show_ledger(data_dir: Path) -> dict[str, Any]:

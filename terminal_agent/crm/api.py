@@ -2,40 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-from pydantic import BaseModel
+from fastapi import APIRouter, Depends, FastAPI, Query, Response
 from sqlalchemy.exc import SQLAlchemyError
 
-from terminal_agent.club.phone import PhoneInvalid
-from terminal_agent.contract import BATCH_MEDIA_TYPE, REQUEST_ID_HEADER, SIGNATURE_HEADER, canonical_json, sign
-from terminal_agent.crm import enrolment, feed, holds, inbox, members, openapi, problems, restore, wire
+from terminal_agent.contract import BATCH_MEDIA_TYPE
+from terminal_agent.crm import enrolment, feed, holds, inbox, member_routes, openapi, problems, restore, wire
 from terminal_agent.crm.bodies import JSON_MEDIA_TYPE, json_body, read_batch, reader_of
-from terminal_agent.crm.enrolment import Terminal
+from terminal_agent.crm.calls import SIGNED, CallerIn, RequestIdIn, Service, ServiceIn, signed
 from terminal_agent.crm.lookups import card_answer
 from terminal_agent.crm.problems import ProblemError, describe_problems
 from terminal_agent.crm.store import Store, read_meta
-from terminal_agent.ports import Clock, Ids, rfc3339
-
-_REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
-_BEARER = HTTPBearer(auto_error=False, description="The token given at enrolment.")
-_SIGNED = {"headers": {SIGNATURE_HEADER: {"schema": {"type": "string"}, "description": "v1=<hex HMAC-SHA256>"}}}
-
-
-class _Service:
-    """What the routes need; kept as ``app.state.service``."""
-
-    def __init__(self, store: Store, clock: Clock, ids: Ids) -> None:
-        self.store = store
-        self.clock = clock
-        self.ids = ids
-
-    @property
-    def now(self) -> str:
-        return rfc3339(self.clock.now())
+from terminal_agent.ports import Clock, Ids
 
 
 class _App(FastAPI):
@@ -48,54 +27,12 @@ class _App(FastAPI):
 def create_app(store: Store, clock: Clock, ids: Ids) -> FastAPI:
     """The CRM on ``store``; the caller closes the store."""
     app = _App(title="terminal-agent reference CRM", version="1", docs_url=None, redoc_url=None)
-    app.state.service = _Service(store, clock, ids)
+    app.state.service = Service(store, clock, ids)
     problems.install(app)
     app.include_router(_open)
     app.include_router(_terminal, prefix="/v1")
+    app.include_router(member_routes.router, prefix="/v1")
     return app
-
-
-def _service(request: Request) -> _Service:
-    service: _Service = request.app.state.service
-    return service
-
-
-def _request_id(request: Request) -> str:
-    """What ties the signed answer to this try."""
-    given = request.headers.get(REQUEST_ID_HEADER, "")
-    if not _REQUEST_ID.fullmatch(given):
-        detail = f"Send a fresh {REQUEST_ID_HEADER} header with every try, 1 to 128 visible ASCII characters."
-        raise ProblemError(400, "request_id_missing", detail)
-    return given
-
-
-ServiceIn = Annotated[_Service, Depends(_service)]
-RequestIdIn = Annotated[str, Depends(_request_id)]
-
-
-def _caller(
-    service: ServiceIn, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)]
-) -> Terminal:
-    """The enrolled terminal that calls."""
-    found = None
-    if credentials is not None:
-        with service.store.reading() as connection:
-            found = enrolment.find_by_token(connection, credentials.credentials)
-    if found is None:
-        detail = "The token is missing or not known here; enrol the terminal again."
-        raise ProblemError(401, "crm_unauthorized", detail, headers={"WWW-Authenticate": "Bearer"})
-    if found.revoked:
-        raise ProblemError(403, "crm_unauthorized", "This terminal was revoked.")
-    return found
-
-
-CallerIn = Annotated[Terminal, Depends(_caller)]
-
-
-def _signed(secret: bytes, request_id: str, answer: BaseModel) -> Response:
-    """A 2xx answer that only this CRM can have given to this try."""
-    body = canonical_json(answer.model_dump(mode="json"))
-    return Response(body, media_type=JSON_MEDIA_TYPE, headers={SIGNATURE_HEADER: sign(secret, request_id, body)})
 
 
 _open = APIRouter()
@@ -116,7 +53,7 @@ def healthz(service: ServiceIn) -> wire.Health:
 @_terminal.post(
     "/terminals/enroll",
     response_model=wire.EnrolAnswer,
-    responses={200: _SIGNED, **describe_problems(400, 403, 413, 415)},
+    responses={200: SIGNED, **describe_problems(400, 403, 413, 415)},
     openapi_extra=json_body(wire.EnrolRequest.model_json_schema(), JSON_MEDIA_TYPE),
 )
 def enroll(
@@ -139,13 +76,13 @@ def enroll(
         programme_id=programme_id,
         server_time=service.now,
     )
-    return _signed(given.secret, request_id, answer)
+    return signed(given.secret, request_id, answer)
 
 
 @_terminal.post(
     "/events",
     response_model=wire.EventsAnswer,
-    responses={200: _SIGNED, **describe_problems(400, 401, 403, 413, 415, 503)},
+    responses={200: SIGNED, **describe_problems(400, 401, 403, 413, 415, 503)},
     openapi_extra=json_body(openapi.BATCH, BATCH_MEDIA_TYPE, JSON_MEDIA_TYPE),
 )
 def post_events(
@@ -159,13 +96,13 @@ def post_events(
     with service.store.writing() as connection:
         results, acked_through = inbox.receive(connection, caller.terminal_id, documents, now)
     answer = wire.EventsAnswer(results=results, acked_through=acked_through, server_time=now)
-    return _signed(caller.secret, request_id, answer)
+    return signed(caller.secret, request_id, answer)
 
 
 @_terminal.post(
     "/holds",
     response_model=wire.HoldAnswer,
-    responses={200: _SIGNED, **describe_problems(400, 401, 403, 404, 409, 413, 415, 503)},
+    responses={200: SIGNED, **describe_problems(400, 401, 403, 404, 409, 413, 415, 503)},
     openapi_extra=json_body(wire.HoldRequest.model_json_schema(), JSON_MEDIA_TYPE),
 )
 def place_hold(
@@ -177,10 +114,10 @@ def place_hold(
     """Sets points aside for an online redemption; with ``card_sequence`` it also confirms the card's chain."""
     with service.store.writing() as connection:
         answer = holds.place(connection, caller.terminal_id, asked, service.ids.uuid(), service.clock.now())
-    return _signed(caller.secret, request_id, answer)
+    return signed(caller.secret, request_id, answer)
 
 
-_HOLD_RESPONSES = {200: _SIGNED, **describe_problems(400, 401, 403, 404, 409, 503)}
+_HOLD_RESPONSES = {200: SIGNED, **describe_problems(400, 401, 403, 404, 409, 503)}
 
 
 @_terminal.post("/holds/{hold_id}/confirm", response_model=wire.HoldAnswer, responses=_HOLD_RESPONSES)
@@ -188,7 +125,7 @@ def confirm_hold(service: ServiceIn, caller: CallerIn, request_id: RequestIdIn, 
     """The redemption stands: the points stay aside until its event arrives."""
     with service.store.writing() as connection:
         answer = holds.confirm(connection, caller.terminal_id, hold_id, service.clock.now())
-    return _signed(caller.secret, request_id, answer)
+    return signed(caller.secret, request_id, answer)
 
 
 @_terminal.post("/holds/{hold_id}/release", response_model=wire.HoldAnswer, responses=_HOLD_RESPONSES)
@@ -196,10 +133,10 @@ def release_hold(service: ServiceIn, caller: CallerIn, request_id: RequestIdIn, 
     """Nothing is redeemed: the points are free at once."""
     with service.store.writing() as connection:
         answer = holds.release(connection, caller.terminal_id, hold_id, service.clock.now())
-    return _signed(caller.secret, request_id, answer)
+    return signed(caller.secret, request_id, answer)
 
 
-@_terminal.get("/feed", response_model=wire.FeedAnswer, responses={200: _SIGNED, **describe_problems(400, 401, 403)})
+@_terminal.get("/feed", response_model=wire.FeedAnswer, responses={200: SIGNED, **describe_problems(400, 401, 403)})
 def get_feed(
     service: ServiceIn,
     caller: CallerIn,
@@ -221,33 +158,13 @@ def get_feed(
     answer = wire.FeedAnswer(
         items=page.items, next_cursor=page.next_cursor, has_more=page.has_more, acked_through=acked
     )
-    return _signed(caller.secret, request_id, answer)
-
-
-@_terminal.get(
-    "/members", response_model=wire.MemberAnswer, responses={200: _SIGNED, **describe_problems(400, 401, 403, 404)}
-)
-def get_member(
-    service: ServiceIn,
-    caller: CallerIn,
-    request_id: RequestIdIn,
-    phone: Annotated[str, Query(min_length=1, max_length=40)],
-) -> Response:
-    """The member who has this phone, in any spelling."""
-    try:
-        with service.store.reading() as connection:
-            found = members.find_by_phone(connection, phone)
-    except PhoneInvalid as error:
-        raise ProblemError(400, "request_invalid", f"phone: {error}") from error
-    if found is None:
-        raise ProblemError(404, "not_found", "No member has this phone.")
-    return _signed(caller.secret, request_id, wire.MemberAnswer(**found))
+    return signed(caller.secret, request_id, answer)
 
 
 @_terminal.get(
     "/cards/{card_no}",
     response_model=wire.CardAnswer,
-    responses={200: _SIGNED, **describe_problems(400, 401, 403, 404)},
+    responses={200: SIGNED, **describe_problems(400, 401, 403, 404)},
 )
 def get_card(service: ServiceIn, caller: CallerIn, request_id: RequestIdIn, card_no: str) -> Response:
     """What the CRM knows of a card."""
@@ -255,4 +172,4 @@ def get_card(service: ServiceIn, caller: CallerIn, request_id: RequestIdIn, card
         answer = card_answer(connection, card_no)
     if answer is None:
         raise ProblemError(404, "not_found", "No card has this number.")
-    return _signed(caller.secret, request_id, answer)
+    return signed(caller.secret, request_id, answer)

@@ -8,11 +8,12 @@ from __future__ import annotations
 from sqlalchemy import Connection
 
 from terminal_agent.contract import EventType
-from terminal_agent.crm import cards, holds, intents, ledger, members, restore
+from terminal_agent.crm import card_history, cards, consents, holds, intents, ledger, members, privacy, restore
 from terminal_agent.crm.events import (
     CardAnomaly,
     CardIssued,
     CardState,
+    ConsentChanged,
     Event,
     IntentResolved,
     MemberEnrolled,
@@ -71,6 +72,10 @@ def _book_facts(connection: Connection, event: Event, now: str) -> None:
         members.enrol(connection, who.member_id, phone=who.phone, name=who.name, tier=who.tier, now=now)
     elif isinstance(data, CardIssued):
         cards.set_owner(connection, data.card.card_no, data.uid, data.member_id)
+        card_history.note(connection, data.card.card_no, "issued", now)
+        privacy.retire_if_erased(connection, data.card.card_no, now)
+    elif isinstance(data, ConsentChanged):
+        consents.book(connection, event, data)
     elif isinstance(data, PurchaseRecorded) and data.hold_id:
         holds.spend(connection, event.terminal_id, data.hold_id)
     elif isinstance(data, CardAnomaly) and data.kind == _ROLLED_BACK:

@@ -2,21 +2,43 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import Connection, RowMapping, delete, insert, select, update
 
 from terminal_agent.contract import FeedKind
-from terminal_agent.crm import feed
+from terminal_agent.crm import card_history, feed
 from terminal_agent.crm.events import CardState, Event
 from terminal_agent.crm.schema import adjustments, card_chain, cards, hotlist
 
 ACTIVE = "active"
 BLOCKED = "blocked"
+RETIRED = "retired"
+"""Nobody's any more: its owner had everything erased."""
 
 
 def find(connection: Connection, card_no: str, *, to_change: bool = False) -> RowMapping | None:
     """The card's row, if the CRM has heard of it; ``to_change``: others who say so wait until this transaction ends."""
     query = select(cards).where(cards.c.card_no == card_no)
     return connection.execute(query.with_for_update() if to_change else query).mappings().first()
+
+
+def get(connection: Connection, card_no: str) -> RowMapping:
+    """The row of a card that is known."""
+    return connection.execute(select(cards).where(cards.c.card_no == card_no)).mappings().one()
+
+
+def set_status(connection: Connection, card_no: str, status: str) -> bool:
+    """What may be done with the card from now on. False: it was so already."""
+    other = (cards.c.card_no == card_no) & (cards.c.status != status)
+    return connection.execute(update(cards).where(other).values(status=status)).rowcount > 0
+
+
+def adjustments_of(connection: Connection, card_no: str) -> list[dict[str, Any]]:
+    """Every adjustment the card was given: ``[{number, points, reason, created_at}]``."""
+    columns = (adjustments.c[name] for name in ("number", "points", "reason", "created_at"))
+    query = select(*columns).where(adjustments.c.card_no == card_no).order_by(adjustments.c.number)
+    return [dict(row) for row in connection.execute(query).mappings()]
 
 
 def ensure(connection: Connection, card_no: str, now: str) -> None:
@@ -72,6 +94,7 @@ def block(connection: Connection, card_no: str, reason: str, now: str) -> bool:
         return False
     connection.execute(insert(hotlist).values(card_no=card_no, reason=reason, blocked_at=now))
     _publish_hotlist(connection, card_no, True, reason, now)
+    card_history.note(connection, card_no, "blocked", now, reason)
     return True
 
 
@@ -80,11 +103,13 @@ def unblock(connection: Connection, card_no: str, reason: str, now: str) -> bool
     if connection.execute(delete(hotlist).where(hotlist.c.card_no == card_no)).rowcount == 0:
         return False
     _publish_hotlist(connection, card_no, False, reason, now)
+    card_history.note(connection, card_no, "freed", now, reason)
     return True
 
 
 def _publish_hotlist(connection: Connection, card_no: str, blocked: bool, reason: str, now: str) -> None:
     status = BLOCKED if blocked else ACTIVE
-    connection.execute(update(cards).where(cards.c.card_no == card_no).values(status=status))
+    changing = (cards.c.card_no == card_no) & cards.c.status.in_([ACTIVE, BLOCKED])
+    connection.execute(update(cards).where(changing).values(status=status))
     item = {"card_no": card_no, "blocked": blocked, "reason": reason}
     feed.publish(connection, FeedKind.HOTLIST, item, now)

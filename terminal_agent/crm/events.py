@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, ValidationError
 
 from terminal_agent.club.phone import normalise_phone
-from terminal_agent.contract import EventType, canonical_json, fingerprint, source_of
+from terminal_agent.contract import EventType, canonical_json, minted_fingerprint, source_of
 
 MALFORMED = "event_malformed"
 SOURCE_MISMATCH = "source_mismatch"
@@ -140,6 +140,15 @@ class MemberEnrolled(EventData):
     member: MemberFacts
 
 
+class ConsentChanged(EventData):
+    """A member agreed to a purpose, or took it back."""
+
+    member_id: Name | None = None
+    purpose: Name | None = None
+    given: StrictBool | None = None
+    text_version: Words | None = None
+
+
 class CardIssued(EventData):
     card: CardState
     uid: Annotated[str, Field(pattern=r"^[0-9A-Fa-f]{8,20}$")] | None = None
@@ -193,6 +202,7 @@ DATA_SHAPES: dict[EventType, type[EventData]] = {
     EventType.POINTS_ADJUSTED: PointsAdjusted,
     EventType.INTENT_RESOLVED: IntentResolved,
     EventType.CARD_ANOMALY: CardAnomaly,
+    EventType.CONSENT_CHANGED: ConsentChanged,
 }
 
 
@@ -219,7 +229,7 @@ class Position:
 
 @dataclass(frozen=True)
 class Event:
-    """A well-formed event. ``body`` holds its canonical bytes, ``fingerprint`` their SHA-256."""
+    """A well-formed event. ``body`` holds its canonical bytes, ``fingerprint`` the SHA-256 it was minted with."""
 
     terminal_id: str
     id: str
@@ -258,7 +268,7 @@ def parse_event(document: Any, terminal_id: str) -> Event:
         card_no=_card_of(envelope, data),
         data=data,
         body=body,
-        fingerprint=fingerprint(body),
+        fingerprint=minted_fingerprint(body),
     )
 
 

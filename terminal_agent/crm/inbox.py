@@ -9,10 +9,11 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, and_, insert, or_,
 from sqlalchemy.exc import DataError, IntegrityError
 
 from terminal_agent.contract import Verdict, fingerprint
-from terminal_agent.crm import booking, cards, reconcile, restore, reversals
+from terminal_agent.crm import booking, cards, members, privacy, reconcile, restore, reversals
 from terminal_agent.crm.events import (
     Event,
     EventRejected,
+    MemberEnrolled,
     Position,
     canonical_body,
     claimed_id,
@@ -87,12 +88,19 @@ def _accept(connection: Connection, event: Event, now: str) -> EventResult:
         "amount": bill.amount,
         "currency": bill.currency,
         "reverses": bill.reverses,
-        "body": event.body.decode(),
+        "body": _body_to_keep(connection, event),
     }
     code = TOLD_AGAIN if told_again else code
     _keep(connection, event.terminal_id, event.position, event.fingerprint, facts, verdict, code, now)
     exceeds = None if told_again else reversals.check(connection, event)
     return _result(connection, event, verdict, code or exceeds)
+
+
+def _body_to_keep(connection: Connection, event: Event) -> str:
+    """The event's bytes, without the person where it enrols a member who was erased."""
+    body, data = event.body.decode(), event.data
+    erased = isinstance(data, MemberEnrolled) and members.is_erased(connection, data.member.member_id)
+    return privacy.redacted_body(body, event.fingerprint) if erased else body
 
 
 def _result(connection: Connection, event: Event, verdict: Verdict, code: str | None) -> EventResult:

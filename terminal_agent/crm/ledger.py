@@ -6,6 +6,7 @@ One of the two is a card's. Both entries stand with that card, so that a program
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Connection, func, insert, select, update
 
@@ -61,6 +62,18 @@ def balances(connection: Connection) -> list[Balance]:
     query = select(entries.c.account, func.sum(entries.c.points).label("points")).group_by(entries.c.account)
     rows = connection.execute(query.order_by(entries.c.account)).all()
     return [Balance(row.account, int(row.points)) for row in rows]
+
+
+def lines(connection: Connection, card_no: str) -> list[dict[str, Any]]:
+    """Every line of a card's account: ``[{card_no, points, kind, reference, booked_at}]``, oldest first."""
+    together = (transfers.c.card_no == entries.c.card_no) & (transfers.c.transfer_id == entries.c.transfer_id)
+    query = (
+        select(entries.c.points, transfers.c.kind, transfers.c.reference, transfers.c.booked_at)
+        .join(transfers, together)
+        .where(entries.c.card_no == card_no, entries.c.account == card_account(card_no))
+        .order_by(entries.c.transfer_id)
+    )
+    return [{"card_no": card_no, **row} for row in connection.execute(query).mappings()]
 
 
 def total(connection: Connection) -> int:

@@ -13,6 +13,7 @@ from terminal_agent.crm.schema import cards, members
 
 DEFAULT_TIER = "basic"
 ACTIVE = "active"
+ERASED = "erased"
 
 
 def enrol(
@@ -22,6 +23,8 @@ def enrol(
     number = normalise_phone(phone) if phone else None
     known = find(connection, member_id)
     owner = _owner_of(connection, number) if number else None
+    if known is not None and known["status"] == ERASED:
+        return  # whoever tells again who that was
     if known is not None:
         given = {"name": name, "tier": tier, "phone": None if owner else number}
         _change(connection, known["member_id"], {key: value for key, value in given.items() if value is not None})
@@ -62,8 +65,32 @@ def find_by_phone(connection: Connection, phone: str) -> dict[str, Any] | None:
     return {**describe(row), "cards": _cards_of(connection, row["member_id"])} if row else None
 
 
+def ids_of(connection: Connection, member_id: str) -> list[str]:
+    """The member's id, then every alias of it."""
+    query = select(members.c.member_id).where(members.c.alias_of == member_id).order_by(members.c.member_id)
+    return [member_id, *connection.execute(query).scalars()]
+
+
+def card_numbers_of(connection: Connection, ids: list[str]) -> list[str]:
+    """The cards issued to any of these ids, oldest first."""
+    query = select(cards.c.card_no).where(cards.c.member_id.in_(ids)).order_by(cards.c.created_at, cards.c.card_no)
+    return list(connection.execute(query).scalars())
+
+
+def forget(connection: Connection, ids: list[str]) -> None:
+    """Who these ids of one member are; that there was one stays."""
+    nobody = {"phone": None, "name": None, "status": ERASED}
+    connection.execute(update(members).where(members.c.member_id.in_(ids)).values(**nobody))
+
+
+def is_erased(connection: Connection, member_id: str) -> bool:
+    """Whether the member behind an id had everything erased."""
+    row = find(connection, member_id)
+    return row is not None and row["status"] == ERASED
+
+
 def _cards_of(connection: Connection, member_id: str) -> list[dict[str, Any]]:
-    names = select(members.c.member_id).where((members.c.member_id == member_id) | (members.c.alias_of == member_id))
+    names = ids_of(connection, member_id)
     query = select(cards.c.card_no, cards.c.status, cards.c.balance).where(cards.c.member_id.in_(names))
     return [dict(row) for row in connection.execute(query.order_by(cards.c.created_at, cards.c.card_no)).mappings()]
 

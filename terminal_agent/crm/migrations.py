@@ -7,7 +7,16 @@ from collections.abc import Callable
 from sqlalchemy import Connection, insert, select, text, update
 
 from terminal_agent.crm import feed
-from terminal_agent.crm.schema import SCHEMA_VERSION, entries, feed_waiting, meta, transfers
+from terminal_agent.crm.schema import (
+    SCHEMA_VERSION,
+    audit_log,
+    card_history,
+    consents,
+    entries,
+    feed_waiting,
+    meta,
+    transfers,
+)
 
 
 def upgrade(connection: Connection, version: int) -> None:
@@ -37,5 +46,11 @@ def _keep_transfers_with_their_card(connection: Connection) -> None:
         connection.execute(insert(meta).values(key=feed.END_OF_FEED, value=""))
 
 
-STEPS: dict[int, Callable[[Connection], None]] = {2: _keep_transfers_with_their_card}
+def _members_rights(connection: Connection) -> None:
+    """3: what members agreed to, what happened to cards, who did what."""
+    for table in (consents, card_history, audit_log):
+        table.create(connection)
+
+
+STEPS: dict[int, Callable[[Connection], None]] = {2: _keep_transfers_with_their_card, 3: _members_rights}
 """By the version each leads to."""

@@ -17,6 +17,7 @@ _FEED_ITEMS: tuple[type[BaseModel], ...] = (
     wire.AdjustmentItem,
     wire.HotlistItem,
     wire.MemberItem,
+    wire.ErasureItem,
 )
 _REQUEST_ID = {
     "name": REQUEST_ID_HEADER,

@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.schema import SchemaItem
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 PARTITIONS = 8
 """Of each split table on PostgreSQL. A power of two; each open transaction may lock all of them."""
 
@@ -251,3 +251,41 @@ holds = _split(
 )
 
 hotlist = _split("hotlist", "card_no", _text("card_no", key=True), _text("reason"), _text("blocked_at"))
+
+# What a member agreed to, and took back: every word of theirs is kept; the newest by its own time counts.
+consents = _split(
+    "consents",
+    "member_id",
+    _text("member_id", key=True),
+    _text("purpose", key=True),
+    _text("event_id", key=True),
+    Column("given", Boolean, nullable=False),
+    _maybe_text("text_version"),
+    _text("time"),
+    _number("sequence"),
+    _text("terminal_id"),
+)
+
+# What happened to a card besides taps: issued, replaces, replaced, blocked, freed, approved, erased.
+card_history = _split(
+    "card_history",
+    "card_no",
+    _text("card_no", key=True),
+    _text("time", key=True),
+    _text("what", key=True),
+    _maybe_text("detail"),
+)
+
+# Who did what to whom, never with personal data; rows are only added.
+audit_log = Table(
+    "audit_log",
+    metadata,
+    Column("entry", _Position, primary_key=True),
+    _text("time"),
+    _text("who"),
+    _text("action"),
+    _maybe_text("subject"),
+    _text("detail"),
+    Index("audit_by_subject", "subject"),
+    sqlite_autoincrement=True,
+)

@@ -113,6 +113,7 @@ def _set_up(connection: Any, _record: Any) -> None:
     cursor = connection.cursor()
     mode = cursor.execute(f"PRAGMA journal_mode={_JOURNAL_MODE}").fetchone()[0]
     cursor.execute(f"PRAGMA synchronous={_SYNCHRONOUS_EXTRA}")
+    cursor.execute("PRAGMA secure_delete=ON")  # what a member had erased must be gone from the file
     synchronous = cursor.execute("PRAGMA synchronous").fetchone()[0]
     cursor.close()
     if (mode, synchronous) != (_JOURNAL_MODE, _SYNCHRONOUS_EXTRA):

@@ -103,6 +103,14 @@ class MemberItem(BaseModel):
     alias_of: str | None = None
 
 
+class ErasureItem(BaseModel):
+    """A member to forget; these cards of theirs are to be blanked when they are tapped."""
+
+    kind: Literal["erasure"]
+    member_id: str
+    card_nos: list[str]
+
+
 class MemberSummary(BaseModel):
     """Who a member is; only ``member_id`` is known before the member's own event arrived."""
 
@@ -125,6 +133,28 @@ class MemberAnswer(MemberSummary):
     """A member with their cards."""
 
     cards: list[CardSummary]
+
+
+class ExportAnswer(BaseModel):
+    """Everything a CRM holds of a member. ``events`` are what terminals told, ``ledger`` the lines of their cards."""
+
+    member_id: str
+    exported_at: str
+    profile: dict[str, Any]
+    member_ids: list[str]
+    consents: list[dict[str, Any]]
+    cards: list[dict[str, Any]]
+    events: list[dict[str, Any]]
+    ledger: list[dict[str, Any]]
+    audit: list[dict[str, Any]]
+
+
+class ErasureAnswer(BaseModel):
+    """A member who is forgotten; these cards are blanked when they are tapped."""
+
+    member_id: str
+    card_nos: list[str]
+    erased_at: str
 
 
 class CardAnswer(BaseModel):

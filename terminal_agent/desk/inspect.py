@@ -71,7 +71,7 @@ def show(terminal: Terminal, connection: ClassicConnection) -> dict[str, Any]:
         "sequence": card.state.sequence,
         "tier": member.tier if member else None,
         "member_id": member.member_id if member else None,
-        "status": "blocked" if knowledge.block_reason(card.card_no) else "active",
+        "status": _status(terminal, card.card_no),
         "problem": _problem(terminal, card),
         "adjustments_through": card.state.adjustments_through,
         "redeemed_offline": card.state.redeemed_offline,
@@ -80,8 +80,16 @@ def show(terminal: Terminal, connection: ClassicConnection) -> dict[str, Any]:
     }
 
 
+def _status(terminal: Terminal, card_no: str) -> str:
+    if terminal.journal.knowledge.is_erased(card_no):
+        return "erased"
+    return "blocked" if terminal.journal.knowledge.block_reason(card_no) else "active"
+
+
 def _problem(terminal: Terminal, card: PresentedCard) -> str | None:
     """The first thing that is not as it should be, by its code; None for a healthy card."""
+    if terminal.journal.knowledge.is_erased(card.card_no):
+        return "card_erased"
     if terminal.journal.knowledge.block_reason(card.card_no):
         return "card_blocked"
     if card.known and card.known.state["sequence"] > card.state.sequence or is_another_copy(card):
@@ -242,6 +250,14 @@ def wipe(terminal: Terminal, connection: ClassicConnection) -> dict[str, Any]:
             journal.knowledge.saw_card(KnownCard(**{**vars(known), "status": WIPED}))
         journal.audit("card.wiped", uid=connection.uid.hex(), card_no=known.card_no if known else None)
     return {"uid": connection.uid.hex(), "card_no": known.card_no if known else None, "sectors_wiped": SECTOR_COUNT}
+
+
+def is_half_blanked(terminal: Terminal, connection: ClassicConnection, problem: AgentError) -> bool:
+    """Whether a card that does not read as ours is an erased member's, taken away while it was blanked."""
+    if problem.code not in (ErrorCode.BLANK_CARD, ErrorCode.KEY_REJECTED, ErrorCode.DATA_CORRUPT):
+        return False
+    known = terminal.journal.knowledge.card_by_uid(connection.uid.hex())
+    return known is not None and known.status == ACTIVE and terminal.journal.knowledge.is_erased(known.card_no)
 
 
 def wipe_order(home: Home) -> list[int]:

@@ -182,6 +182,7 @@ def _require_blank(terminal: Terminal, connection: ClassicConnection) -> None:
         if problem.code is ErrorCode.BLANK_CARD:
             return
         raise
+    taps.refuse_erased(terminal, card.card_no)
     raise _already_issued(card.card_no, card.state)
 
 

@@ -108,8 +108,12 @@ def daily_copy(folder: Path, moment: datetime) -> Path:
     return backups / f"journal-{moment:%Y%m%dT%H%M%SZ}.sqlite3"
 
 
+def daily_copies(folder: Path) -> list[Path]:
+    """The copies that we made by ourselves, oldest first."""
+    return sorted(path for path in (folder / BACKUPS_FOLDER).glob("*") if _COPY_NAME.fullmatch(path.name))
+
+
 def forget_old_copies(folder: Path) -> None:
     """Remove all but the newest copies; nothing but copies that we made by ourselves."""
-    copies = sorted(path for path in (folder / BACKUPS_FOLDER).iterdir() if _COPY_NAME.fullmatch(path.name))
-    for path in copies[:-KEPT_COPIES]:
+    for path in daily_copies(folder)[:-KEPT_COPIES]:
         path.unlink()

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from terminal_agent.contract import fingerprint
+from terminal_agent.contract import minted_fingerprint
 from terminal_agent.journal.database import Database
 
 FIRST_HASH = "0" * 64
@@ -28,7 +28,7 @@ class BrokenLink(NamedTuple):
 
 @dataclass(frozen=True)
 class _Link:
-    """One event of the chain: its bytes, their fingerprint as it was noted, and the fingerprint before."""
+    """One event of the chain: its bytes, their fingerprint as it was minted, and the fingerprint before."""
 
     place: BrokenLink
     body: bytes
@@ -37,7 +37,7 @@ class _Link:
 
     @property
     def is_whole(self) -> bool:
-        return fingerprint(self.body).encode() == self.fingerprint
+        return minted_fingerprint(self.body).encode() == self.fingerprint
 
     @property
     def named_inside(self) -> bytes:
@@ -82,7 +82,7 @@ def is_sound(database: Database, place: BrokenLink, body: bytes, mark: str, name
 
     A successor that is damaged itself has no say, and one whose column alone was changed is heard by its bytes.
     """
-    if fingerprint(body) != mark:
+    if minted_fingerprint(body) != mark:
         return False
     if named_by_next in (None, mark):
         return True

@@ -1,5 +1,6 @@
 """One SQLite connection, opened the one way that survives a power cut.
 
+``secure_delete``: what a member had erased is overwritten, not only forgotten.
 WAL with ``synchronous=FULL`` (NORMAL loses every commit since the last checkpoint at a power cut), set and read back;
 ``BEGIN IMMEDIATE`` for every write; exactly one connection, because SQLite before 3.51.3 can corrupt a WAL file with
 two. A lock lets the daemon's threads take turns on it. https://www.sqlite.org/pragma.html#pragma_synchronous
@@ -179,7 +180,7 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 
 def _set_durable(connection: sqlite3.Connection) -> None:
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "mmap_size=0"):
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "mmap_size=0", "secure_delete=ON"):
         connection.execute(f"PRAGMA {pragma}").fetchall()
     journal_mode = connection.execute("PRAGMA journal_mode").fetchone()[0]
     synchronous = connection.execute("PRAGMA synchronous").fetchone()[0]

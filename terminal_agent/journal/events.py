@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from terminal_agent.contract import EventType, canonical_json, fingerprint, source_of
+from terminal_agent.contract import (
+    EventType,
+    canonical_json,
+    fingerprint,
+    minted_fingerprint,
+    redact_enrolment,
+    source_of,
+)
 from terminal_agent.journal import chain
 from terminal_agent.journal.chain import FIRST_HASH, BrokenLink
 from terminal_agent.journal.database import Database
@@ -138,7 +146,7 @@ class Events:
 
     def readmit(self, kept: KeptEvent) -> bool:
         """Put an event of a damaged journal back, byte for byte, in the caller's transaction; whether it was new."""
-        row = (kept.event_id, kept.type, kept.card_no, kept.time, kept.body, fingerprint(kept.body.encode()))
+        row = (kept.event_id, kept.type, kept.card_no, kept.time, kept.body, minted_fingerprint(kept.body.encode()))
         values = (kept.install_epoch, kept.sequence, *row, kept.previous_hash)
         if not self._database.execute(f"{_KEEP} ON CONFLICT DO NOTHING", *values):
             return False
@@ -233,6 +241,27 @@ class Events:
             )
             == 1
         )
+
+    def redact(self, member_ids: set[str]) -> int:
+        """Take the persons out of their enrolments, in the caller's transaction; how many there were.
+
+        Sent or not, each stays one link of the chain and counts once at the CRM.
+        """
+        asked = "SELECT event_id, body, fingerprint FROM events WHERE type = ?"
+        count = 0
+        for row in self._database.query(asked, EventType.MEMBER_ENROLLED.value):
+            if json.loads(row["body"])["data"]["member"]["member_id"] in member_ids:
+                redacted = redact_enrolment(row["body"].encode(), row["fingerprint"]).decode()
+                count += self._database.execute(
+                    "UPDATE events SET body = ? WHERE event_id = ? AND body <> ?", redacted, row["event_id"], redacted
+                )
+        return count
+
+    def bodies_of(self, member_id: str, card_nos: set[str]) -> list[dict[str, Any]]:
+        """Every event about a member or one of their cards, oldest first."""
+        rows = self._database.query("SELECT card_no, body FROM events ORDER BY rowid")
+        about = (row for row in rows if row["card_no"] in card_nos or member_id in row["body"])
+        return [json.loads(row["body"]) for row in about]
 
     def forgotten_after(self, install_epoch: str, sequence: int) -> int:
         """The CRM has lost what it had acknowledged of an epoch beyond ``sequence``: back into the queue with it.

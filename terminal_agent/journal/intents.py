@@ -118,6 +118,21 @@ class Intents:
         row = self._database.one("SELECT * FROM intents WHERE checkout_id = ? AND state = 'open'", checkout_id)
         return _intent(row) if row else None
 
+    def redact(self, member_ids: set[str]) -> int:
+        """Take the persons out of their cards' issues, inside the caller's transaction; how many there were."""
+        count = 0
+        for row in self._database.query("SELECT intent_id, document FROM intents WHERE kind = 'issue'"):
+            document = json.loads(row["document"])
+            named = [document["history"].get("member"), *(event["data"].get("member") for event in document["events"])]
+            theirs = [member for member in named if member and member["member_id"] in member_ids]
+            for member in theirs:
+                member.update(phone=None, name=None)
+            if theirs:
+                redacted = canonical_json(document).decode()
+                changed = "UPDATE intents SET document = ? WHERE intent_id = ? AND document <> ?"
+                count += self._database.execute(changed, redacted, row["intent_id"], redacted)
+        return count
+
     def count_open(self) -> int:
         row = self._database.one(f"SELECT count(*) AS n FROM {_OPEN} AND checkout_id IS NOT NULL")
         return int(row["n"]) if row else 0
@@ -178,6 +193,21 @@ class Checkouts:
             "SELECT * FROM checkouts WHERE kind = ? AND receipt_no = ? AND reference = ?", kind, receipt_no, reference
         )
         return _checkout(row) if row else None
+
+    def of_card(self, card_no: str) -> list[Checkout]:
+        """Every sale and return of a card, oldest first."""
+        rows = self._database.query("SELECT * FROM checkouts WHERE card_no = ? ORDER BY rowid", card_no)
+        return [_checkout(row) for row in rows]
+
+    def redact(self, card_nos: set[str]) -> None:
+        """Take whoever is named in the answers of these cards' sales out of them, inside the caller's transaction."""
+        for checkout in (checkout for card_no in card_nos for checkout in self.of_card(card_no)):
+            if checkout.result.get("member"):
+                self._database.execute(
+                    "UPDATE checkouts SET result = ? WHERE checkout_id = ?",
+                    json.dumps({**checkout.result, "member": None}),
+                    checkout.checkout_id,
+                )
 
     def amount_of(self, kind: str, receipt_no: str) -> int:
         """The sum of all checkouts of one kind on one receipt, those in doubt included."""

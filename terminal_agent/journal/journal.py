@@ -5,18 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
 from terminal_agent.journal.alarms import Alarm, AlarmCode, Alarms
-from terminal_agent.journal.backup import COPY_INTERVAL, Copy, copy_journal, daily_copy, forget_old_copies
+from terminal_agent.journal.backup import COPY_INTERVAL, Copy, copy_journal, daily_copies, daily_copy, forget_old_copies
 from terminal_agent.journal.database import JournalFailed
 from terminal_agent.journal.events import HASH_CHAIN_BROKEN, SALVAGED, Events
 from terminal_agent.journal.intents import Checkouts, Intents
 from terminal_agent.journal.knowledge import Knowledge
 from terminal_agent.journal.mark import Mark, Tally
-from terminal_agent.journal.opening import COPIED_AT, INSTALL_EPOCH, OPENED, Past
+from terminal_agent.journal.opening import COPIED_AT, INSTALL_EPOCH, OPENED, Past, folders_aside
 from terminal_agent.journal.receipts import checkout_told_by
 from terminal_agent.journal.salvage import Salvage, salvage
 from terminal_agent.journal.space import Space
@@ -30,6 +30,8 @@ CLOCK_SKEW = "clock_skew_s"
 KNOWLEDGE_LOST = "knowledge_lost"
 """The hotlist is not, or may not be, what the CRM's feed had brought; a feed read to its end clears it."""
 LAST_COPY = "last_backup_at"
+PURGE_DUE = "purge_due"
+"""A member was erased, and the log and the daily copies may still tell who that was."""
 SALVAGE_DUE = "salvage_due"
 """The folder of a damaged journal of which not everything that is sound could be put back yet."""
 
@@ -240,6 +242,39 @@ class Journal:
             self.set_meta(LAST_COPY, rfc3339(self._clock.now()))
             self.audit("journal.backed_up", file=copy.file, events=copy.events)
         return copy
+
+    def erase_member(self, member_id: str, card_nos: set[str]) -> None:
+        """Forget who a member is, for good: :meth:`purge` must follow. Their cards are blanked when they are tapped."""
+        with self.transaction():
+            found = self.knowledge.erase_member(member_id, card_nos)
+            found += self.events.redact({member_id}) + self.intents.redact({member_id})
+            self.checkouts.redact(card_nos)
+            if found:
+                self.set_meta(PURGE_DUE, rfc3339(self._clock.now()))
+                self.audit("member.erased", member_id=member_id, cards=sorted(card_nos))
+
+    def purge(self) -> None:
+        """After an erasure: what was overwritten leaves the log too, and a new copy takes the place of older ones.
+
+        Raises AgentError where the disk will not have it; then it is still due.
+        """
+        if self.meta(PURGE_DUE) is None:
+            return
+        self._database.shrink_log()
+        outdated = daily_copies(self._folder)
+        if outdated:
+            moment = self._clock.now()
+            while (copy := daily_copy(self._folder, moment)) in outdated:
+                moment += timedelta(seconds=1)
+            self.back_up(copy)
+            for path in outdated:
+                path.unlink()
+        with self.transaction():
+            self.forget_meta(PURGE_DUE)
+
+    def damaged_folders(self) -> list[str]:
+        """Journals that were moved aside, and are a person's to delete."""
+        return [str(folder) for folder in folders_aside(self._folder)]
 
     def integrity_problems(self) -> list[str]:
         """What SQLite finds wrong, indexes included; table by table, so that a tap waits for one of them at most."""

@@ -27,12 +27,13 @@ class KnownCard:
 
 @dataclass(frozen=True)
 class Member:
-    """A member of the club. ``phone`` in its normal form."""
+    """A member of the club. ``phone`` in its normal form; ``status`` as the CRM says, None before it said so."""
 
     member_id: str
     phone: str | None
     name: str | None
     tier: str | None
+    status: str | None = None
 
 
 @dataclass(frozen=True)
@@ -94,14 +95,35 @@ class Knowledge:
                 "UPDATE members SET phone = NULL WHERE phone = ? AND member_id <> ?", member.phone, member.member_id
             )
         self._database.execute(
-            "INSERT INTO members VALUES (?, ?, ?, ?, ?) ON CONFLICT (member_id) DO UPDATE SET phone = excluded.phone, "
-            "name = excluded.name, tier = excluded.tier, updated_at = excluded.updated_at",
+            "INSERT INTO members (member_id, phone, name, tier, status, updated_at) VALUES (?, ?, ?, ?, ?, ?) "
+            "ON CONFLICT (member_id) DO UPDATE SET phone = excluded.phone, name = excluded.name, "
+            "tier = excluded.tier, status = excluded.status, updated_at = excluded.updated_at",
             member.member_id,
             member.phone,
             member.name,
             member.tier,
+            member.status,
             rfc3339(self._clock.now()),
         )
+
+    def cards_of(self, member_id: str) -> list[KnownCard]:
+        """The member's cards that were seen here."""
+        rows = self._database.query("SELECT * FROM cards WHERE member_id = ? ORDER BY rowid", member_id)
+        return [_card(row) for row in rows]
+
+    def erase_member(self, member_id: str, card_nos: set[str]) -> int:
+        """Forget the member; their cards stay known by their numbers, to be blanked when they are tapped.
+
+        Gives how many rows told who they are.
+        """
+        known = self._database.execute("DELETE FROM members WHERE member_id = ?", member_id)
+        for card_no in card_nos:
+            self._database.execute("INSERT INTO erased_cards VALUES (?, ?) ON CONFLICT DO NOTHING", card_no, member_id)
+        return known
+
+    def is_erased(self, card_no: str) -> bool:
+        """Whether the card's owner had everything erased."""
+        return self._database.one("SELECT 1 FROM erased_cards WHERE card_no = ?", card_no) is not None
 
     def block_reason(self, card_no: str) -> str | None:
         """Why a card is on the hotlist, or None when it is not."""
@@ -184,4 +206,4 @@ def _card(row: Any) -> KnownCard:
 
 
 def _member(row: Any) -> Member:
-    return Member(row["member_id"], row["phone"], row["name"], row["tier"])
+    return Member(row["member_id"], row["phone"], row["name"], row["tier"], row["status"])

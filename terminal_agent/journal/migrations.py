@@ -13,6 +13,13 @@ def m001_first_tap(db: Database) -> None:
         db.execute(statement)
 
 
+@migrations()
+def m002_members_rights(db: Database) -> None:
+    """Whom a card's owner may still ask of; cards whose owner had everything erased."""
+    db.execute("ALTER TABLE members ADD COLUMN status TEXT")
+    db.execute("CREATE TABLE erased_cards (card_no TEXT PRIMARY KEY, member_id TEXT NOT NULL) STRICT")
+
+
 _FIRST_TAP = (
     "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT",
     # What happened, for ever: rows are added, never changed. body holds the very bytes that go to the CRM.

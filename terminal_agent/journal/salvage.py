@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from terminal_agent.contract import fingerprint
+from terminal_agent.contract import minted_fingerprint
 from terminal_agent.journal.opening import open_read_only, primary_code, wal_is_readable
 
 _BODY_BEGINS = b'{"data":'
@@ -123,7 +123,7 @@ def _before(content: mmap.mmap, match: re.Match[bytes]) -> KeptEvent | None:
 
 def proven(body: bytes, mark: str) -> KeptEvent | None:
     """The event that ``body`` is, if ``mark`` is its hash; everything else about it is read from these bytes."""
-    if fingerprint(body) != mark:
+    if minted_fingerprint(body) != mark:
         return None
     try:
         event = json.loads(body)

@@ -14,7 +14,7 @@ from terminal_agent.service.files import write_private
 def check_output(path: Path, *, force: bool) -> None:
     """Raises AgentError ``invalid_input`` for a place where no dump may be put. Asked before the card is."""
     if os.path.lexists(path) and not path.is_file():
-        hint = "Choose another name: a dump is a file of its own"
+        hint = "Choose another name: it is written as a file of its own"
         raise AgentError(ErrorCode.INVALID_INPUT, f"{path} is there already, and is no file", hint=hint)
     if os.path.lexists(path) and not force:
         hint = "Choose another name, or add --force to replace it"
@@ -30,7 +30,7 @@ def write_dump(path: Path, content: bytes, *, force: bool) -> None:
     try:
         write_private(path, content)
     except OSError as error:
-        hint = "Choose a place you may write to and that has room; the card is as it was"
+        hint = "Choose a place you may write to and that has room; nothing else was changed"
         raise AgentError(ErrorCode.INVALID_INPUT, f"cannot write {path}: {error.strerror}", hint=hint) from error
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from drivers.base import ClassicConnection
 from terminal_agent import taps
+from terminal_agent.card.problems import card_erased
 from terminal_agent.desk import inspect
 from terminal_agent.desk.dump import DumpFile, dump, format_for_output
 from terminal_agent.desk.issue import IssueRequest, issue
@@ -19,7 +20,9 @@ from terminal_agent.errors import AgentError, ErrorCode
 from terminal_agent.journal.events import OutboxState
 from terminal_agent.journal.intents import CheckoutState
 from terminal_agent.ports import rfc3339
+from terminal_agent.service import members
 from terminal_agent.service.agent import Agent
+from terminal_agent.service.crm_problem import crm_problem
 from terminal_agent.service.key_store import parse_key
 from terminal_agent.service.readers import look_at_reader
 from terminal_agent.sync import client as crm
@@ -36,7 +39,16 @@ NEW_CODE = "A code works once and not for long; get a new one: terminal-agent cr
 
 
 def _with_card(agent: Agent, params: Params, talk: Talk, job: Callable[[ClassicConnection], Any]) -> Any:
-    return agent.lane.with_card(reader_url(agent, params), float(params["wait_s"]), job, talk)
+    def blanking_erased(connection: ClassicConnection) -> Any:
+        try:
+            return job(connection)
+        except AgentError as problem:
+            if problem.code is ErrorCode.CARD_ERASED or inspect.is_half_blanked(agent.terminal, connection, problem):
+                inspect.wipe(agent.terminal, connection)
+                raise card_erased() from problem
+            raise
+
+    return agent.lane.with_card(reader_url(agent, params), float(params["wait_s"]), blanking_erased, talk)
 
 
 def reader_url(agent: Agent, params: Params) -> str:
@@ -188,21 +200,6 @@ def sync_now(agent: Agent, params: Params, talk: Talk) -> Any:
     return report.to_json()
 
 
-def crm_problem(error: crm.CrmError, url: str | None) -> AgentError:
-    """A failed call to the CRM as a person is told it."""
-    if isinstance(error, crm.CrmUnauthorized):
-        return AgentError(
-            ErrorCode.CRM_UNAUTHORIZED,
-            f"the CRM no longer accepts this terminal: {error}",
-            hint="Get a new code from head office: terminal-agent enroll --crm-url URL --code-file FILE",
-        )
-    return AgentError(
-        ErrorCode.CRM_UNREACHABLE,
-        f"the CRM cannot be reached: {error}",
-        hint=f"Nothing is lost, everything waits in the queue. Check the line to {url}",
-    )
-
-
 def _enrolment_refused(error: crm.CrmRefused) -> AgentError:
     if error.status == HTTPStatus.NOT_FOUND:
         return AgentError(
@@ -296,6 +293,9 @@ OPERATIONS: dict[str, Operation] = {
     "queue.list": queue_list,
     "queue.retry": queue_retry,
     "queue.close": queue_close,
+    "member.export": members.export,
+    "member.erase": members.erase,
+    "member.consent": members.consent,
     "sync": sync_now,
     "enroll": enroll,
     "keys.list": keys_list,

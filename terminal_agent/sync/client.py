@@ -181,6 +181,18 @@ class CrmClient:
         """The points of a hold are spent for certain, or free again."""
         return self._call("POST", f"/v1/holds/{quote(hold_id, safe='')}/{how}", tries=1, timeout_s=timeout_s)
 
+    def get_member(self, phone: str) -> dict[str, Any]:
+        """The member who has this phone: ``{member_id, name, phone, tier, status, cards}``."""
+        return self._call("GET", f"/v1/members?phone={quote(phone, safe='')}", tries=1)
+
+    def export_member(self, member_id: str) -> dict[str, Any]:
+        """Everything the CRM holds of a member."""
+        return self._call("GET", f"/v1/members/{quote(member_id, safe='')}/export")
+
+    def erase_member(self, member_id: str) -> dict[str, Any]:
+        """Have the CRM forget who a member is: ``{member_id, card_nos, erased_at}``."""
+        return self._call("POST", f"/v1/members/{quote(member_id, safe='')}/erase")
+
     def probe(self, timeout_s: float) -> None:
         """Ask once for something small: does the CRM answer, and accept this terminal? Raises :class:`CrmError`."""
         self._call("GET", "/v1/feed?limit=1", tries=1, timeout_s=timeout_s)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
 from terminal_agent.club.policy import PolicyInvalid
 from terminal_agent.contract import ACKNOWLEDGED, MAX_BATCH_BYTES, MAX_BATCH_EVENTS, FeedKind, Verdict
+from terminal_agent.errors import AgentError
 from terminal_agent.journal import Journal
 from terminal_agent.journal.events import HASH_CHAIN_BROKEN, OutboxEntry, OutboxState
 from terminal_agent.journal.journal import CLOCK_SKEW, KNOWLEDGE_LOST
@@ -230,6 +232,8 @@ def _read_feed(journal: Journal, crm: Crm, report: SyncReport) -> None:
                 journal.set_meta(FEED_CURSOR, next_cursor)
         report.feed_items += len(items)
         more = page.get("has_more") is True and next_cursor not in (None, cursor)
+    with suppress(AgentError):  # a disk that is full now: it stays due
+        journal.purge()
     if page.get("has_more") is not True and journal.knowledge_lost:
         with journal.transaction():
             journal.forget_meta(KNOWLEDGE_LOST)
@@ -276,8 +280,12 @@ def _apply_hotlist(journal: Journal, item: dict[str, Any]) -> None:
 
 
 def _apply_member(journal: Journal, item: dict[str, Any]) -> None:
-    member = Member(str(item["member_id"]), _text(item, "phone"), _text(item, "name"), _text(item, "tier"))
+    member = Member(str(item["member_id"]), *(_text(item, key) for key in ("phone", "name", "tier", "status")))
     journal.knowledge.remember_member(member)
+
+
+def _apply_erasure(journal: Journal, item: dict[str, Any]) -> None:
+    journal.erase_member(str(item["member_id"]), {str(card_no) for card_no in item["card_nos"]})
 
 
 def _text(item: dict[str, Any], key: str) -> str | None:
@@ -294,4 +302,5 @@ _APPLY: dict[FeedKind, Callable[[Journal, dict[str, Any]], None]] = {
     FeedKind.ADJUSTMENT: _apply_adjustment,
     FeedKind.HOTLIST: _apply_hotlist,
     FeedKind.MEMBER: _apply_member,
+    FeedKind.ERASURE: _apply_erasure,
 }

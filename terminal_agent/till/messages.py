@@ -138,6 +138,17 @@ _TOLD = {
         Words("اطلاعات این کارت قدیمی است.", "The data on this card is out of date."),
         Words("این کارت را نپذیرید و به دفتر مرکزی خبر دهید.", "Do not accept this card, and tell head office."),
     ),
+    ErrorCode.CARD_ERASED: _Told(
+        UposCode.EXTENDED,
+        Words(
+            "صاحب این کارت اطلاعات خود را حذف کرده است؛ کارت خالی می‌شود.",
+            "The owner of this card had everything erased; the card is made blank.",
+        ),
+        Words(
+            "بدون کارت بفروشید؛ کارت خالی را می‌توان دوباره صادر کرد.",
+            "Sell without it; the blank card can be issued anew.",
+        ),
+    ),
     ErrorCode.INSUFFICIENT_POINTS: _Told(
         UposCode.EXTENDED,
         Words("این مقدار امتیاز را نمی‌توان خرج کرد.", "This many points cannot be redeemed."),

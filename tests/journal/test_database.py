@@ -194,7 +194,7 @@ def test_migrations_make_the_whole_schema_once_and_mark_the_file_as_ours(tmp_pat
             assert database.query("PRAGMA application_id")[0][0] == APPLICATION_ID
             assert migrations.pending(SqliteUtils(database._connection)) == []
     assert schemas[0] == schemas[1]
-    assert rows_on_disk(path, "SELECT count(*) FROM _sqlite_migrations") == [(1,)]
+    assert rows_on_disk(path, "SELECT count(*) FROM _sqlite_migrations") == [(len(migrations._migrations),)]
 
 
 def test_a_migration_that_stops_half_way_leaves_nothing_and_runs_again(

@@ -1,0 +1,21 @@
+"""A failed call to the CRM as a person is told it."""
+
+from __future__ import annotations
+
+from terminal_agent.errors import AgentError, ErrorCode
+from terminal_agent.sync import client as crm
+
+
+def crm_problem(error: crm.CrmError, url: str | None) -> AgentError:
+    """A failed call to the CRM as a person is told it."""
+    if isinstance(error, crm.CrmUnauthorized):
+        return AgentError(
+            ErrorCode.CRM_UNAUTHORIZED,
+            f"the CRM no longer accepts this terminal: {error}",
+            hint="Get a new code from head office: terminal-agent enroll --crm-url URL --code-file FILE",
+        )
+    return AgentError(
+        ErrorCode.CRM_UNREACHABLE,
+        f"the CRM cannot be reached: {error}",
+        hint=f"Nothing is lost, everything waits in the queue. Check the line to {url}",
+    )
