@@ -36,7 +36,10 @@ MOST_CARDS_COMPARED = 3000
 
 @dataclass(frozen=True)
 class Terminal:
-    """Everything a tap needs of this terminal. ``programme_id`` is None until it has joined a CRM."""
+    """Everything a tap needs of this terminal. ``programme_id`` is None until it has joined a CRM.
+
+    ``told`` hears what was decided for the card in the field, just before it is written.
+    """
 
     journal: Journal
     keys: KeyProvider
@@ -45,6 +48,7 @@ class Terminal:
     terminal_id: str
     currency: str
     programme_id: str | None = None
+    told: Callable[[Checkout], None] = lambda _checkout: None
 
     @property
     def programme_code(self) -> int:

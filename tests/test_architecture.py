@@ -15,7 +15,20 @@ PACKAGES = ("drivers", "terminal_agent")
 FOUNDATION = {"errors", "ports", "contract", ""}
 MAY_IMPORT = {
     "cli": {"cli", "service", "crm", *FOUNDATION},
-    "service": {"service", "till", "sync", "desk", "taps", "card", "club", "journal", "drivers", *FOUNDATION},
+    "service": {
+        "service",
+        "till_api",
+        "till",
+        "sync",
+        "desk",
+        "taps",
+        "card",
+        "club",
+        "journal",
+        "drivers",
+        *FOUNDATION,
+    },
+    "till_api": {"till_api", "till", "taps", "card", "journal", "drivers", *FOUNDATION},
     "till": {"till", "taps", "card", "club", "journal", "drivers", *FOUNDATION},
     "desk": {"desk", "taps", "card", "club", "journal", "drivers", *FOUNDATION},
     "sync": {"sync", "club", "journal", *FOUNDATION},
@@ -41,7 +54,7 @@ ONLY_IN = {
     "sqlite_utils": ("terminal_agent/journal/",),
     "requests": ("terminal_agent/sync/client.py",),
     "tenacity": ("terminal_agent/sync/client.py",),
-    "fastapi": ("terminal_agent/crm/",),
+    "fastapi": ("terminal_agent/crm/", "terminal_agent/till_api/"),
     "sqlalchemy": ("terminal_agent/crm/",),
     "jdatetime": ("terminal_agent/till/locale.py",),
 }

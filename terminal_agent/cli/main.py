@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from terminal_agent import __version__
-from terminal_agent.cli import card, crm, demo, health, member, purchase, queue, reader, service, setup
+from terminal_agent.cli import card, crm, demo, health, member, purchase, queue, reader, service, setup, till
 from terminal_agent.cli.output import AgentGroup, CliState, print_error
 from terminal_agent.errors import AgentError, ErrorCode, ExitCode
 
@@ -59,6 +59,7 @@ COMMANDS = (
     *queue.COMMANDS,
     *service.COMMANDS,
     *health.COMMANDS,
+    *till.COMMANDS,
 )
 for command in (*COMMANDS, crm.crm, *demo.COMMANDS):
     cli.add_command(command)

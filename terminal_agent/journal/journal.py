@@ -21,6 +21,7 @@ from terminal_agent.journal.receipts import checkout_told_by
 from terminal_agent.journal.salvage import Salvage, salvage
 from terminal_agent.journal.space import Space
 from terminal_agent.journal.start import Start, start
+from terminal_agent.journal.till import TillBook
 from terminal_agent.ports import Clock, Ids, rfc3339
 
 JOURNAL_FILE = "journal.sqlite3"
@@ -64,6 +65,7 @@ class Journal:
         self.checkouts = Checkouts(self._database, clock)
         self.knowledge = Knowledge(self._database, clock, currency)
         self.alarms = Alarms(self._database, clock)
+        self.till = TillBook(self._database, clock)
         try:
             self._take_up(begun, terminal_id)
         except BaseException:

@@ -20,6 +20,12 @@ def m002_members_rights(db: Database) -> None:
     db.execute("CREATE TABLE erased_cards (card_no TEXT PRIMARY KEY, member_id TEXT NOT NULL) STRICT")
 
 
+@migrations()
+def m003_till_api(db: Database) -> None:
+    for statement in _TILL_API:
+        db.execute(statement)
+
+
 _FIRST_TAP = (
     "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT",
     # What happened, for ever: rows are added, never changed. body holds the very bytes that go to the CRM.
@@ -63,4 +69,17 @@ _FIRST_TAP = (
     """CREATE TABLE audit (
         entry INTEGER PRIMARY KEY AUTOINCREMENT, time TEXT NOT NULL, action TEXT NOT NULL,
         detail TEXT NOT NULL) STRICT""",
+)
+
+_TILL_API = (
+    """CREATE TABLE till_tokens (
+        token_hash TEXT PRIMARY KEY, token_id TEXT NOT NULL UNIQUE, name TEXT NOT NULL, scopes TEXT NOT NULL,
+        created_at TEXT NOT NULL, revoked_at TEXT) STRICT""",
+    # Requests of POS software, each answered the same way again for the same key.
+    """CREATE TABLE till_requests (
+        token_id TEXT NOT NULL, idempotency_key TEXT NOT NULL, fingerprint TEXT NOT NULL, checkout_id TEXT NOT NULL,
+        answer TEXT NOT NULL, document TEXT NOT NULL, request TEXT NOT NULL, ended INTEGER NOT NULL,
+        expires_at TEXT NOT NULL, created_at TEXT NOT NULL, PRIMARY KEY (token_id, idempotency_key)) STRICT""",
+    "CREATE INDEX till_requests_of ON till_requests (checkout_id)",
+    "CREATE INDEX till_requests_open ON till_requests (ended) WHERE ended = 0",
 )

@@ -22,7 +22,39 @@ POLL_S = 1.0
 SETTLE_S = 0.5
 BUSY = "Another program is using the card; waiting for it."
 FIRST = "Put the card on the reader."
+BUSY_READER = "the reader is busy with another card"
 AGAIN = "The card was taken away too soon: put the SAME card back and hold it still."
+
+
+class HeldReader:
+    """The reader while one checkout has the lane to itself. Raises DriverError, AgentError."""
+
+    def __init__(self, look: Callable[[], tuple[Reader, ReaderState]]) -> None:
+        self._look = look
+
+    def wait_for_card(self, timeout_s: float) -> bool:
+        """Whether a card is there, now or within ``timeout_s`` seconds."""
+        reader, state = self._look()
+        if state in (ReaderState.EMPTY, ReaderState.LOST):
+            state = reader.wait_for_change(state, timeout_s)
+        _require_reader(state)
+        return state is not ReaderState.EMPTY
+
+    def wait_until_removed(self, timeout_s: float) -> bool:
+        """Whether no card is there, now or within ``timeout_s`` seconds."""
+        reader, state = self._look()
+        if state is not ReaderState.EMPTY:
+            state = reader.wait_for_change(state, timeout_s)
+        _require_reader(state)
+        return state is ReaderState.EMPTY
+
+    def with_card(self, job: Callable[[ClassicConnection], Answer]) -> Answer:
+        """Run ``job`` once with the card in the field."""
+        try:
+            with self._look()[0].connect() as connection:
+                return job(connection)
+        except DriverError as error:
+            raise from_driver(error) from error
 
 
 class CardLane:
@@ -77,15 +109,19 @@ class CardLane:
     def _turn(self, wait_s: float) -> Iterator[None]:
         """The reader to ourselves. Raises AgentError ``busy``, or whatever the driver raised inside as one."""
         if not self._lock.acquire(timeout=max(wait_s, SETTLE_S)):
-            raise AgentError(
-                ErrorCode.BUSY, "the reader is busy with another card", hint="Wait for it, then run the command again"
-            )
+            raise AgentError(ErrorCode.BUSY, BUSY_READER, hint="Wait for it, then run the command again")
         try:
             yield
         except DriverError as error:
             raise from_driver(error) from error
         finally:
             self._lock.release()
+
+    @contextmanager
+    def hold(self, url: str) -> Iterator[HeldReader]:
+        """The lane for one checkout, however long its card takes. Raises AgentError."""
+        with self._turn(0):
+            yield HeldReader(lambda: self._reader(url))
 
     def _reader(self, url: str) -> tuple[Reader, ReaderState]:
         """The reader and its state. One is kept open between jobs, as long as it answers: opening it anew for each

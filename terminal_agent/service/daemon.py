@@ -13,7 +13,9 @@ from terminal_agent.journal.database import JournalFailed
 from terminal_agent.service.agent import Agent
 from terminal_agent.service.control import ControlServer
 from terminal_agent.service.operations import OPERATIONS, Params, Talk, close_overdue
+from terminal_agent.service.pairing import TILL_CODE
 from terminal_agent.service.reader_watch import ReaderWatch
+from terminal_agent.service.till import TillService
 from terminal_agent.sync.worker import CrmState
 
 log = logging.getLogger(__name__)
@@ -34,6 +36,7 @@ class Daemon:
         self._ready = False
         self._damage: JournalFailed | None = None
         agent.journal.when_damaged(self._end)
+        self._till = TillService(agent, self._execute, lambda: self._watch.seen)
         self._control = ControlServer(agent.settings.data_dir, self._execute)
 
     def run(self) -> None:
@@ -49,12 +52,14 @@ class Daemon:
         ]
         for thread in threads:
             thread.start()
+        self._till.start()
         self._control.start()
         self._ready = True
         log.info("ready terminal=%s data_dir=%s", self._agent.terminal_id, self._agent.settings.data_dir)
         signal.sigwait(END)
         self._stop.set()
         self._agent.lane.stop()
+        self._till.stop()
         self._control.stop()
         self._watch.interrupt()
         self._agent.sync.wake()
@@ -72,7 +77,9 @@ class Daemon:
 
     def _execute(self, operation: str, params: Params, talk: Talk) -> Any:
         if operation == "status":
-            params = {"state": self._state(), "reader_seen": self._watch.seen}
+            params = {"state": self._state(), "reader_seen": self._watch.seen, "till_url": self._till.url}
+        if operation == TILL_CODE:
+            return self._till.code(tuple(params["scopes"]))
         return OPERATIONS[operation](self._agent, params, talk)
 
     def _state(self) -> str:

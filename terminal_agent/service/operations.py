@@ -20,7 +20,7 @@ from terminal_agent.errors import AgentError, ErrorCode
 from terminal_agent.journal.events import OutboxState
 from terminal_agent.journal.intents import CheckoutState
 from terminal_agent.ports import rfc3339
-from terminal_agent.service import members
+from terminal_agent.service import members, pairing
 from terminal_agent.service.agent import Agent
 from terminal_agent.service.crm_problem import crm_problem
 from terminal_agent.service.key_store import parse_key
@@ -261,7 +261,7 @@ def status(agent: Agent, params: Params, talk: Talk) -> Any:
         "terminal_id": agent.terminal_id,
         "data_dir": str(agent.settings.data_dir),
         "config": str(agent.config),
-        "till_url": None,
+        "till_url": params.get("till_url"),
         "reader": params.get("reader_seen") or look_at_reader(agent.settings.reader),
         "crm": {"url": agent.crm_url, "state": agent.sync.state.value},
         "journal": agent.journal.health(),
@@ -303,6 +303,7 @@ OPERATIONS: dict[str, Operation] = {
     "keys.import": keys_import,
     "keys.activate": keys_activate,
     "status": status,
+    **pairing.OPERATIONS,
     "doctor": doctor,
     "backup": backup,
 }

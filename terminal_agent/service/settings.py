@@ -32,9 +32,18 @@ class CrmSettings(_Section):
 
 
 class TillSettings(_Section):
-    """Where the till API listens; port 0 is any free one."""
+    """Where the till API listens, port 0 being any free one, and the origins of other programs' pages that may call."""
 
     listen: str = Field("127.0.0.1:7411", pattern=r"^(\[[0-9a-fA-F:]+\]|[^:\s]+):\d{1,5}$")
+
+    origins: tuple[str, ...] = ()
+
+    @field_validator("origins")
+    @classmethod
+    def _origins_are_exact(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(re.fullmatch(r"https?://[a-z0-9.-]+(:\d{1,5})?", origin) for origin in value):
+            raise ValueError("no such origin")
+        return value
 
     @field_validator("listen")
     @classmethod
@@ -74,6 +83,7 @@ EXPECTED = {
     "crm": "a table: a line [crm], and below it url = ...",
     "crm.url": "the CRM's address, in quotes",
     "till": "a table: a line [till], and below it listen = ...",
+    "till.origins": 'a list of origins in full, as in ["https://pos.example"]',
     "till.listen": "HOST:PORT, as in 127.0.0.1:7411",
 }
 HIGHEST_PORT = 65535

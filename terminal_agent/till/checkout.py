@@ -37,12 +37,16 @@ class Line:
 
 @dataclass(frozen=True)
 class PurchaseRequest:
-    """What the cashier or the POS asks for. ``receipt_no`` is the natural key on this terminal, in one normal form."""
+    """What the cashier or the POS asks for. ``receipt_no`` is the natural key on this terminal, in one normal form.
+
+    ``checkout_id`` is one that was given out already; without it a new one is made at the tap.
+    """
 
     receipt_no: str
     amount: int
     redeem: int = 0
     lines: tuple[Line, ...] = ()
+    checkout_id: str | None = None
 
     def __post_init__(self) -> None:
         """Whatever could fail later fails here, before the card is touched. Raises AgentError ``invalid_input``."""
@@ -250,7 +254,7 @@ def _result(
     at_crm: CardAtCrm | None,
 ) -> dict[str, Any]:
     return {
-        "checkout_id": terminal.ids.uuid(),
+        "checkout_id": request.checkout_id or terminal.ids.uuid(),
         "state": CheckoutState.IN_DOUBT.value,
         "receipt_no": request.receipt_no,
         "amount": request.amount,

@@ -114,6 +114,7 @@ def carry_out(terminal: Terminal, card: PresentedCard, intent: Intent, checkout:
         journal.intents.begin(intent)
 
     after = CardState.from_json(intent.after)
+    terminal.told(checkout)
     try:
         tap.commit(
             card.session, after, lambda: journal.write(begin), lambda: taps.finish(terminal, card, intent, checkout)

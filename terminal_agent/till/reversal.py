@@ -28,12 +28,14 @@ class ReversalRequest:
     """``receipt_no`` is the purchase's; ``amount`` None takes back all that is left of it.
 
     Receipt, amount and ``reference`` together are the natural key: the same again is the same return. A second return
-    of the same amount needs a reference of its own, such as the number of the return slip.
+    of the same amount needs a reference of its own, such as the number of the return slip. ``checkout_id`` is one that
+    was given out already.
     """
 
     receipt_no: str
     amount: int | None = None
     reference: str | None = None
+    checkout_id: str | None = None
 
     def __post_init__(self) -> None:
         """Whatever could fail later fails here, before the card is touched. Raises AgentError ``invalid_input``."""
@@ -152,7 +154,7 @@ def _carry_out(terminal: Terminal, card: PresentedCard, request: ReversalRequest
     adjusted = sum(adjustment.points for adjustment in adjustments)
     after = decided.next_state(card.state, adjustments, outcome.delta, card.state.redeemed_offline)
     result = {
-        "checkout_id": terminal.ids.uuid(),
+        "checkout_id": request.checkout_id or terminal.ids.uuid(),
         "state": CheckoutState.IN_DOUBT.value,
         "receipt_no": request.receipt_no,
         "reversed_event_id": purchase.event.event_id,

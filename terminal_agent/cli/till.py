@@ -1,0 +1,75 @@
+"""till: pairing POS software and browsers with the till's API."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from terminal_agent.cli.backend import call
+from terminal_agent.cli.output import AgentCommand, AgentGroup, emit
+
+SCOPES = ["read", "checkout", "reverse"]
+
+
+@click.group(cls=AgentGroup)
+def till() -> None:
+    """The till's API: pair POS software or a browser, see and revoke what is paired."""
+
+
+@till.command("code", cls=AgentCommand)
+@click.option(
+    "--scope", "scopes", type=click.Choice(SCOPES), multiple=True, default=SCOPES, help="what it may do [all]"
+)
+def till_code(scopes: tuple[str, ...]) -> None:
+    """Show a code that pairs one program or browser with this till, from the running daemon.
+
+    It works once and for two minutes. Enter it on the cashier page, or have the program POST it to /v1/pair.
+
+    \b
+    Examples:
+      terminal-agent till code
+      terminal-agent till code --scope read --scope checkout
+    """
+    answer = call("till.code", scopes=list(scopes))
+    emit(answer, lambda: _print_code(answer))
+
+
+def _print_code(answer: dict[str, Any]) -> None:
+    click.echo(f"{answer['code']}   (for {answer['till_url']}, within {answer['expires_in_s']} s)")
+
+
+@till.command("tokens", cls=AgentCommand)
+def till_tokens() -> None:
+    """List what was paired, with the id to revoke it by.
+
+    \b
+    Example:
+      terminal-agent till tokens --json
+    """
+    answer = call("till.tokens")
+    emit(answer, lambda: _print_tokens(answer["tokens"]))
+
+
+def _print_tokens(tokens: list[dict[str, Any]]) -> None:
+    for token in tokens:
+        ended = f"revoked {token['revoked_at']}" if token["revoked_at"] else " ".join(token["scopes"])
+        click.echo(f"{token['token_id']}  {token['created_at']}  {token['name']}  {ended}")
+    if not tokens:
+        click.echo("Nothing is paired. Pair a program with: terminal-agent till code")
+
+
+@till.command("revoke", cls=AgentCommand)
+@click.argument("token_id")
+def till_revoke(token_id: str) -> None:
+    """Take a program's access away, at once.
+
+    \b
+    Example:
+      terminal-agent till revoke 0192d000-0000-7000-8000-000000000000
+    """
+    answer = call("till.revoke", token_id=token_id)
+    emit(answer, lambda: click.echo(f"{token_id} no longer works."))
+
+
+COMMANDS = (till,)

@@ -1,0 +1,333 @@
+"""The counter: one checkout at a time waits for its card, is carried out, and is told about at each step."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from functools import partial
+from typing import Any, Protocol, TypeVar
+
+from drivers.base import ClassicConnection
+from terminal_agent import taps
+from terminal_agent.errors import AgentError, ErrorCode
+from terminal_agent.journal.intents import Checkout, CheckoutState
+from terminal_agent.journal.till import TillRequest
+from terminal_agent.ports import rfc3339
+from terminal_agent.taps import Reserve, Terminal
+from terminal_agent.till import checkout, decided, reversal
+from terminal_agent.till_api import shown
+from terminal_agent.till_api.hub import EventName, Hub
+from terminal_agent.till_api.problems import Refusal, Refused, as_shown
+from terminal_agent.till_api.shown import State
+
+log = logging.getLogger(__name__)
+
+Answer = TypeVar("Answer")
+LOOK_S = 1.0
+"""How often a waiting checkout looks whether it was cancelled or is over; a card is seen at once."""
+PEACE_S = 1.0
+_ENDS = {
+    ErrorCode.INSUFFICIENT_POINTS,
+    ErrorCode.OFFLINE_LIMIT,
+    ErrorCode.RECEIPT_CONFLICT,
+    ErrorCode.REVERSAL_REFUSED,
+    ErrorCode.INVALID_INPUT,
+    ErrorCode.DISK_FULL,
+    ErrorCode.JOURNAL_FAILED,
+    ErrorCode.CONFIG_INVALID,
+    ErrorCode.NOT_FOUND,
+}
+"""What another card, or the same one again, would not mend: the checkout fails. All else is shown, and it waits on."""
+
+
+class HeldReader(Protocol):
+    """The reader, kept for one checkout. All raise AgentError when it is gone."""
+
+    def wait_for_card(self, timeout_s: float) -> bool: ...
+    def wait_until_removed(self, timeout_s: float) -> bool: ...
+    def with_card(self, job: Callable[[ClassicConnection], Answer]) -> Answer: ...
+
+
+@dataclass(frozen=True)
+class Shop:
+    """What a checkout needs of the agent."""
+
+    terminal: Callable[[], Terminal]
+    reserve: Reserve
+    keep_hold: Callable[[str], None]
+    wake_sync: Callable[[], None]
+    hold_reader: Callable[[], AbstractContextManager[HeldReader]]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A sale or a return, and how long it waits for its card."""
+
+    request: checkout.PurchaseRequest | reversal.ReversalRequest
+    expires_in_s: int
+
+    @property
+    def kind(self) -> str:
+        return taps.PURCHASE if isinstance(self.request, checkout.PurchaseRequest) else taps.REVERSAL
+
+    def begun(self, terminal: Terminal) -> Checkout | None:
+        """The journal's checkout of this very request, if a card was already written for it, or may have been."""
+        if isinstance(self.request, checkout.PurchaseRequest):
+            return checkout.checkout_of(terminal, self.request)
+        return reversal.checkout_of(terminal, self.request)
+
+    def recorded(self, terminal: Terminal) -> dict[str, Any] | None:
+        """The answer of what is finished. Raises AgentError for what can never be carried out."""
+        if isinstance(self.request, checkout.PurchaseRequest):
+            return checkout.recorded(terminal, self.request)
+        return reversal.recorded_reversal(terminal, self.request)
+
+    def carry_out(
+        self, terminal: Terminal, connection: ClassicConnection, reserve: Reserve, checkout_id: str
+    ) -> dict[str, Any]:
+        """With the card in the field. Raises AgentError."""
+        request = replace(self.request, checkout_id=checkout_id)
+        if isinstance(request, checkout.PurchaseRequest):
+            return checkout.purchase(terminal, connection, request, reserve)
+        return reversal.reverse_by_tap(terminal, connection, request)
+
+
+class _Open:
+    """The checkout that waits or is at work. Its document is replaced, never changed."""
+
+    def __init__(self, asked: Asked, document: dict[str, Any], deadline: float) -> None:
+        self.asked = asked
+        self.document = document
+        self.deadline = deadline
+
+    @property
+    def checkout_id(self) -> str:
+        return str(self.document["id"])
+
+
+class Counter:
+    """Opens, shows and cancels checkouts from any thread; :meth:`run` carries them out on its own."""
+
+    def __init__(self, shop: Shop, hub: Hub) -> None:
+        self._shop = shop
+        self._hub = hub
+        self._changed = threading.Condition()
+        self._open: _Open | None = None
+        self._stopping = False
+
+    def refuse_if_busy(self) -> None:
+        """Raises AgentError ``busy`` while a checkout is open."""
+        if self._open is not None:
+            raise _busy()
+
+    def open(self, token_id: str, key: str, fingerprint: str, asked: Asked, body: dict[str, Any]) -> dict[str, Any]:
+        """A new checkout, or the same answer as before to the same key. Raises AgentError, Refused."""
+        terminal = self._shop.terminal()
+        with self._changed:
+            before = terminal.journal.till.request(token_id, key)
+            if before is not None:
+                if before.fingerprint != fingerprint:
+                    raise Refused(Refusal.KEY_REUSED)
+                return before.answer
+            recorded = asked.recorded(terminal)
+            if recorded is None and self._open is not None:
+                raise _busy()
+            document = self._new_document(terminal, asked, recorded)
+            expires_at = document["expires_at"]
+            request = TillRequest(
+                token_id, key, fingerprint, document["id"], document, document, body, recorded is not None, expires_at
+            )
+            terminal.journal.write(partial(terminal.journal.till.add_request, request))
+            if recorded is None:
+                self._take_up(_Open(asked, document, terminal.clock.monotonic() + asked.expires_in_s))
+        self._publish(document)
+        return document
+
+    def _new_document(self, terminal: Terminal, asked: Asked, recorded: dict[str, Any] | None) -> dict[str, Any]:
+        begun = asked.begun(terminal)
+        expires_at = rfc3339(terminal.clock.now() + timedelta(seconds=asked.expires_in_s))
+        checkout_id = begun.checkout_id if begun else terminal.ids.uuid()
+        document = shown.opened(checkout_id, asked.kind, asked.request, terminal.currency, expires_at)
+        return document if recorded is None else shown.with_result(terminal, document, recorded)
+
+    def _take_up(self, opened: _Open) -> None:
+        self._open = opened
+        self._changed.notify_all()
+
+    def resume(self, asked_of: Callable[[dict[str, Any]], Asked]) -> None:
+        """After a start: the checkout that waited when the agent ended waits on, until its time is over."""
+        terminal = self._shop.terminal()
+        for request in terminal.journal.till.open_requests():
+            asked = asked_of(request.request)
+            remaining = shown.seconds_until(request.expires_at, terminal.clock.now())
+            document = self._settled_view(terminal, request.document)
+            if document["state"] == State.DONE or remaining <= 0 or self._open is not None:
+                ended = document if document["state"] == State.DONE else shown.expired(document)
+                self._keep_ended(ended)
+            else:
+                in_doubt = document["state"] == State.IN_DOUBT
+                waits = document if in_doubt else {**document, "state": State.WAITING.value}
+                with self._changed:
+                    self._take_up(_Open(asked, waits, terminal.clock.monotonic() + remaining))
+
+    def show(self, checkout_id: str) -> dict[str, Any] | None:
+        """A checkout as it stands now, or None."""
+        with self._changed:
+            if self._open is not None and self._open.checkout_id == checkout_id:
+                return self._open.document
+        terminal = self._shop.terminal()
+        kept = terminal.journal.till.request_of(checkout_id)
+        return self._settled_view(terminal, kept.document) if kept else None
+
+    def _settled_view(self, terminal: Terminal, document: dict[str, Any]) -> dict[str, Any]:
+        """The journal's word goes before: a sale in doubt may have been settled or closed since."""
+        begun = terminal.journal.checkouts.by_id(document["id"])
+        if begun is None:
+            return document
+        if begun.state is CheckoutState.IN_DOUBT:
+            return {**document, "state": State.IN_DOUBT.value}
+        return shown.with_result(terminal, document, {**begun.result, "state": begun.state.value})
+
+    def cancel(self, checkout_id: str) -> dict[str, Any] | None:
+        """The cancelled checkout, or None when there is none. Raises Refused once its card is being read."""
+        with self._changed:
+            opened = self._open
+            if opened is not None and opened.checkout_id == checkout_id:
+                if opened.document["state"] != State.WAITING:
+                    raise Refused(Refusal.TOO_LATE)
+                return self._end(opened, {**opened.document, "state": State.CANCELLED.value, "error": None})
+        document = self.show(checkout_id)
+        if document is None or document["state"] == State.CANCELLED:
+            return document
+        raise Refused(Refusal.TOO_LATE)
+
+    def run(self) -> None:
+        """Carry out what is opened, until :meth:`stop`."""
+        while (opened := self._next()) is not None:
+            self._serve(opened)
+
+    def stop(self) -> None:
+        """A card in hand is finished; a checkout that waits is taken up again after the next start."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+
+    def _next(self) -> _Open | None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._stopping or self._open is not None)
+            return None if self._stopping else self._open
+
+    def _serve(self, opened: _Open) -> None:
+        while self._open is opened and not self._stopping:
+            try:
+                with self._shop.hold_reader() as reader:
+                    self._wait_and_work(opened, reader)
+            except AgentError as error:  # the reader is gone or in use; it may come back in time
+                if opened.deadline <= self._shop.terminal().clock.monotonic():
+                    self._expire(opened)
+                    return
+                self._show_reader_problem(opened, error)
+                with self._changed:
+                    self._changed.wait_for(lambda: self._stopping or self._open is not opened, PEACE_S)
+
+    def _wait_and_work(self, opened: _Open, reader: HeldReader) -> None:
+        while self._open is opened and not self._stopping:
+            remaining = opened.deadline - self._shop.terminal().clock.monotonic()
+            if remaining <= 0:
+                self._expire(opened)
+                return
+            if reader.wait_for_card(min(LOOK_S, remaining)) and self._begin_reading(opened):
+                if not self._attempt(opened, reader):
+                    return
+                while self._open is opened and not self._stopping and not reader.wait_until_removed(LOOK_S):
+                    if opened.deadline < self._shop.terminal().clock.monotonic():
+                        break
+
+    def _begin_reading(self, opened: _Open) -> bool:
+        """False when it was cancelled in the same moment."""
+        with self._changed:
+            if self._open is not opened:
+                return False
+            opened.document = {**opened.document, "state": State.READING.value}
+        self._publish(opened.document)
+        return True
+
+    def _attempt(self, opened: _Open, reader: HeldReader) -> bool:
+        """One try with the card in the field. True when the checkout waits on."""
+        terminal = self._shop.terminal()
+
+        def told(begun: Checkout) -> None:
+            opened.document = {
+                **shown.with_result(terminal, opened.document, begun.result),
+                "state": State.WRITING.value,
+            }
+            self._publish(opened.document)
+
+        def job(card: ClassicConnection) -> dict[str, Any]:
+            return opened.asked.carry_out(replace(terminal, told=told), card, self._shop.reserve, opened.checkout_id)
+
+        try:
+            with decided.doubt_told(lambda: opened.asked.begun(terminal)):
+                result = reader.with_card(job)
+        except AgentError as error:
+            return self._note(opened, error)
+        self._end(opened, shown.with_result(terminal, opened.document, result))
+        self._shop.wake_sync()
+        return False
+
+    def _show_reader_problem(self, opened: _Open, error: AgentError) -> None:
+        problem = as_shown(error)
+        with self._changed:
+            if self._open is not opened or opened.document["error"] == problem:
+                return
+            opened.document = {**opened.document, "error": problem}
+        self._publish(opened.document)
+
+    def _note(self, opened: _Open, error: AgentError) -> bool:
+        """Show what is wrong. True when the checkout waits on."""
+        if "hold_id" in error.details:  # in doubt: the points may be on the card already
+            self._shop.keep_hold(error.details["hold_id"])
+        in_doubt = error.details.get("state") == State.IN_DOUBT.value
+        state = State.IN_DOUBT if in_doubt else State.FAILED if error.code in _ENDS else State.WAITING
+        document = {**opened.document, "state": state.value, "error": as_shown(error)}
+        if state is State.FAILED:
+            self._end(opened, document)
+            return False
+        with self._changed:
+            if self._open is not opened:
+                return False
+            opened.document = document
+        self._hub.publish(EventName.CARD_PROBLEM, {"checkout_id": opened.checkout_id, "error": document["error"]})
+        self._publish(document)
+        return True
+
+    def _expire(self, opened: _Open) -> None:
+        self._end(opened, shown.expired(opened.document))
+
+    def _end(self, opened: _Open, document: dict[str, Any]) -> dict[str, Any]:
+        """The checkout is over. It is told first: what counts is in the journal already."""
+        with self._changed:
+            if self._open is not opened:
+                return document
+            opened.document = document
+            self._open = None
+        self._publish(document)
+        self._keep_ended(document)
+        return document
+
+    def _keep_ended(self, document: dict[str, Any]) -> None:
+        journal = self._shop.terminal().journal
+        journal.write(lambda: journal.till.update(document["id"], document, ended=True))
+
+    def _publish(self, document: dict[str, Any]) -> None:
+        self._hub.publish(EventName.CHECKOUT_CHANGED, document)
+
+
+def _busy() -> AgentError:
+    return AgentError(
+        ErrorCode.BUSY, "another checkout is open at this till", hint="Finish or cancel it, then open the next one"
+    )

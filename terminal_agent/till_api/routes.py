@@ -1,0 +1,224 @@
+"""The routes of the till's API."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, cast
+
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from sse_starlette import EventSourceResponse, ServerSentEvent
+
+from terminal_agent.journal.till import TillToken
+from terminal_agent.till.checkout import Line, PurchaseRequest
+from terminal_agent.till.reversal import ReversalRequest
+from terminal_agent.till_api import wire
+from terminal_agent.till_api.access import Access
+from terminal_agent.till_api.counter import Asked, Counter
+from terminal_agent.till_api.hub import Hub
+from terminal_agent.till_api.problems import MEDIA_TYPE, Refusal, Refused
+
+LONGEST_POLL_S = 60
+PING_S = 15
+MAX_STREAMS = 64
+LONGEST_KEY = 128
+
+
+@dataclass
+class Till:
+    """What the routes work with; ``ask`` carries out one of the agent's operations."""
+
+    terminal_id: Callable[[], str]
+    currency: str
+    access: Access
+    counter: Counter
+    hub: Hub
+    ask: Callable[[str, dict[str, Any]], Any]
+    reader: Callable[[], dict[str, Any]]
+    streams: int = 0
+
+
+def _till(request: Request) -> Till:
+    return cast(Till, request.app.state.till)
+
+
+TillIn = Annotated[Till, Depends(_till)]
+_BEARER = HTTPBearer(auto_error=False, description="The token that POST /v1/pair gave.")
+
+
+def _caller(till: TillIn, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)]) -> TillToken:
+    found = till.access.caller(credentials.credentials) if credentials else None
+    if found is None:
+        raise Refused(Refusal.UNAUTHORIZED)
+    return found
+
+
+CallerIn = Annotated[TillToken, Depends(_caller)]
+KeyIn = Annotated[str | None, Header(alias="Idempotency-Key", max_length=LONGEST_KEY)]
+
+
+def _allow(caller: TillToken, scope: str) -> None:
+    if scope not in caller.scopes:
+        raise Refused(Refusal.FORBIDDEN, f"This token does not have the scope {scope}.")
+
+
+def _key(key: str | None) -> str:
+    if not key or not key.isprintable():
+        raise Refused(Refusal.KEY_MISSING)
+    return key
+
+
+def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    schema = {"schema": {"$ref": "#/components/schemas/Problem"}}
+    common = (400, 401, 403, 408, 413, 415, 421, 500, 503)
+    return {status: {"description": "Problem", "content": {MEDIA_TYPE: schema}} for status in (*common, *statuses)}
+
+
+public = APIRouter()
+v1 = APIRouter(prefix="/v1")
+
+
+@public.get("/healthz", responses=_problems())
+def healthz() -> wire.Health:
+    """The process answers; needs no token and says nothing else."""
+    return wire.Health(status="ok")
+
+
+@public.get("/readyz", responses=_problems())
+def readyz(till: TillIn, caller: CallerIn) -> wire.Health:
+    """Whether a sale can be made now: 200 with ``ready`` or ``degraded``, which sells too."""
+    return wire.Health(status=str(till.ask("status", {})["state"]))
+
+
+@v1.post("/pair", responses=_problems())
+def pair(till: TillIn, asked: wire.PairIn) -> wire.TokenOut:
+    """Trade the code that ``terminal-agent till code`` shows for a token. Five tries, two minutes."""
+    paired = till.access.pair(asked.code.strip(), asked.name)
+    if paired is None:
+        raise Refused(Refusal.PAIRING_REFUSED)
+    token, given = paired
+    return wire.TokenOut(
+        token=token,
+        token_id=given.token_id,
+        scopes=list(given.scopes),
+        terminal_id=till.terminal_id(),
+        currency=till.currency,
+    )
+
+
+@v1.post("/checkouts", status_code=201, responses=_problems(409, 422, 507))
+def open_checkout(
+    till: TillIn, caller: CallerIn, asked: wire.CheckoutIn, response: Response, key: KeyIn = None
+) -> wire.CheckoutOut:
+    """Open a checkout: the next card pays and earns. The same key and body give the same answer again."""
+    _allow(caller, "checkout")
+    if asked.currency != till.currency:
+        raise Refused(Refusal.INVALID, f"currency: this till sells in {till.currency}")
+    return _open(till, caller, _key(key), "purchase", asked.model_dump(mode="json"), response)
+
+
+@v1.post("/reversals", status_code=201, responses=_problems(404, 409, 422, 507))
+def open_reversal(
+    till: TillIn, caller: CallerIn, asked: wire.ReversalIn, response: Response, key: KeyIn = None
+) -> wire.CheckoutOut:
+    """Take an earlier sale back, whole or in part: a checkout of kind ``reversal`` that waits for the sale's card."""
+    _allow(caller, "reverse")
+    return _open(till, caller, _key(key), "reversal", asked.model_dump(mode="json"), response)
+
+
+def _open(
+    till: Till, caller: TillToken, key: str, kind: str, body: dict[str, Any], response: Response
+) -> wire.CheckoutOut:
+    body = {"kind": kind, **body}
+    fingerprint = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+    opened = till.counter.open(caller.token_id, key, fingerprint, asked_of(body), body)
+    response.headers["Location"] = f"/v1/checkouts/{opened['id']}"
+    return wire.CheckoutOut(**opened)
+
+
+def asked_of(body: dict[str, Any]) -> Asked:
+    """The request that a body stands for. Raises AgentError ``invalid_input``."""
+    request: PurchaseRequest | ReversalRequest
+    if body["kind"] == "purchase":
+        lines = tuple(Line(**line) for line in body["lines"])
+        request = PurchaseRequest(body["receipt_no"], body["amount"], body["redeem_points"], lines)
+    else:
+        request = ReversalRequest(body["receipt_no"], body["amount"], body["reference"])
+    return Asked(request, body["expires_in_s"])
+
+
+@v1.get("/checkouts/{checkout_id}", responses=_problems(404))
+def show_checkout(till: TillIn, caller: CallerIn, checkout_id: str) -> wire.CheckoutOut:
+    """A checkout as it stands now; this finds an answer that was lost."""
+    return _found(till.counter.show(checkout_id))
+
+
+@v1.post("/checkouts/{checkout_id}/cancel", responses=_problems(404, 409))
+def cancel_checkout(till: TillIn, caller: CallerIn, checkout_id: str, key: KeyIn = None) -> wire.CheckoutOut:
+    """End a checkout that waits for its card; 409 once the card is being read."""
+    _allow(caller, "checkout")
+    _key(key)
+    return _found(till.counter.cancel(checkout_id))
+
+
+def _found(document: dict[str, Any] | None) -> wire.CheckoutOut:
+    if document is None:
+        raise Refused(Refusal.NOT_FOUND, "There is no such checkout.")
+    return wire.CheckoutOut(**document)
+
+
+@v1.get("/card", responses=_problems(404, 409))
+def show_card(till: TillIn, caller: CallerIn) -> dict[str, Any]:
+    """The card on the reader, read and checked; 404 when there is none."""
+    _allow(caller, "read")
+    till.counter.refuse_if_busy()
+    return cast(dict[str, Any], till.ask("card.show", {"wait_s": 0}))
+
+
+@v1.get("/reader", responses=_problems())
+def show_reader(till: TillIn, caller: CallerIn) -> dict[str, Any]:
+    """The reader: ``url``, ``name`` and ``state`` (ready, lost, none)."""
+    return till.reader()
+
+
+@v1.get("/status", responses=_problems())
+def show_status(till: TillIn, caller: CallerIn) -> dict[str, Any]:
+    """What ``terminal-agent status`` says."""
+    return cast(dict[str, Any], till.ask("status", {}))
+
+
+@v1.get("/events", response_model=wire.EventsOut, responses=_problems())
+async def events(
+    till: TillIn,
+    caller: CallerIn,
+    request: Request,
+    after: Annotated[str | None, Query(max_length=128)] = None,
+    wait_s: Annotated[float | None, Query(ge=0, le=LONGEST_POLL_S)] = None,
+    last_event_id: Annotated[str | None, Header(max_length=128)] = None,
+) -> Response:
+    """Server-sent events, replayed after ``Last-Event-ID``; with ``after`` or ``wait_s`` one long poll in JSON."""
+    if after is not None or wait_s is not None:
+        found = await till.hub.wait(after or "", wait_s or 0)
+        last_id = found[-1].event_id if found else after or till.hub.now()
+        body = {"events": [event.to_json() for event in found], "last_id": last_id}
+        return Response(json.dumps(body, ensure_ascii=False), media_type="application/json")
+    if till.streams >= MAX_STREAMS:
+        raise Refused(Refusal.TOO_MANY_STREAMS)
+    return EventSourceResponse(_stream(till, last_event_id), ping=PING_S, send_timeout=PING_S)
+
+
+async def _stream(till: Till, last_event_id: str | None) -> AsyncIterator[ServerSentEvent]:
+    seen = last_event_id if last_event_id is not None else till.hub.now()
+    till.streams += 1
+    try:
+        yield ServerSentEvent(comment="connected", retry=1000)
+        while not till.hub.closed:
+            for event in await till.hub.wait(seen, PING_S):
+                seen = event.event_id
+                data = json.dumps(event.data, ensure_ascii=False)
+                yield ServerSentEvent(data=data, event=event.name.value, id=event.event_id)
+    finally:
+        till.streams -= 1

@@ -1,0 +1,97 @@
+"""A checkout as the API shows it: one document, the same in answers, in events and on disk."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from terminal_agent.errors import AgentError, ErrorCode
+from terminal_agent.taps import Terminal
+from terminal_agent.till.checkout import PurchaseRequest
+from terminal_agent.till.reversal import ReversalRequest
+from terminal_agent.till_api.problems import as_shown
+
+_OF_THE_RESULT = (
+    "card_no", "points_before", "points_earned", "points_redeemed", "points_after", "sequence", "offers",
+    "explanation", "online", "replayed", "amount",
+)  # fmt: skip
+
+
+class State(StrEnum):
+    """Where a checkout stands."""
+
+    WAITING = "waiting_for_card"
+    READING = "reading"
+    WRITING = "writing"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+    IN_DOUBT = "in_doubt"
+    CLOSED = "closed"
+    """In doubt, and ended without its card: the sale stands, its points come by themselves."""
+
+
+def opened(
+    checkout_id: str, kind: str, request: PurchaseRequest | ReversalRequest, currency: str, expires_at: str
+) -> dict[str, Any]:
+    """A checkout that waits for its card."""
+    return {
+        "id": checkout_id,
+        "kind": kind,
+        "state": State.WAITING.value,
+        "amount": request.amount,
+        "currency": currency,
+        "receipt_no": request.receipt_no,
+        "redeem_points": request.redeem if isinstance(request, PurchaseRequest) else 0,
+        "card_no": None,
+        "member": None,
+        "points_before": None,
+        "points_earned": None,
+        "points_redeemed": None,
+        "points_after": None,
+        "sequence": None,
+        "offers": [],
+        "explanation": [],
+        "online": None,
+        "replayed": False,
+        "error": None,
+        "expires_at": expires_at,
+    }
+
+
+def with_result(terminal: Terminal, document: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
+    """The document with what the tap decided, or recorded, and who the member is."""
+    told = {name: result[name] for name in _OF_THE_RESULT if name in result}
+    return {
+        **document,
+        **told,
+        "state": result["state"],
+        "member": member_of(terminal, result["card_no"]),
+        "error": None,
+    }
+
+
+def member_of(terminal: Terminal, card_no: str) -> dict[str, Any] | None:
+    """First name and tier, as far as this shop knows them."""
+    knowledge = terminal.journal.knowledge
+    card = knowledge.card(card_no)
+    member = knowledge.member(card.member_id) if card else None
+    if member is None:
+        return None
+    return {"first_name": member.name.split()[0] if member.name else None, "tier": member.tier}
+
+
+def expired(document: dict[str, Any]) -> dict[str, Any]:
+    """The checkout after its time; one in doubt stays that until its card comes back or it is closed without."""
+    if document["state"] == State.IN_DOUBT:
+        return document
+    error = AgentError(
+        ErrorCode.NO_CARD_TIMEOUT, "no card came in time", hint="Open the checkout again with a new Idempotency-Key"
+    )
+    return {**document, "state": State.EXPIRED.value, "error": document["error"] or as_shown(error)}
+
+
+def seconds_until(moment: str, now: datetime) -> float:
+    return (datetime.fromisoformat(moment) - now).total_seconds()

@@ -1,0 +1,155 @@
+"""The shapes of the till's API. Amounts are whole numbers in the smallest unit of the currency."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from terminal_agent.card.layout import MAX_BALANCE
+from terminal_agent.till.checkout import MAX_LINES, MAX_QUANTITY
+from terminal_agent.till.decided import LONGEST_REFERENCE, MAX_AMOUNT
+
+DEFAULT_EXPIRY_S = 120
+LONGEST_EXPIRY_S = 900
+
+Reference = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_REFERENCE)]
+Amount = Annotated[int, Field(ge=1, le=MAX_AMOUNT)]
+Expiry = Annotated[int, Field(ge=1, le=LONGEST_EXPIRY_S)]
+
+
+class _Asked(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class PairIn(_Asked):
+    """A code that ``terminal-agent till code`` showed, and what the program calls itself."""
+
+    code: Annotated[str, StringConstraints(min_length=1, max_length=32)]
+    name: Annotated[str, StringConstraints(min_length=1, max_length=64)] = "POS"
+
+
+class LineIn(_Asked):
+    """One line of the bill."""
+
+    sku: Reference
+    quantity: Annotated[int, Field(ge=1, le=MAX_QUANTITY)]
+    amount: Annotated[int, Field(ge=-MAX_AMOUNT, le=MAX_AMOUNT)]
+
+
+class CheckoutIn(_Asked):
+    """A sale that waits for the customer's card."""
+
+    amount: Amount
+    currency: Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]
+    receipt_no: Reference
+    redeem_points: Annotated[int, Field(ge=0, le=MAX_BALANCE)] = 0
+    lines: Annotated[list[LineIn], Field(max_length=MAX_LINES)] = []
+    expires_in_s: Expiry = DEFAULT_EXPIRY_S
+
+
+class ReversalIn(_Asked):
+    """A return of an earlier sale, whole without an amount. A second return of the same amount needs a reference."""
+
+    receipt_no: Reference
+    amount: Amount | None = None
+    reference: Reference | None = None
+    expires_in_s: Expiry = DEFAULT_EXPIRY_S
+
+
+class Message(BaseModel):
+    """What the cashier reads."""
+
+    fa: str
+    en: str
+
+
+class ErrorOut(BaseModel):
+    """Why a checkout failed, or what the cashier must do now. ``upos_code``: UnifiedPOS' name for it."""
+
+    code: str
+    retryable: bool
+    upos_code: str
+    message: Message
+    action: Message
+    detail: str
+    hint: str
+
+
+class MemberOut(BaseModel):
+    """As much of a member as a screen needs that customers can see."""
+
+    first_name: str | None
+    tier: str | None
+
+
+class CheckoutOut(BaseModel):
+    """A checkout, whole. Points are null until the card has been read; ``error`` stays after the state went on."""
+
+    id: str
+    kind: Literal["purchase", "reversal"]
+    state: Literal[
+        "waiting_for_card", "reading", "writing", "done", "failed", "cancelled", "expired", "in_doubt", "closed"
+    ]
+    amount: int | None
+    currency: str
+    receipt_no: str
+    redeem_points: int
+    card_no: str | None
+    member: MemberOut | None
+    points_before: int | None
+    points_earned: int | None
+    points_redeemed: int | None
+    points_after: int | None
+    sequence: int | None
+    offers: list[dict[str, Any]]
+    explanation: list[dict[str, Any]]
+    online: bool | None
+    replayed: bool
+    error: ErrorOut | None
+    expires_at: str
+
+
+class TokenOut(BaseModel):
+    """A token is shown this once; send it as ``Authorization: Bearer …``."""
+
+    token: str
+    token_id: str
+    scopes: list[str]
+    terminal_id: str
+    currency: str
+
+
+class EventOut(BaseModel):
+    """One event of the stream."""
+
+    id: str
+    event: str
+    data: dict[str, Any]
+
+
+class EventsOut(BaseModel):
+    """What a long poll answers; ask again with ``after`` set to the last id, or to ``last_id`` when there was none."""
+
+    events: list[EventOut]
+    last_id: str
+
+
+class Health(BaseModel):
+    """The process answers."""
+
+    status: str
+
+
+class Problem(BaseModel):
+    """RFC 9457 problem details."""
+
+    type: str
+    title: str
+    status: int
+    code: str
+    detail: str
+    retryable: bool
+    hint: str
+    upos_code: str
+    message: Message
