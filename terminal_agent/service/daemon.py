@@ -32,11 +32,11 @@ class Daemon:
         signal.pthread_sigmask(signal.SIG_BLOCK, END)
         self._agent = agent
         self._stop = threading.Event()
-        self._watch = ReaderWatch(agent, self._stop)
+        self._till = TillService(agent, self._execute, lambda: self._watch.seen)
+        self._watch = ReaderWatch(agent, self._stop, self._till.publish)
         self._ready = False
         self._damage: JournalFailed | None = None
         agent.journal.when_damaged(self._end)
-        self._till = TillService(agent, self._execute, lambda: self._watch.seen)
         self._control = ControlServer(agent.settings.data_dir, self._execute)
 
     def run(self) -> None:

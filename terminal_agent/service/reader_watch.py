@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from drivers import Reader, ReaderState, open_reader
@@ -13,9 +14,11 @@ from terminal_agent.errors import AgentError
 from terminal_agent.ports import rfc3339
 from terminal_agent.service.agent import Agent
 from terminal_agent.service.readers import reader_lost, reader_seen
+from terminal_agent.till_api.hub import EventName
 
 log = logging.getLogger(__name__)
 
+Tell = Callable[[EventName, dict[str, Any]], None]
 WATCH_S = 1.0
 RETRY_S = 1.0
 
@@ -24,11 +27,14 @@ class ReaderWatch:
     """Our own loop on reader and card events: one log line when the reader goes, one when it comes.
 
     ``seen`` is the reader as ``status`` tells it; while it is lost, with the reason, the remedy and since when.
+    ``tell`` hears of every change, as the till's events name them.
     """
 
-    def __init__(self, agent: Agent, stop: threading.Event) -> None:
+    def __init__(self, agent: Agent, stop: threading.Event, tell: Tell = lambda _name, _data: None) -> None:
         self._agent = agent
         self._stop = stop
+        self._tell = tell
+        self._card_there = False
         self._reader: Reader | None = None
         self.seen: dict[str, Any] = {"url": agent.settings.reader, "name": None, "state": "none"}
 
@@ -56,6 +62,7 @@ class ReaderWatch:
         known, state = None, reader.wait_for_change(ReaderState.EMPTY, 0)
         while not self._stop.is_set():
             self._note(reader_seen(reader.url, reader.name, state))
+            self._note_card(state in (ReaderState.CARD, ReaderState.IN_USE))
             if state is ReaderState.LOST:
                 return
             if state is ReaderState.CARD and known is not state:
@@ -76,6 +83,11 @@ class ReaderWatch:
             log.info("card=settled")
             self._agent.sync.wake()
 
+    def _note_card(self, is_there: bool) -> None:
+        if is_there != self._card_there:
+            self._card_there = is_there
+            self._tell(EventName.CARD_PRESENTED if is_there else EventName.CARD_REMOVED, {"reader": self.seen["url"]})
+
     def _note(self, now: dict[str, Any]) -> None:
         before = self.seen
         if now["state"] == "lost":
@@ -84,4 +96,7 @@ class ReaderWatch:
         if now["state"] != before["state"]:
             problem = f" problem={now['problem']}" if "problem" in now else ""
             log.warning("reader=%s url=%s name=%s%s", now["state"], now["url"], now["name"], problem)
+            self._tell(EventName.READER_CHANGED, now)
+            if now["state"] == "lost":
+                self._note_card(False)
         self.seen = now

@@ -137,11 +137,11 @@ def _listener(host: str, port: int) -> socket.socket:
 
 
 def _native_listener(path: Path) -> socket.socket:
-    """A Unix socket for programs of this user and group."""
+    """A Unix socket for programs of the same user."""
     path.unlink(missing_ok=True)  # ours to remove: we hold the data directory's lock
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
-    old_mask = os.umask(0o117)
+    old_mask = os.umask(0o177)
     try:
         listener.bind(f"/proc/self/fd/{folder}/{path.name}")  # a path that fits the kernel's 108 bytes
     finally:
