@@ -102,6 +102,13 @@ def card_restore(agent: Agent, params: Params, talk: Talk) -> Any:
     return _with_card(agent, params, talk, lambda connection: restore(terminal, connection, request))
 
 
+def reader_test(agent: Agent, params: Params, talk: Talk) -> Any:
+    from terminal_agent.service.reader_test import Trial, run_test
+
+    url, options = reader_url(agent, params), {name: params[name] for name in ("wait_s", "rounds", "sector", "lift")}
+    return run_test(agent.lane, agent.keys, agent.clock, Trial(url, **options), talk)
+
+
 def purchase_by_tap(agent: Agent, params: Params, talk: Talk) -> Any:
     lines = tuple(Line(**line) for line in params.get("lines", ()))
     request = PurchaseRequest(params["receipt_no"], params["amount"], params.get("redeem", 0), lines)
@@ -281,6 +288,7 @@ def backup(agent: Agent, params: Params, talk: Talk) -> Any:
 
 
 OPERATIONS: dict[str, Operation] = {
+    "reader.test": reader_test,
     "card.issue": card_issue,
     "card.show": card_show,
     "card.verify": card_verify,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -67,14 +68,15 @@ class Shop:
         reader = reader or f"sim:{self.card}"
         return self.done("init", "--data-dir", str(self.data_dir), "--terminal-id", "till-1", "--reader", reader)
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """A command in a process of its own, ended with the test."""
-        process = subprocess.Popen(
-            [sys.executable, "-m", "terminal_agent", "--config", str(self.config), *arguments],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+    def start(self, *arguments: str, stderr: Path | None = None) -> subprocess.Popen[str]:
+        """A command in a process of its own, ended with the test. ``stderr``: a file for what it says meanwhile."""
+        with open(stderr or os.devnull, "w", encoding="utf-8") as talk:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "terminal_agent", "--config", str(self.config), *arguments],
+                stdout=subprocess.PIPE,
+                stderr=talk if stderr else subprocess.PIPE,
+                text=True,
+            )
         self._processes.append(process)
         return process
 
