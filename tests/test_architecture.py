@@ -57,6 +57,8 @@ ONLY_IN = {
     "fastapi": ("terminal_agent/crm/", "terminal_agent/till_api/"),
     "sqlalchemy": ("terminal_agent/crm/",),
     "jdatetime": ("terminal_agent/till/locale.py",),
+    "PIL": ("terminal_agent/till/receipt_picture.py",),
+    "segno": ("terminal_agent/till/receipt_picture.py",),
 }
 # Time and chance come through ports.py; these rooms never ask the system.
 PURE_ROOMS = ("card", "club", "journal", "till", "desk", "taps", "sync", "contract")

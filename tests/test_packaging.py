@@ -30,10 +30,13 @@ def test_the_wheel_holds_our_two_packages_and_their_types(tmp_path: Path) -> Non
     assert {"drivers/py.typed", "terminal_agent/py.typed"} <= set(names)
     sources = {str(path.relative_to(ROOT)) for p in ("drivers", "terminal_agent") for path in (ROOT / p).rglob("*.py")}
     assert sources <= set(names)
+    fonts = {str(path.relative_to(ROOT)) for path in (ROOT / "terminal_agent" / "till" / "fonts").iterdir()}
+    assert len(fonts) == 3, "two weights and their licence"
+    assert fonts <= set(names)
 
 
-def test_the_library_of_a_reader_is_an_extra() -> None:
-    for library, extra in (("pyscard", "pcsc"), ("nfcpy", "nfcpy")):
+def test_the_libraries_of_readers_and_receipts_are_extras() -> None:
+    for library, extra in (("pyscard", "pcsc"), ("nfcpy", "nfcpy"), ("pillow", "receipts"), ("segno", "receipts")):
         assert not any(library in requirement for requirement in PROJECT["dependencies"])
         assert any(library in requirement for requirement in PROJECT["optional-dependencies"][extra])
         assert extra in PROJECT["optional-dependencies"]["all"][0]

@@ -10,6 +10,8 @@ from terminal_agent.till.receipt import Heading, Link, Note, Pair, Receipt, Row,
 
 COLUMNS = (32, 42, 48)
 """Characters in a line of usual printers: paper of 58 mm, of 80 mm, and of 80 mm in a narrow type."""
+Measure = Callable[[str], float]
+"""How much room a text takes."""
 _INVISIBLE = frozenset({"Mn", "Me", "Cf"})
 
 
@@ -45,16 +47,21 @@ def _lines(row: Row, language: Language, columns: int) -> list[str]:
 
 
 def _pair(label: str, value: str, columns: int) -> list[str]:
-    """The label at the start, the value at the end; on a line of its own where both do not fit."""
-    *above, last = wrap(label, columns, cells)
-    room = columns - cells(last) - cells(value)
-    if room >= 1:
-        return [*above, last + " " * room + value]
-    ending = [" " * (columns - cells(line)) + line for line in wrap(value, columns, cells)]
-    return [*above, last, *ending]
+    parts = paired(label, value, columns, cells)
+    return [start + " " * (columns - cells(start) - cells(end)) + end if end else start for start, end in parts]
 
 
-def wrap(content: str, width: float, measure: Callable[[str], float]) -> list[str]:
+def paired(label: str, value: str, width: float, measure: Measure) -> list[tuple[str, str]]:
+    """What stands at the start and at the end of each line: the value beside the label's end where both fit with a
+    space between, else on lines of its own."""
+    *above, last = wrap(label, width, measure)
+    lines = [(line, "") for line in above]
+    if measure(f"{last} ") + measure(value) <= width:
+        return [*lines, (last, value)]
+    return [*lines, (last, ""), *(("", line) for line in wrap(value, width, measure))]
+
+
+def wrap(content: str, width: float, measure: Measure) -> list[str]:
     """``content`` in lines that measure at most ``width``, broken at spaces, and inside a word only where it does not
     fit by itself. An isolate that is open at a line's end is closed there and goes on in the next; at least one line.
     """
@@ -74,7 +81,7 @@ def wrap(content: str, width: float, measure: Callable[[str], float]) -> list[st
     return _closed([*lines, line])
 
 
-def _longest_head(word: str, width: float, measure: Callable[[str], float]) -> int:
+def _longest_head(word: str, width: float, measure: Measure) -> int:
     """How many characters of a word fit, at least one; what takes no room stays with what is before it."""
     end = 1
     while end < len(word) and measure(word[: end + 1]) <= width:
