@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from terminal_agent import __version__
-from terminal_agent.cli import card, crm, demo, health, member, purchase, queue, reader, service, setup, till
+from terminal_agent.cli import card, crm, demo, health, member, purchase, queue, reader, receipt, service, setup, till
 from terminal_agent.cli.output import AgentGroup, CliState, print_error
 from terminal_agent.errors import AgentError, ErrorCode, ExitCode
 
@@ -56,6 +56,7 @@ COMMANDS = (
     *card.COMMANDS,
     *member.COMMANDS,
     *purchase.COMMANDS,
+    *receipt.COMMANDS,
     *queue.COMMANDS,
     *service.COMMANDS,
     *health.COMMANDS,

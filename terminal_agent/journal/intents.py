@@ -209,6 +209,13 @@ class Checkouts:
                     checkout.checkout_id,
                 )
 
+    def latest(self, kind: str, receipt_no: str) -> Checkout | None:
+        """The newest checkout of one kind on one receipt, of several returns the last."""
+        row = self._database.one(
+            "SELECT * FROM checkouts WHERE kind = ? AND receipt_no = ? ORDER BY rowid DESC LIMIT 1", kind, receipt_no
+        )
+        return _checkout(row) if row else None
+
     def amount_of(self, kind: str, receipt_no: str) -> int:
         """The sum of all checkouts of one kind on one receipt, those in doubt included."""
         row = self._database.one(

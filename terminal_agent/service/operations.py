@@ -25,6 +25,7 @@ from terminal_agent.service.agent import Agent
 from terminal_agent.service.crm_problem import crm_problem
 from terminal_agent.service.key_store import parse_key
 from terminal_agent.service.readers import look_at_reader
+from terminal_agent.service.receipts import print_again
 from terminal_agent.sync import client as crm
 from terminal_agent.sync.exchange import SyncReport
 from terminal_agent.till import decided, reversal
@@ -298,6 +299,7 @@ OPERATIONS: dict[str, Operation] = {
     "card.restore": card_restore,
     "purchase": purchase_by_tap,
     "reverse": reverse_by_tap,
+    "receipt": print_again,
     "queue.list": queue_list,
     "queue.retry": queue_retry,
     "queue.close": queue_close,

@@ -9,13 +9,15 @@ import re
 import stat
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from drivers.registry import SCHEMES, URL_FORMS
+from terminal_agent.club.text import plain_text
 from terminal_agent.errors import AgentError, ErrorCode
 from terminal_agent.service.files import write_private
+from terminal_agent.till.locale import AmountsIn, Language
 
 CONFIG_VARIABLE = "TERMINAL_AGENT_CONFIG"
 SYSTEM_CONFIG = Path("/etc/terminal-agent/config.toml")
@@ -53,6 +55,22 @@ class TillSettings(_Section):
         return value
 
 
+class ShopSettings(_Section):
+    """How the shop calls itself, what its people read, and what its receipts look like."""
+
+    name: str | None = None
+    language: Language = Language.FA
+    amounts_in: AmountsIn = AmountsIn.RIAL
+    receipt_columns: Literal[32, 42, 48] = 42
+    first_name_on_receipts: bool = False
+    member_page: str | None = Field(None, pattern=r"^https?://[!-~]{1,200}$")
+
+    @field_validator("name")
+    @classmethod
+    def _name_can_be_printed(cls, value: str | None) -> str | None:
+        return None if value is None else plain_text(value, LONGEST_SHOP_NAME)
+
+
 class Settings(_Section):
     """The whole config file."""
 
@@ -62,6 +80,7 @@ class Settings(_Section):
     reader: str | None = None
     crm: CrmSettings = CrmSettings()
     till: TillSettings = TillSettings()
+    shop: ShopSettings = ShopSettings()
 
     @field_validator("reader")
     @classmethod
@@ -71,7 +90,7 @@ class Settings(_Section):
         return value
 
 
-_SECTIONS: dict[str, type[BaseModel]] = {"crm": CrmSettings, "till": TillSettings}
+_SECTIONS: dict[str, type[BaseModel]] = {"crm": CrmSettings, "till": TillSettings, "shop": ShopSettings}
 
 
 # What each key must be, in words; pydantic's own are a programmer's.
@@ -85,8 +104,16 @@ EXPECTED = {
     "till": "a table: a line [till], and below it listen = ...",
     "till.origins": 'a list of origins in full, as in ["https://pos.example"]',
     "till.listen": "HOST:PORT, as in 127.0.0.1:7411",
+    "shop": "a table: a line [shop], and below it name = ...",
+    "shop.name": "1 to 60 printable characters, in quotes",
+    "shop.language": '"fa" or "en"',
+    "shop.amounts_in": '"rial" or "toman"',
+    "shop.receipt_columns": "32, 42 or 48",
+    "shop.first_name_on_receipts": "true or false",
+    "shop.member_page": "an address of at most 200 characters, as in https://club.example",
 }
 HIGHEST_PORT = 65535
+LONGEST_SHOP_NAME = 60
 
 
 def user_config() -> Path:

@@ -12,8 +12,6 @@ from enum import StrEnum
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
-import jdatetime
-
 from terminal_agent.till.messages import Words
 
 TEHRAN = ZoneInfo("Asia/Tehran")
@@ -106,6 +104,8 @@ def date(moment: datetime, language: Language, zone: ZoneInfo = TEHRAN) -> str:
     day = moment.astimezone(zone).date()
     if language is Language.EN:
         return day.isoformat()
+    import jdatetime  # takes longer to load than most commands take to run
+
     jalali = jdatetime.date.fromgregorian(date=day)
     return digits(f"{jalali.year:04}/{jalali.month:02}/{jalali.day:02}", language)
 

@@ -32,6 +32,7 @@ def work(bench: Workbench) -> None:
             bench.close_in_doubt()
     journal = bench.journal
     assert journal.intents.count_open() == len(journal.checkouts.in_doubt()) == 1
+    assert journal.checkouts.latest("purchase", "R-2") is not None
     assert len(journal.intents.open_checkouts_outside("0", "0")) == 1
     (first, *_others) = journal.events.next_batch(10, 1_000_000)
     with journal.transaction():

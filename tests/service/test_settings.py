@@ -58,6 +58,14 @@ def test_a_config_of_two_lines_is_enough(config: Path) -> None:
         ("reader = 5", "reader must be a reader URL"),
         ('reader = "pcsc:\n', "(at line 3, column"),
         ("[crm\n", "(at line 3, column"),
+        ('[shop]\nnmae = "x"', "no key shop.nmae; did you mean name?"),
+        ('[shop]\nname = ""', "shop.name must be 1 to 60 printable characters"),
+        ('[shop]\nname = "\\u202eevil"', "shop.name must be 1 to 60 printable characters"),
+        ('[shop]\nlanguage = "de"', 'shop.language must be "fa" or "en"'),
+        ('[shop]\namounts_in = "euro"', 'shop.amounts_in must be "rial" or "toman"'),
+        ("[shop]\nreceipt_columns = 40", "shop.receipt_columns must be 32, 42 or 48"),
+        ('[shop]\nmember_page = "club.example"', "shop.member_page must be an address"),
+        ("shop = 1", "shop must be a table"),
     ],
 )
 def test_a_mistake_is_told_with_its_place(config: Path, text: str, told: str) -> None:

@@ -1,5 +1,5 @@
-"""Receipts on paper: the bytes carried out by a printer of the tests' own, shaping judged by HarfBuzz's programs, the QR
-code read by zbar."""
+"""Receipts on paper: the bytes carried out by a printer of the tests' own, shaping judged by HarfBuzz's own programs,
+the QR code read by zbar."""
 
 from __future__ import annotations
 
