@@ -59,6 +59,7 @@ ONLY_IN = {
     "jdatetime": ("terminal_agent/till/locale.py",),
     "PIL": ("terminal_agent/till/receipt_picture.py",),
     "segno": ("terminal_agent/till/receipt_picture.py",),
+    "psycopg": ("terminal_agent/crm/postgres.py",),
 }
 # Time and chance come through ports.py; these rooms never ask the system.
 PURE_ROOMS = ("card", "club", "journal", "till", "desk", "taps", "sync", "contract")

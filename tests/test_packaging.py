@@ -35,8 +35,11 @@ def test_the_wheel_holds_our_two_packages_and_their_types(tmp_path: Path) -> Non
     assert fonts <= set(names)
 
 
-def test_the_libraries_of_readers_and_receipts_are_extras() -> None:
-    for library, extra in (("pyscard", "pcsc"), ("nfcpy", "nfcpy"), ("pillow", "receipts"), ("segno", "receipts")):
+EXTRAS = {"pyscard": "pcsc", "nfcpy": "nfcpy", "pillow": "receipts", "segno": "receipts", "psycopg": "postgres"}
+
+
+def test_the_libraries_of_readers_receipts_and_servers_are_extras() -> None:
+    for library, extra in EXTRAS.items():
         assert not any(library in requirement for requirement in PROJECT["dependencies"])
         assert any(library in requirement for requirement in PROJECT["optional-dependencies"][extra])
         assert extra in PROJECT["optional-dependencies"]["all"][0]
@@ -64,7 +67,7 @@ def test_the_simulator_needs_no_readers_library() -> None:
 def test_help_imports_neither_web_nor_crypto_nor_readers() -> None:
     program = (
         "import sys; from terminal_agent.cli.main import run; run(['--help']);"
-        "heavy = 'fastapi pydantic cryptography requests sqlalchemy smartcard nfc sqlite_utils rich'.split();"
+        "heavy = 'fastapi pydantic cryptography requests sqlalchemy psycopg smartcard nfc sqlite_utils rich'.split();"
         "sys.exit(' '.join(name for name in heavy if name in sys.modules) or 0)"
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, timeout=60, capture_output=True, check=False)

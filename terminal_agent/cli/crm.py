@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
 
-from terminal_agent.cli.crm_options import data_dir as _data_dir
+from terminal_agent.cli.crm_options import crm_place
 from terminal_agent.cli.crm_policy import policy
 from terminal_agent.cli.output import AgentCommand, AgentGroup, emit
+from terminal_agent.crm.place import Place
 from terminal_agent.errors import AgentError, ErrorCode
 
 _reason = click.option("--reason", required=True, help="why, for the record and the terminals")
@@ -24,25 +24,27 @@ crm.add_command(policy)
 
 
 @crm.command(cls=AgentCommand)
-@_data_dir
+@crm_place
 @click.option("--listen", default="127.0.0.1:7412", show_default=True, help="HOST:PORT; port 0 is any free one")
-def serve(data_dir: Path, listen: str) -> None:
+@click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="processes, on PostgreSQL")
+def serve(place: Place, listen: str, workers: int) -> None:
     """Serve the CRM until SIGTERM.
 
     \b
     Example:
       terminal-agent crm serve --data-dir crm --listen 127.0.0.1:8000
+      terminal-agent crm serve --database-url postgresql://crm@db/club --workers 4
     """
     from terminal_agent.crm import server
 
     host, port = _parse_listen(listen)
-    server.serve(data_dir, host, port)
+    server.serve(place, host, port, workers)
 
 
 @crm.command(cls=AgentCommand)
-@_data_dir
+@crm_place
 @click.option("--expires-in-s", type=int, default=24 * 3600, show_default=True, help="how long the code is good")
-def code(data_dir: Path, expires_in_s: int) -> None:
+def code(place: Place, expires_in_s: int) -> None:
     """Make a one-time code that lets one terminal join.
 
     \b
@@ -51,14 +53,14 @@ def code(data_dir: Path, expires_in_s: int) -> None:
     """
     from terminal_agent.crm import admin
 
-    answer = admin.make_code(data_dir, expires_in_s)
+    answer = admin.make_code(place, expires_in_s)
     emit(answer, answer["code"])
 
 
 @crm.command(cls=AgentCommand)
 @click.argument("card_no")
-@_data_dir
-def card(card_no: str, data_dir: Path) -> None:
+@crm_place
+def card(card_no: str, place: Place) -> None:
     """Show a card: balance, status, points on hold, and every event about it.
 
     \b
@@ -67,7 +69,7 @@ def card(card_no: str, data_dir: Path) -> None:
     """
     from terminal_agent.crm import admin
 
-    answer = admin.show_card(data_dir, card_no)
+    answer = admin.show_card(place, card_no)
     lines = [f"{card_no}  {answer['status']}  {answer['balance']} points  counter {answer['sequence']}"]
     if answer["holds"]:
         lines.append(f"  {answer['available']} points are not on hold")
@@ -77,8 +79,8 @@ def card(card_no: str, data_dir: Path) -> None:
 
 
 @crm.command(cls=AgentCommand)
-@_data_dir
-def ledger(data_dir: Path) -> None:
+@crm_place
+def ledger(place: Place) -> None:
     """Show every account; together they hold 0 points.
 
     \b
@@ -87,7 +89,7 @@ def ledger(data_dir: Path) -> None:
     """
     from terminal_agent.crm import admin
 
-    answer = admin.show_ledger(data_dir)
+    answer = admin.show_ledger(place)
     lines = [f"{row['account']}  {row['balance']}" for row in answer["accounts"]]
     emit(answer, "\n".join([*lines, f"sum  {answer['sum']}"]))
 
@@ -96,8 +98,8 @@ def ledger(data_dir: Path) -> None:
 @click.argument("card_no")
 @click.argument("points", type=int)
 @_reason
-@_data_dir
-def adjust(card_no: str, points: int, reason: str, data_dir: Path) -> None:
+@crm_place
+def adjust(card_no: str, points: int, reason: str, place: Place) -> None:
     """Give a card points, or take some with a negative number; they reach it at its next tap.
 
     \b
@@ -106,15 +108,15 @@ def adjust(card_no: str, points: int, reason: str, data_dir: Path) -> None:
     """
     from terminal_agent.crm import admin
 
-    answer = admin.adjust_card(data_dir, card_no, points, reason)
+    answer = admin.adjust_card(place, card_no, points, reason)
     emit(answer, f"Adjustment {answer['number']} of {points} points; the balance is {answer['balance']}.")
 
 
 @crm.command(cls=AgentCommand)
 @click.argument("card_no")
 @_reason
-@_data_dir
-def block(card_no: str, reason: str, data_dir: Path) -> None:
+@crm_place
+def block(card_no: str, reason: str, place: Place) -> None:
     """Put a card on the hotlist of every terminal.
 
     \b
@@ -123,15 +125,15 @@ def block(card_no: str, reason: str, data_dir: Path) -> None:
     """
     from terminal_agent.crm import admin
 
-    answer = admin.block_card(data_dir, card_no, reason)
+    answer = admin.block_card(place, card_no, reason)
     emit(answer, f"Card {card_no} is blocked{'' if answer['changed'] else ' already'}.")
 
 
 @crm.command(cls=AgentCommand)
 @click.argument("card_no")
 @click.option("--reason", default="unblocked", show_default=True, help="why, for the record and the terminals")
-@_data_dir
-def unblock(card_no: str, reason: str, data_dir: Path) -> None:
+@crm_place
+def unblock(card_no: str, reason: str, place: Place) -> None:
     """Take a card off the hotlist.
 
     \b
@@ -140,7 +142,7 @@ def unblock(card_no: str, reason: str, data_dir: Path) -> None:
     """
     from terminal_agent.crm import admin
 
-    answer = admin.unblock_card(data_dir, card_no, reason)
+    answer = admin.unblock_card(place, card_no, reason)
     emit(answer, f"Card {card_no} is {'free again' if answer['changed'] else 'not blocked'}.")
 
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import click
 
 from terminal_agent.cli.backend import whole_number
-from terminal_agent.cli.crm_options import data_dir as _data_dir
+from terminal_agent.cli.crm_options import crm_place
 from terminal_agent.cli.output import AgentCommand, AgentGroup, emit, say
 from terminal_agent.cli.purchase import parse_line
+from terminal_agent.crm.place import Place
 from terminal_agent.errors import AgentError, ErrorCode
 
 _file = click.argument("file", type=click.File(encoding="utf-8"))
@@ -24,8 +24,8 @@ def policy() -> None:
 
 @policy.command(cls=AgentCommand)
 @_file
-@_data_dir
-def load(file: Any, data_dir: Path) -> None:
+@crm_place
+def load(file: Any, place: Place) -> None:
     """Publish the policy in FILE (- is stdin); every terminal gets it with its next exchange.
 
     A published version never changes: a document that is changed needs a version of its own.
@@ -36,7 +36,7 @@ def load(file: Any, data_dir: Path) -> None:
     """
     from terminal_agent.crm import admin
 
-    answer = admin.load_policy(data_dir, _text(file))
+    answer = admin.load_policy(place, _text(file))
     for pointer in answer["unknown_keys"]:
         say(f"Warning: {pointer} means nothing to this version; it is published as it stands.")
     done = "is published" if answer["published"] else "was published before, unchanged"
@@ -44,8 +44,8 @@ def load(file: Any, data_dir: Path) -> None:
 
 
 @policy.command("list", cls=AgentCommand)
-@_data_dir
-def list_(data_dir: Path) -> None:
+@crm_place
+def list_(place: Place) -> None:
     """Show every version that was published; * is in force.
 
     \b
@@ -54,15 +54,15 @@ def list_(data_dir: Path) -> None:
     """
     from terminal_agent.crm import admin
 
-    rows = admin.list_policies(data_dir)
+    rows = admin.list_policies(place)
     lines = [f"{'*' if row['in_force'] else ' '} {row['version']}  from {row['valid_from']}" for row in rows]
     emit(rows, "\n".join(lines))
 
 
 @policy.command(cls=AgentCommand)
 @click.argument("version", required=False)
-@_data_dir
-def show(version: str | None, data_dir: Path) -> None:
+@crm_place
+def show(version: str | None, place: Place) -> None:
     """Print the document published as VERSION, or the one in force.
 
     \b
@@ -71,7 +71,7 @@ def show(version: str | None, data_dir: Path) -> None:
     """
     from terminal_agent.crm import admin
 
-    document = admin.show_policy(data_dir, version)
+    document = admin.show_policy(place, version)
     emit(document, json.dumps(document, ensure_ascii=False, indent=2))
 
 

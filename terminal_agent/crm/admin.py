@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection
 
 from terminal_agent.crm import audit, card_history, cards, enrolment, holds, ledger, lookups, policies
+from terminal_agent.crm.place import Place
 from terminal_agent.crm.store import Store, open_store
 from terminal_agent.errors import AgentError, ErrorCode
 from terminal_agent.ports import Clock, SystemClock, SystemIds, rfc3339
@@ -19,26 +19,26 @@ _CLOCK: Clock = SystemClock()
 
 
 @contextmanager
-def _store(data_dir: Path, *, create: bool = False) -> Iterator[Store]:
-    store = open_store(data_dir, _CLOCK, SystemIds(), create=create)
+def _store(place: Place, *, create: bool = False) -> Iterator[Store]:
+    store = open_store(place, _CLOCK, SystemIds(), create=create)
     try:
         yield store
     finally:
         store.close()
 
 
-def make_code(data_dir: Path, expires_in_s: int = enrolment.DEFAULT_CODE_LIFE_S) -> dict[str, Any]:
+def make_code(place: Place, expires_in_s: int = enrolment.DEFAULT_CODE_LIFE_S) -> dict[str, Any]:
     """A one-time enrolment code: ``{code, expires_in_s}``. Makes the CRM if there is none."""
     if expires_in_s <= 0:
         raise _bad_input("A code must live for at least one second.", "Give --expires-in-s a positive number.")
-    with _store(data_dir, create=True) as store, store.writing() as connection:
+    with _store(place, create=True) as store, store.writing() as connection:
         code = enrolment.new_code(connection, _CLOCK.now(), expires_in_s)
     return {"code": code, "expires_in_s": expires_in_s}
 
 
-def show_card(data_dir: Path, card_no: str) -> dict[str, Any]:
+def show_card(place: Place, card_no: str) -> dict[str, Any]:
     """What ``GET /v1/cards`` answers, with ``available, holds, history, events``. AgentError: NOT_FOUND."""
-    with _store(data_dir) as store, store.reading() as connection:
+    with _store(place) as store, store.reading() as connection:
         answer = lookups.card_answer(connection, card_no)
         if answer is None:
             raise _no_card(card_no)
@@ -47,24 +47,24 @@ def show_card(data_dir: Path, card_no: str) -> dict[str, Any]:
         return {**answer.model_dump(mode="json"), **aside, **told}
 
 
-def show_audit(data_dir: Path, subject: str | None, limit: int) -> dict[str, Any]:
+def show_audit(place: Place, subject: str | None, limit: int) -> dict[str, Any]:
     """``{entries:[{entry, time, who, action, subject, detail}]}``, the newest first."""
-    with _store(data_dir) as store, store.reading() as connection:
+    with _store(place) as store, store.reading() as connection:
         return {"entries": audit.read(connection, subject, limit)}
 
 
-def show_ledger(data_dir: Path) -> dict[str, Any]:
+def show_ledger(place: Place) -> dict[str, Any]:
     """``{sum, accounts:[{account, balance}]}``; a sum other than 0 means that points were made or lost."""
-    with _store(data_dir) as store, store.reading() as connection:
+    with _store(place) as store, store.reading() as connection:
         accounts = [{"account": row.account, "balance": row.balance} for row in ledger.balances(connection)]
         return {"sum": ledger.total(connection), "accounts": accounts}
 
 
-def adjust_card(data_dir: Path, card_no: str, points: int, reason: str) -> dict[str, Any]:
+def adjust_card(place: Place, card_no: str, points: int, reason: str) -> dict[str, Any]:
     """Gives (or with negative ``points`` takes) points: ``{card_no, number, points, reason, balance}``."""
     if points == 0 or abs(points) > MAX_ADJUSTMENT:
         raise _bad_input("An adjustment moves between 1 and 10^12 points.", "Give another number of points.")
-    with _store(data_dir) as store, store.writing() as connection:
+    with _store(place) as store, store.writing() as connection:
         _require_card(connection, card_no)
         now = rfc3339(_CLOCK.now())
         number = cards.adjust(connection, card_no, points, reason, now)
@@ -81,46 +81,46 @@ def adjust_card(data_dir: Path, card_no: str, points: int, reason: str) -> dict[
     return {"card_no": card_no, "number": number, "points": points, "reason": reason, "balance": balance}
 
 
-def block_card(data_dir: Path, card_no: str, reason: str) -> dict[str, Any]:
+def block_card(place: Place, card_no: str, reason: str) -> dict[str, Any]:
     """Puts a card on the hotlist; doing it again changes nothing. ``{card_no, blocked, changed}``."""
-    with _store(data_dir) as store, store.writing() as connection:
+    with _store(place) as store, store.writing() as connection:
         _require_card(connection, card_no)
         changed = cards.block(connection, card_no, reason, rfc3339(_CLOCK.now()))
     return {"card_no": card_no, "blocked": True, "changed": changed}
 
 
-def unblock_card(data_dir: Path, card_no: str, reason: str) -> dict[str, Any]:
+def unblock_card(place: Place, card_no: str, reason: str) -> dict[str, Any]:
     """Takes a card off the hotlist. ``{card_no, blocked, changed}``."""
-    with _store(data_dir) as store, store.writing() as connection:
+    with _store(place) as store, store.writing() as connection:
         _require_card(connection, card_no)
         changed = cards.unblock(connection, card_no, reason, rfc3339(_CLOCK.now()))
     return {"card_no": card_no, "blocked": False, "changed": changed}
 
 
-def load_policy(data_dir: Path, text: str) -> dict[str, Any]:
+def load_policy(place: Place, text: str) -> dict[str, Any]:
     """Publishes the policy in a file, whole or not at all; what ``policies.load`` gives. AgentError: INVALID_INPUT."""
     document = policies.read(text)
     policies.checked(document)
-    with _store(data_dir, create=True) as store, store.writing() as connection:
+    with _store(place, create=True) as store, store.writing() as connection:
         return policies.load(connection, document, rfc3339(_CLOCK.now()))
 
 
-def list_policies(data_dir: Path) -> list[dict[str, Any]]:
+def list_policies(place: Place) -> list[dict[str, Any]]:
     """What ``policies.listing`` gives."""
-    with _store(data_dir) as store, store.reading() as connection:
+    with _store(place) as store, store.reading() as connection:
         return policies.listing(connection, rfc3339(_CLOCK.now()))
 
 
-def show_policy(data_dir: Path, version: str | None) -> dict[str, Any]:
+def show_policy(place: Place, version: str | None) -> dict[str, Any]:
     """The document of a version, or of the one in force. AgentError: NOT_FOUND."""
-    with _store(data_dir) as store, store.reading() as connection:
+    with _store(place) as store, store.reading() as connection:
         wanted = version or policies.in_force(connection, rfc3339(_CLOCK.now())).version
         return policies.document_of(connection, wanted)
 
 
 def _require_card(connection: Connection, card_no: str) -> int:
-    """The card's balance."""
-    row = cards.find(connection, card_no)
+    """The card's balance; the card is ours to change."""
+    row = cards.find(connection, card_no, to_change=True)
     if row is None:
         raise _no_card(card_no)
     return int(row["balance"])

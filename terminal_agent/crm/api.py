@@ -64,8 +64,10 @@ def enroll(
     """Trades a one-time code for credentials; the answer is signed with the secret it delivers."""
     terminal_id = asked.terminal_id or service.ids.uuid()
     try:
-        with service.store.writing() as connection:
-            given = enrolment.enrol(connection, asked.code, terminal_id, asked.name, service.clock.now())
+        given = service.store.write(
+            lambda connection: enrolment.enrol(connection, asked.code, terminal_id, asked.name, service.clock.now())
+        )
+        with service.store.reading() as connection:
             programme_id = read_meta(connection, "programme_id")
     except enrolment.CodeInvalid as error:
         raise ProblemError(403, "code_invalid", "The code is wrong, used or expired.") from error
@@ -93,8 +95,9 @@ def post_events(
 ) -> Response:
     """Books a batch; the verdicts are given after the commit."""
     now = service.now
-    with service.store.writing() as connection:
-        results, acked_through = inbox.receive(connection, caller.terminal_id, documents, now)
+    results, acked_through = service.store.write(
+        lambda connection: inbox.receive(connection, caller.terminal_id, documents, now)
+    )
     answer = wire.EventsAnswer(results=results, acked_through=acked_through, server_time=now)
     return signed(caller.secret, request_id, answer)
 
@@ -112,8 +115,9 @@ def place_hold(
     asked: Annotated[wire.HoldRequest, Depends(reader_of(wire.HoldRequest))],
 ) -> Response:
     """Sets points aside for an online redemption; with ``card_sequence`` it also confirms the card's chain."""
-    with service.store.writing() as connection:
-        answer = holds.place(connection, caller.terminal_id, asked, service.ids.uuid(), service.clock.now())
+    answer = service.store.write(
+        lambda connection: holds.place(connection, caller.terminal_id, asked, service.ids.uuid(), service.clock.now())
+    )
     return signed(caller.secret, request_id, answer)
 
 

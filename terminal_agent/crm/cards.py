@@ -41,11 +41,15 @@ def adjustments_of(connection: Connection, card_no: str) -> list[dict[str, Any]]
     return [dict(row) for row in connection.execute(query).mappings()]
 
 
+def fresh(now: str) -> dict[str, Any]:
+    """What a card begins with."""
+    return {"status": ACTIVE, "balance": 0, "sequence": 0, "adjustments_through": 0, "created_at": now}
+
+
 def ensure(connection: Connection, card_no: str, now: str) -> None:
     """Makes room for a card; its events may arrive before it was heard to be issued."""
     if find(connection, card_no) is None:
-        fresh = {"status": ACTIVE, "balance": 0, "sequence": 0, "adjustments_through": 0}
-        connection.execute(insert(cards).values(card_no=card_no, created_at=now, **fresh))
+        connection.execute(insert(cards).values(card_no=card_no, **fresh(now)))
 
 
 def set_owner(connection: Connection, card_no: str, uid: str | None, member_id: str | None) -> None:

@@ -8,7 +8,7 @@ import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, insert, select, update
 
 from terminal_agent.crm.schema import enrolment_codes, terminals
 from terminal_agent.ports import rfc3339
@@ -60,16 +60,12 @@ def enrol(connection: Connection, code: str, terminal_id: str, name: str | None,
     """Uses up the code; a terminal that joins again gets a new token and the old one stops working. CodeInvalid."""
     _use_up(connection, _code_hash(code), now)
     credentials = Credentials(terminal_id, secrets.token_urlsafe(32), secrets.token_bytes(32))
-    connection.execute(delete(terminals).where(terminals.c.terminal_id == terminal_id))
-    connection.execute(
-        insert(terminals).values(
-            terminal_id=terminal_id,
-            token_hash=_hash(credentials.token),
-            secret=credentials.secret,
-            name=name,
-            enrolled_at=rfc3339(now),
-        )
-    )
+    facts = {"token_hash": _hash(credentials.token), "secret": credentials.secret, "name": name}
+    facts |= {"enrolled_at": rfc3339(now), "revoked_at": None}
+    # The row stays the same one: whoever books this terminal's events holds it.
+    again = update(terminals).where(terminals.c.terminal_id == terminal_id).values(**facts)
+    if connection.execute(again).rowcount == 0:
+        connection.execute(insert(terminals).values(terminal_id=terminal_id, **facts))
     return credentials
 
 

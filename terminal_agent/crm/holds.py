@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, RowMapping, and_, insert, or_, select, update
 
-from terminal_agent.crm import cards
+from terminal_agent.crm import cards, turns
 from terminal_agent.crm.schema import holds
 from terminal_agent.crm.wire import HoldAnswer, HoldRequest, HoldState
 from terminal_agent.ports import rfc3339
@@ -40,6 +40,7 @@ def place(connection: Connection, terminal_id: str, asked: HoldRequest, hold_id:
     HoldRefused: not_found, card_blocked, reference_reused, hold_ended, chain_behind, chain_ahead, card_held,
     insufficient_points.
     """
+    turns.take_terminal(connection, terminal_id)
     card = cards.find(connection, asked.card_no, to_change=True)
     if card is None:
         raise HoldRefused(NOT_FOUND, "No card has this number.")

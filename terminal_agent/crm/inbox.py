@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, and_, insert, or_,
 from sqlalchemy.exc import DataError, IntegrityError
 
 from terminal_agent.contract import Verdict, fingerprint
-from terminal_agent.crm import booking, cards, members, privacy, reconcile, restore, reversals
+from terminal_agent.crm import booking, cards, members, privacy, reconcile, restore, reversals, turns
 from terminal_agent.crm.events import (
     Event,
     EventRejected,
@@ -31,8 +31,13 @@ NOT_BOOKED = "not_booked"
 
 def receive(connection: Connection, terminal_id: str, documents: list[Any], now: str) -> tuple[list[EventResult], int]:
     """The verdicts on a batch, in order, and ``acked_through`` of the last install epoch in it."""
+    parsed = [_parse(document, terminal_id) for document in documents]
+    _take_turns(connection, terminal_id, [event for event in parsed if isinstance(event, Event)], now)
     new: list[Event] = []
-    results = [_receive_one(connection, terminal_id, document, now, new) for document in documents]
+    results = [
+        _receive_one(connection, terminal_id, document, event, now, new)
+        for document, event in zip(documents, parsed, strict=True)
+    ]
     if restore.happened(connection):
         for card_no in sorted({event.card_no for event in new if event.card_no}):
             reconcile.reconcile(connection, card_no, now)
@@ -42,24 +47,40 @@ def receive(connection: Connection, terminal_id: str, documents: list[Any], now:
     return results, acked[0] if acked else 0
 
 
-def _receive_one(connection: Connection, terminal_id: str, document: Any, now: str, new: list[Event]) -> EventResult:
+def _parse(document: Any, terminal_id: str) -> Event | EventRejected:
+    try:
+        return parse_event(document, terminal_id)
+    except EventRejected as problem:
+        return problem
+
+
+def _take_turns(connection: Connection, terminal_id: str, batch: list[Event], now: str) -> None:
+    turns.take_terminal(connection, terminal_id)
+    turns.take_members(connection, [name for event in batch for name in members.names_in(event.data)])
+    card_nos = [event.card_no for event in batch if event.card_no]
+    turns.take_cards(connection, card_nos, fresh=cards.fresh(now))
+
+
+def _receive_one(
+    connection: Connection, terminal_id: str, document: Any, event: Event | EventRejected, now: str, new: list[Event]
+) -> EventResult:
     """The verdict; an event that was not here before is added to ``new``."""
     try:
         # One event's failure must not undo its neighbours. Other database errors (a full disk) end the whole
         # transaction, so they must fail the whole request.
         with connection.begin_nested():
-            return _judge(connection, terminal_id, document, now, new)
+            return _judge(connection, terminal_id, document, event, now, new)
     except (IntegrityError, DataError) as error:
         detail = f"not booked: {type(error).__name__}"
         return EventResult(id=claimed_id(document), status=Verdict.RETRY, code=NOT_BOOKED, detail=detail)
 
 
-def _judge(connection: Connection, terminal_id: str, document: Any, now: str, new: list[Event]) -> EventResult:
-    try:
-        event = parse_event(document, terminal_id)
-    except EventRejected as problem:
-        _keep_rejected(connection, terminal_id, document, problem, now)
-        return EventResult(id=claimed_id(document), status=Verdict.REJECTED, code=problem.code, detail=problem.detail)
+def _judge(
+    connection: Connection, terminal_id: str, document: Any, event: Event | EventRejected, now: str, new: list[Event]
+) -> EventResult:
+    if isinstance(event, EventRejected):
+        _keep_rejected(connection, terminal_id, document, event, now)
+        return EventResult(id=claimed_id(document), status=Verdict.REJECTED, code=event.code, detail=event.detail)
     stored = _stored(connection, terminal_id, event.position, event.fingerprint)
     if stored is not None and stored["verdict"] != Verdict.REJECTED:
         return _result(connection, event, Verdict.DUPLICATE, None)

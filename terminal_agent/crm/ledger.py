@@ -36,21 +36,21 @@ def transfer(
 ) -> None:
     """Moves ``points`` from ``source`` to ``target`` (the other way when negative); nothing is booked for 0.
 
-    One of them is a card's account, and nobody else may be booking on that card (:mod:`turns`).
+    One of them is a card's account.
     """
     if points == 0:
         return
     moves = {source: -points, target: points}
     card_no = next(account.removeprefix(_CARD_PREFIX) for account in moves if account.startswith(_CARD_PREFIX))
+    for account, moved in moves.items():  # first: it also keeps others from the card
+        if account.startswith(_CARD_PREFIX):
+            _cache_balance(connection, account.removeprefix(_CARD_PREFIX), moved)
     last = select(func.coalesce(func.max(transfers.c.transfer_id), 0)).where(transfers.c.card_no == card_no)
     place = {"card_no": card_no, "transfer_id": connection.execute(last).scalar_one() + 1}
     connection.execute(insert(transfers).values(**place, kind=kind, reference=reference, booked_at=now))
     connection.execute(
         insert(entries), [{**place, "account": account, "points": moved} for account, moved in moves.items()]
     )
-    for account, moved in moves.items():
-        if account.startswith(_CARD_PREFIX):
-            _cache_balance(connection, account.removeprefix(_CARD_PREFIX), moved)
 
 
 def _cache_balance(connection: Connection, card_no: str, moved: int) -> None:

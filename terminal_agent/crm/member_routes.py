@@ -49,8 +49,9 @@ def export_member(service: ServiceIn, caller: CallerIn, request_id: RequestIdIn,
 def erase_member(service: ServiceIn, caller: CallerIn, request_id: RequestIdIn, member_id: str) -> Response:
     """Forgets who a member is and tells every terminal; their cards are blanked at their next tap. The ledger stays."""
     service.lookups.take(caller.secret)
-    with service.store.writing() as connection:
-        found = privacy.erase(connection, member_id, audit.terminal(caller.terminal_id), service.now)
+    found = service.store.write(
+        lambda connection: privacy.erase(connection, member_id, audit.terminal(caller.terminal_id), service.now)
+    )
     if found is None:
         raise _nobody()
     return signed(caller.secret, request_id, wire.ErasureAnswer(**found))

@@ -9,11 +9,22 @@ from sqlalchemy import Connection, RowMapping, insert, select, update
 from terminal_agent.club.phone import normalise_phone
 from terminal_agent.contract import FeedKind
 from terminal_agent.crm import feed
+from terminal_agent.crm.events import CardIssued, EventData, MemberEnrolled
 from terminal_agent.crm.schema import cards, members
 
 DEFAULT_TIER = "basic"
 ACTIVE = "active"
 ERASED = "erased"
+
+
+def names_in(data: EventData) -> list[str]:
+    """The member ids and phones that an event decides about."""
+    if isinstance(data, CardIssued) and data.member_id:
+        return [data.member_id]
+    if not isinstance(data, MemberEnrolled):
+        return []
+    who = data.member
+    return [who.member_id, *([normalise_phone(who.phone)] if who.phone else [])]
 
 
 def enrol(

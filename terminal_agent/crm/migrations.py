@@ -16,6 +16,7 @@ from terminal_agent.crm.schema import (
     feed_waiting,
     meta,
     transfers,
+    turns,
 )
 
 
@@ -52,5 +53,14 @@ def _members_rights(connection: Connection) -> None:
         table.create(connection)
 
 
-STEPS: dict[int, Callable[[Connection], None]] = {2: _keep_transfers_with_their_card, 3: _members_rights}
+def _turns(connection: Connection) -> None:
+    """4: what transactions about members lock on PostgreSQL."""
+    turns.create(connection)
+
+
+STEPS: dict[int, Callable[[Connection], None]] = {
+    2: _keep_transfers_with_their_card,
+    3: _members_rights,
+    4: _turns,
+}
 """By the version each leads to."""

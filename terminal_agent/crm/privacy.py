@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, or_, select, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, or_, select, update
 
 from terminal_agent.contract import EventType, FeedKind, Verdict, canonical_json, redact_enrolment
-from terminal_agent.crm import audit, card_history, cards, consents, feed, ledger, members
+from terminal_agent.crm import audit, card_history, cards, consents, feed, ledger, members, turns
 from terminal_agent.crm.schema import events, hotlist
 from terminal_agent.crm.schema import feed as feed_items
 
@@ -68,8 +68,7 @@ def erase(connection: Connection, member_id: str, who: str, now: str) -> dict[st
     row = members.find(connection, member_id)
     if row is None:
         return None
-    ids = members.ids_of(connection, row["member_id"])
-    card_nos = members.card_numbers_of(connection, ids)
+    ids, card_nos = _theirs(connection, row, now)
     if row["status"] != members.ERASED:
         members.forget(connection, ids)
         for one in ids:
@@ -82,6 +81,16 @@ def erase(connection: Connection, member_id: str, who: str, now: str) -> dict[st
             card_history.note(connection, card_no, "erased", now)
         audit.note(connection, who, "member.erased", row["member_id"], now, cards=len(card_nos))
     return {"member_id": row["member_id"], "card_nos": card_nos, "erased_at": now}
+
+
+def _theirs(connection: Connection, row: RowMapping, now: str) -> tuple[list[str], list[str]]:
+    """A member's ids and cards, which nobody else changes until the commit."""
+    names = [*members.ids_of(connection, row["member_id"]), *([row["phone"]] if row["phone"] else [])]
+    turns.take_members(connection, names)
+    ids = members.ids_of(connection, row["member_id"])
+    card_nos = members.card_numbers_of(connection, ids)
+    turns.take_cards(connection, card_nos, fresh=cards.fresh(now))
+    return ids, card_nos
 
 
 def retire_if_erased(connection: Connection, card_no: str, now: str) -> None:

@@ -1,7 +1,8 @@
 """A CRM put back from a backup: how it finds out, and what it does about it at once.
 
-It knows that it has forgotten when its file counts fewer commits than the mark beside it, when a terminal comes with a
-feed cursor it never gave out, or when a card has applied an adjustment it never made. The terminals send again what it
+It knows that it has forgotten when its file counts fewer commits than the mark beside it (or its tables do not stand on
+the PostgreSQL server where they were made), when a terminal comes with a feed cursor it never gave out, or when a card
+has applied an adjustment it never made. The terminals send again what it
 forgot; :mod:`reconcile` then makes the cards follow the ledger.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 from sqlalchemy import Connection, insert, select, update
 
 from terminal_agent.crm.schema import enrolment_codes, meta
+from terminal_agent.crm.turns import add_missing
 
 COMMITS = "commits"
 _RESTORED_AT = "restored_at"
@@ -44,10 +46,8 @@ def happened(connection: Connection) -> bool:
 
 def note(connection: Connection, now: str) -> None:
     """It was. Codes used since the backup look unused again, so all are voided."""
-    if happened(connection):
-        connection.execute(update(meta).where(meta.c.key == _RESTORED_AT).values(value=now))
-    else:
-        connection.execute(insert(meta).values(key=_RESTORED_AT, value=now))
+    add_missing(connection, meta, [{"key": _RESTORED_AT, "value": now}])
+    connection.execute(update(meta).where(meta.c.key == _RESTORED_AT).values(value=now))
     connection.execute(update(enrolment_codes).where(enrolment_codes.c.used_at.is_(None)).values(used_at=now))
 
 

@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.schema import SchemaItem
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 PARTITIONS = 8
 """Of each split table on PostgreSQL. A power of two; each open transaction may lock all of them."""
 
@@ -207,6 +207,9 @@ intents = _split(
     Column("landed", Boolean, nullable=True),
     Index("intents_by_sequence", "card_no", "sequence_after"),
 )
+
+# What transactions about members lock; see turns.py.
+turns = Table("turns", metadata, _number("turn", key=True))
 
 # One order for all; see feed.py.
 feed = Table(

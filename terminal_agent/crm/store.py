@@ -15,6 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from terminal_agent.club.policy import default_policy
 from terminal_agent.crm import feed, migrations, restore, sqlite
 from terminal_agent.crm.database import Database
+from terminal_agent.crm.place import DatabaseUrl, Place
 from terminal_agent.crm.schema import SCHEMA_VERSION, meta, metadata
 from terminal_agent.errors import AgentError, ErrorCode
 from terminal_agent.ports import Clock, Ids, rfc3339
@@ -72,10 +73,15 @@ class Store:
             self._database.go_on(connection)
         self.was_restored = True
 
-    def bring_up_to_date(self, clock: Clock, ids: Ids) -> None:
-        """Makes the tables, or brings them to the present schema. AgentError: a newer version wrote them."""
+    def bring_up_to_date(self, clock: Clock, ids: Ids, *, create: bool = True) -> None:
+        """Makes the tables, or brings them to the present schema.
+
+        AgentError: a newer version wrote them, or there are none (with ``create=False``).
+        """
         with self.reading() as connection:
             version = _version(connection)
+        if version == 0 and not create:
+            raise _no_crm(self._database.name)
         if version > SCHEMA_VERSION:
             raise _unusable(
                 f"The CRM database has schema {version}; this version knows {SCHEMA_VERSION}.",
@@ -104,15 +110,15 @@ class Store:
         self._database.close()
 
 
-def open_store(data_dir: Path, clock: Clock, ids: Ids, *, create: bool = True) -> Store:
-    """The CRM kept in ``data_dir``; a fresh one publishes the default policy.
+def open_store(place: Place, clock: Clock, ids: Ids, *, create: bool = True) -> Store:
+    """The CRM kept in a directory or a database; a fresh one publishes the default policy.
 
     AgentError(CONFIG_INVALID): no CRM there (with ``create=False``), not readable, or written by a newer version.
     """
-    database = _open_file(data_dir, create=create)
+    database = _open_file(place, create=create) if isinstance(place, Path) else _open_server(place)
     store = Store(database)
     try:
-        store.bring_up_to_date(clock, ids)
+        store.bring_up_to_date(clock, ids, create=create)
         store.notice_restore(clock)
     except DBAPIError as error:
         store.close()
@@ -125,13 +131,26 @@ def open_store(data_dir: Path, clock: Clock, ids: Ids, *, create: bool = True) -
 
 def _open_file(data_dir: Path, *, create: bool) -> Database:
     if not create and not sqlite.database_file(data_dir).exists():
-        raise _no_crm(f"in {data_dir}", "--data-dir DIR")
+        raise _no_crm(f"in {data_dir}")
     try:
         return sqlite.SqliteDatabase(data_dir)
     except OSError as error:
         raise _unusable(
             f"{data_dir} cannot be used: {error.strerror}.", "Give a directory this user may write."
         ) from error
+
+
+def _open_server(url: DatabaseUrl) -> Database:
+    try:
+        from terminal_agent.crm import postgres
+    except ImportError as error:
+        message = "The CRM on PostgreSQL needs psycopg, which is not installed."
+        raise _unusable(message, "Install it with: pip install 'terminal-agent[postgres]'") from error
+    try:
+        return postgres.PostgresDatabase(url)
+    except DBAPIError as error:
+        reason = str(error.orig).splitlines()[0]
+        raise _unusable(f"PostgreSQL cannot be used: {reason}.", postgres.PostgresDatabase.advice) from error
 
 
 def _version(connection: Connection) -> int:
@@ -145,8 +164,8 @@ def read_meta(connection: Connection, key: str) -> str:
     return str(connection.execute(select(meta.c.value).where(meta.c.key == key)).scalar_one())
 
 
-def _no_crm(where: str, option: str) -> AgentError:
-    return _unusable(f"There is no CRM {where}.", f"Start it there with: terminal-agent crm serve {option}")
+def _no_crm(where: str) -> AgentError:
+    return _unusable(f"There is no CRM {where}.", "Start it there with: terminal-agent crm serve")
 
 
 def _unusable(message: str, hint: str) -> AgentError:

@@ -2,22 +2,73 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 from fastapi import FastAPI
+from sqlalchemy import delete
 
 from terminal_agent.crm.api import create_app
+from terminal_agent.crm.place import DatabaseUrl, Place
+from terminal_agent.crm.schema import metadata
 from terminal_agent.crm.server import running
 from terminal_agent.crm.store import Store, open_store
-from terminal_agent.ports import SystemClock, SystemIds
+from terminal_agent.ports import SystemClock, SystemIds, rfc3339
+from tests.crm.postgres import INSTALL, PostgresServer, find_programs
 from tests.crm.world import Crm, Terminal
+
+WITHOUT_POSTGRES = os.environ.get("TERMINAL_AGENT_WITHOUT_POSTGRES") == "1"
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL of our own. Fails, not skips, where it cannot run."""
+    programs = find_programs()
+    problem = None if programs and find_spec("psycopg") else f"PostgreSQL cannot be used; run: {INSTALL}"
+    if problem and WITHOUT_POSTGRES:
+        pytest.skip(f"TERMINAL_AGENT_WITHOUT_POSTGRES=1: {problem}")
+    if programs is None or problem:
+        pytest.fail(f"{problem}\nor set TERMINAL_AGENT_WITHOUT_POSTGRES=1 to go without these tests")
+    server = PostgresServer(programs)
+    try:
+        server.up()
+        yield server
+    finally:
+        server.remove()
+
+
+@pytest.fixture(scope="session")
+def shared_database(postgres: PostgresServer) -> Iterator[tuple[DatabaseUrl, Store]]:
+    """A CRM on PostgreSQL with whatever the test before left in it."""
+    url = postgres.create("club")
+    store = open_store(url, SystemClock(), SystemIds())
+    yield url, store
+    store.close()
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    opened = open_store(tmp_path / "crm", SystemClock(), SystemIds())
+def database(shared_database: tuple[DatabaseUrl, Store]) -> DatabaseUrl:
+    """A fresh CRM on PostgreSQL; emptied, because making its tables takes longer than most tests."""
+    url, store = shared_database
+    with store.writing() as connection:
+        for table in metadata.tables.values():
+            connection.execute(delete(table))
+        store.fill(connection, rfc3339(SystemClock().now()), SystemIds().uuid())
+    return url
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    """Where this test's CRM is: each test runs on both databases."""
+    return tmp_path / "crm" if request.param == "sqlite" else request.getfixturevalue("database")
+
+
+@pytest.fixture
+def store(place: Place) -> Iterator[Store]:
+    opened = open_store(place, SystemClock(), SystemIds())
     yield opened
     opened.close()
 
@@ -33,11 +84,11 @@ def app_and_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Fast
 
 
 @pytest.fixture
-def crm(app_and_url: tuple[FastAPI, str], store: Store, tmp_path: Path) -> Crm:
+def crm(app_and_url: tuple[FastAPI, str], store: Store, place: Place) -> Crm:
     """The server on a database of this test's own."""
     app, url = app_and_url
     app.state.service.store = store
-    return Crm(url, tmp_path / "crm")
+    return Crm(url, place)
 
 
 @pytest.fixture

@@ -34,7 +34,7 @@ def assert_problem(answer: requests.Response, status: int, code: str, retryable:
 
 
 def test_a_code_lets_one_terminal_join_once_however_it_is_typed(crm: Crm) -> None:
-    code = admin.make_code(crm.data_dir)["code"]
+    code = admin.make_code(crm.place)["code"]
     typed = code.lower().replace("-", " ").replace("0", "o").replace("1", "l")
     answer = enrol(crm, typed)
     got = answer.json()
@@ -46,7 +46,7 @@ def test_a_code_lets_one_terminal_join_once_however_it_is_typed(crm: Crm) -> Non
 
 
 def test_an_expired_or_invented_code_is_refused(crm: Crm, monkeypatch: pytest.MonkeyPatch) -> None:
-    code = admin.make_code(crm.data_dir, expires_in_s=1)["code"]
+    code = admin.make_code(crm.place, expires_in_s=1)["code"]
     later = SystemClock().now().replace(year=2200)
     monkeypatch.setattr(SystemClock, "now", lambda _clock: later)
     assert_problem(enrol(crm, code), 403, "code_invalid")
@@ -150,9 +150,9 @@ def test_a_fresh_crm_publishes_the_default_policy_first(terminal: Terminal) -> N
 def test_the_feed_is_read_page_by_page_and_goes_on_where_it_stopped(crm: Crm, terminal: Terminal) -> None:
     terminal.post(terminal.purchase(1, earned=1))
     for points in (5, -2):
-        admin.adjust_card(crm.data_dir, CARD, points, "a present")
-    admin.block_card(crm.data_dir, CARD, "lost")
-    admin.block_card(crm.data_dir, CARD, "lost")
+        admin.adjust_card(crm.place, CARD, points, "a present")
+    admin.block_card(crm.place, CARD, "lost")
+    admin.block_card(crm.place, CARD, "lost")
     seen, cursor, more = [], "", True
     while more:
         page = terminal.get("/v1/feed", limit=2, cursor=cursor)
@@ -169,7 +169,7 @@ def test_the_feed_is_read_page_by_page_and_goes_on_where_it_stopped(crm: Crm, te
         "has_more": False,
         "acked_through": {terminal.epoch: 1},
     }
-    admin.unblock_card(crm.data_dir, CARD, "found")
+    admin.unblock_card(crm.place, CARD, "found")
     assert [item["blocked"] for item in terminal.get("/v1/feed", cursor=cursor)["items"]] == [False]
 
 
@@ -269,8 +269,8 @@ def test_the_description_says_all_that_a_client_needs(crm: Crm) -> None:
 def test_every_feed_item_is_of_its_described_shape(crm: Crm, terminal: Terminal) -> None:
     terminal.post(issued(terminal, "m-1"), enrolled(terminal, "m-1", "09125554433"))
     terminal.post(enrolled(terminal, "m-2", "09125554433", ""))
-    admin.adjust_card(crm.data_dir, CARD, 5, "a present")
-    admin.block_card(crm.data_dir, CARD, "lost")
+    admin.adjust_card(crm.place, CARD, 5, "a present")
+    admin.block_card(crm.place, CARD, "lost")
     shapes = {
         "policy": wire.PolicyItem,
         "adjustment": wire.AdjustmentItem,
@@ -286,10 +286,10 @@ def test_every_feed_item_is_of_its_described_shape(crm: Crm, terminal: Terminal)
 
 def test_an_adjustment_moves_the_balance_and_the_ledger(crm: Crm, terminal: Terminal) -> None:
     terminal.post(terminal.purchase(1, earned=10))
-    assert admin.adjust_card(crm.data_dir, CARD, -4, "mistake")["balance"] == 6
+    assert admin.adjust_card(crm.place, CARD, -4, "mistake")["balance"] == 6
     assert crm.ledger()["programme:adjusted"] == 4
     assert terminal.get(f"/v1/cards/{CARD}")["adjustments_through"] == 1
     with pytest.raises(AgentError, match="knows no card"):
-        admin.adjust_card(crm.data_dir, "unknown", 1, "x")
+        admin.adjust_card(crm.place, "unknown", 1, "x")
     with pytest.raises(AgentError, match="between"):
-        admin.adjust_card(crm.data_dir, CARD, 0, "x")
+        admin.adjust_card(crm.place, CARD, 0, "x")

@@ -180,9 +180,9 @@ def test_a_hold_belongs_to_its_terminal(crm: Crm, terminal: Terminal, other: Ter
 
 def test_no_points_are_held_for_a_card_that_is_unknown_or_blocked(crm: Crm, terminal: Terminal) -> None:
     assert_refused(ask(terminal, 1, "unknown"), "not_found", 404)
-    admin.block_card(crm.data_dir, CARD, "lost")
+    admin.block_card(crm.place, CARD, "lost")
     assert_refused(ask(terminal, 1), "card_blocked")
-    admin.unblock_card(crm.data_dir, CARD, "found")
+    admin.unblock_card(crm.place, CARD, "found")
     assert hold(terminal, 1)["available"] == 99
 
 
@@ -265,7 +265,7 @@ def test_a_hold_that_ended_is_not_given_out_again(
 
 def test_a_blocked_card_is_refused_even_when_asked_again(crm: Crm, terminal: Terminal) -> None:
     hold(terminal, 60, reference=REFERENCE)
-    admin.block_card(crm.data_dir, CARD, "lost")
+    admin.block_card(crm.place, CARD, "lost")
     assert_refused(ask(terminal, 60, reference=REFERENCE), "card_blocked")
 
 
@@ -359,7 +359,7 @@ def test_points_held_and_spent_by_many_at_once_are_spent_once(crm: Crm, terminal
 
 def test_a_hold_is_on_disk_and_shown_to_head_office(crm: Crm, terminal: Terminal) -> None:
     got = hold(terminal, 60, reference=REFERENCE)
-    [shown] = admin.show_card(crm.data_dir, CARD)["holds"]
+    [shown] = admin.show_card(crm.place, CARD)["holds"]
     assert shown == {
         "hold_id": got["hold_id"],
         "terminal_id": "shop-1",

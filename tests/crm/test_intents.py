@@ -148,7 +148,7 @@ def test_adjustments_that_the_write_would_have_applied_are_not_taken_for_its_poi
     landed: bool, expected: list[tuple[int, int]], crm: Crm, terminal: Terminal
 ) -> None:
     terminal.post(terminal.purchase(4, earned=20))
-    admin.adjust_card(crm.data_dir, CARD, 100, "birthday")
+    admin.adjust_card(crm.place, CARD, 100, "birthday")
     event = terminal.purchase_in_doubt("i-1", counter=5, earned=10, before=20)
     event["data"]["intent"] |= {"balance_after": 130, "adjustments_through": 1}
     terminal.post(event, resolved(terminal, landed=landed))

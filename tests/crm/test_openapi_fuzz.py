@@ -6,6 +6,7 @@ It checks that no answer is a 5xx and that every answer is one that the document
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +22,12 @@ EXAMPLES = 25
 TOO_STRICT: list[Callable[..., Any]] = [positive_data_acceptance]
 # A batch is answered with 200 and a verdict on each event.
 VERDICTS_INSIDE = "POST /v1/events"
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """What answers look like is not the database's doing."""
+    return tmp_path / "crm"
 
 
 def exercise(operation: Any, mode: GenerationMode, token: str) -> None:

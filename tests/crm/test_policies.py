@@ -39,7 +39,7 @@ def refused(crm: Path, file: Path, text: str | None = None, **changed: Any) -> A
 
 
 def test_a_policy_reaches_the_terminals(crm: Crm, terminal: Terminal, file: Path) -> None:
-    answer = load(crm.data_dir, file)
+    answer = load(crm.place, file)
     assert answer == {
         "version": "2",
         "valid_from": "2026-01-01T00:00:00.000Z",
@@ -52,63 +52,63 @@ def test_a_policy_reaches_the_terminals(crm: Crm, terminal: Terminal, file: Path
 
 
 def test_the_same_document_again_publishes_nothing(crm: Crm, terminal: Terminal, file: Path) -> None:
-    load(crm.data_dir, file)
+    load(crm.place, file)
     before = terminal.get("/v1/feed")["items"]
-    assert load(crm.data_dir, file)["published"] is False
+    assert load(crm.place, file)["published"] is False
     assert terminal.get("/v1/feed")["items"] == before
 
 
 def test_a_version_keeps_its_content(crm: Crm, file: Path) -> None:
-    load(crm.data_dir, file)
-    assert "other content" in refused(crm.data_dir, file, earn={"points": 4}).message
-    assert "other content" in refused(crm.data_dir, file, version="default").message
-    assert run_json(crm.data_dir, "policy", "show", "2") == RULES
+    load(crm.place, file)
+    assert "other content" in refused(crm.place, file, earn={"points": 4}).message
+    assert "other content" in refused(crm.place, file, version="default").message
+    assert run_json(crm.place, "policy", "show", "2") == RULES
 
 
 def test_a_club_keeps_its_currency_once_it_has_rules_of_its_own(crm: Crm, file: Path) -> None:
-    assert load(crm.data_dir, file, currency="EUR")["published"] is True
-    assert "EUR" in refused(crm.data_dir, file, version="3").message
-    assert load(crm.data_dir, file, version="3", currency="EUR")["published"] is True
+    assert load(crm.place, file, currency="EUR")["published"] is True
+    assert "EUR" in refused(crm.place, file, version="3").message
+    assert load(crm.place, file, version="3", currency="EUR")["published"] is True
 
 
 def test_a_mistake_names_its_place_and_publishes_nothing(crm: Crm, terminal: Terminal, file: Path) -> None:
     before = terminal.get("/v1/feed")["items"]
     offers = [{"id": "x", "reward": {"points": 1}}, {"id": "y", "reward": {"points": "many"}, "weekdays": ["funday"]}]
-    error = refused(crm.data_dir, file, offers=offers)
+    error = refused(crm.place, file, offers=offers)
     places = [problem["pointer"] for problem in error.details["problems"]]
     assert places == ["/offers/1/weekdays/0", "/offers/1/reward/points"]
     assert all(place in error.message for place in places)
     assert terminal.get("/v1/feed")["items"] == before
-    assert len(run_json(crm.data_dir, "policy", "list")) == 1
+    assert len(run_json(crm.place, "policy", "list")) == 1
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"version": 1,}', "null"])
 def test_a_file_that_is_no_policy_is_refused(crm: Crm, file: Path, text: str) -> None:
-    assert "JSON" in refused(crm.data_dir, file, text).message
+    assert "JSON" in refused(crm.place, file, text).message
 
 
 def test_a_file_that_is_no_text_is_refused(crm: Crm, file: Path) -> None:
     file.write_bytes(b"\xff\xfe{}")
-    assert isinstance(run(crm.data_dir, "policy", "load", str(file)).exception, AgentError)
+    assert isinstance(run(crm.place, "policy", "load", str(file)).exception, AgentError)
 
 
 def test_an_unknown_key_is_told_and_kept(crm: Crm, file: Path) -> None:
     file.write_text(json.dumps({**RULES, "earn": {"points": 3, "per_visit": 1}}))
-    result = run(crm.data_dir, "policy", "load", str(file))
+    result = run(crm.place, "policy", "load", str(file))
     assert "/earn/per_visit means nothing" in result.stderr
-    assert run_json(crm.data_dir, "policy", "show", "2")["earn"] == {"points": 3, "per_visit": 1}
+    assert run_json(crm.place, "policy", "show", "2")["earn"] == {"points": 3, "per_visit": 1}
 
 
 def test_the_latest_that_has_begun_is_in_force(crm: Crm, file: Path) -> None:
-    load(crm.data_dir, file, version="b", valid_from="2026-03-01T00:00:00+03:30")
-    load(crm.data_dir, file, version="a", valid_from="2026-02-01T00:00:00Z")
-    load(crm.data_dir, file, version="c", valid_from="9000-01-01T00:00:00Z")
-    rows = run_json(crm.data_dir, "policy", "list")
+    load(crm.place, file, version="b", valid_from="2026-03-01T00:00:00+03:30")
+    load(crm.place, file, version="a", valid_from="2026-02-01T00:00:00Z")
+    load(crm.place, file, version="c", valid_from="9000-01-01T00:00:00Z")
+    rows = run_json(crm.place, "policy", "list")
     assert [row["version"] for row in rows if row["in_force"]] == ["b"]
     assert len(rows) == 4
-    assert run_json(crm.data_dir, "policy", "show")["version"] == "b"
-    assert "* b" in run(crm.data_dir, "policy", "list").stdout
-    error = run(crm.data_dir, "policy", "show", "d").exception
+    assert run_json(crm.place, "policy", "show")["version"] == "b"
+    assert "* b" in run(crm.place, "policy", "list").stdout
+    error = run(crm.place, "policy", "show", "d").exception
     assert isinstance(error, AgentError)
     assert error.code is ErrorCode.NOT_FOUND
 

@@ -23,6 +23,12 @@ from tests.crm.test_server import served
 from tests.crm.world import CARD, Crm, Terminal
 
 
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """These tests are about the file."""
+    return tmp_path / "crm"
+
+
 def reopen(data_dir: Path) -> Store:
     return open_store(data_dir, SystemClock(), SystemIds())
 
@@ -188,9 +194,9 @@ def test_a_server_that_was_killed_was_not_put_back_and_one_that_was_says_so(tmp_
 
 
 def test_codes_are_void_after_a_restore(crm: Crm, data_dir: Path) -> None:
-    code = admin.make_code(crm.data_dir)["code"]
-    (crm.data_dir / mark.FILE_NAME).unlink()
-    admin.show_ledger(crm.data_dir)
+    code = admin.make_code(crm.place)["code"]
+    (crm.place / mark.FILE_NAME).unlink()
+    admin.show_ledger(crm.place)
     body = {"code": code, "terminal_id": "shop-1"}
     answer = requests.post(crm.url + "/v1/terminals/enroll", json=body, headers={"Request-Id": "r"}, timeout=10)
     assert (answer.status_code, answer.json()["code"]) == (403, "code_invalid")
@@ -205,16 +211,16 @@ class Backup:
     def __init__(self, app: FastAPI, crm: Crm) -> None:
         self.app = app
         self.crm = crm
-        self.bytes = sqlite.database_file(crm.data_dir).read_bytes()
-        self.mark = (crm.data_dir / mark.FILE_NAME).read_bytes()
+        self.bytes = sqlite.database_file(crm.place).read_bytes()
+        self.mark = (crm.place / mark.FILE_NAME).read_bytes()
 
     def put_back(self, *, with_mark: bool = False) -> None:
         """``with_mark``: the whole directory, so that nothing there tells."""
         self.app.state.service.store.close()
-        sqlite.database_file(self.crm.data_dir).write_bytes(self.bytes)
+        sqlite.database_file(self.crm.place).write_bytes(self.bytes)
         if with_mark:
-            (self.crm.data_dir / mark.FILE_NAME).write_bytes(self.mark)
-        self.app.state.service.store = reopen(self.crm.data_dir)
+            (self.crm.place / mark.FILE_NAME).write_bytes(self.mark)
+        self.app.state.service.store = reopen(self.crm.place)
 
 
 @pytest.fixture
@@ -288,33 +294,33 @@ def test_a_cursor_of_what_the_crm_forgot_is_refused_however_much_it_published_si
     early = terminal.get("/v1/feed")["next_cursor"]
     backup = make_backup()
     for _ in range(2):
-        admin.adjust_card(crm.data_dir, CARD, 5, "forgotten")
+        admin.adjust_card(crm.place, CARD, 5, "forgotten")
     late = terminal.get("/v1/feed")["next_cursor"]
     backup.put_back(with_mark=with_mark)
     for published in range(4):
         answer = terminal.call("GET", "/v1/feed", params={"cursor": late})
         assert (answer.status_code, answer.json()["code"]) == (400, "cursor_invalid")
         assert len(terminal.get("/v1/feed", cursor=early)["items"]) == published
-        admin.adjust_card(crm.data_dir, CARD, 6, "new")
-    assert was_restored(crm.data_dir)
+        admin.adjust_card(crm.place, CARD, 6, "new")
+    assert was_restored(crm.place)
 
 
 def test_the_same_item_behind_another_is_not_the_same_feed(make_backup: Any, crm: Crm, terminal: Terminal) -> None:
     terminal.post(issue(terminal), terminal.purchase(1, earned=1, card_no="another"))
     backup = make_backup()
-    admin.adjust_card(crm.data_dir, CARD, 5, "forgotten")
-    admin.block_card(crm.data_dir, "another", "lost")
+    admin.adjust_card(crm.place, CARD, 5, "forgotten")
+    admin.block_card(crm.place, "another", "lost")
     late = terminal.get("/v1/feed")["next_cursor"]
     backup.put_back()
-    admin.adjust_card(crm.data_dir, CARD, 6, "new")
-    admin.block_card(crm.data_dir, "another", "lost")
+    admin.adjust_card(crm.place, CARD, 6, "new")
+    admin.block_card(crm.place, "another", "lost")
     assert terminal.call("GET", "/v1/feed", params={"cursor": late}).json()["code"] == "cursor_invalid"
 
 
 def test_a_cursor_that_is_none_tells_nothing_of_a_restore(crm: Crm, terminal: Terminal) -> None:
     for cursor in ("nonsense", "ZjI6MTp4"):
         assert terminal.call("GET", "/v1/feed", params={"cursor": cursor}).json()["code"] == "cursor_invalid"
-    assert not was_restored(crm.data_dir)
+    assert not was_restored(crm.place)
 
 
 @pytest.mark.parametrize("with_mark", [False, True])
@@ -323,20 +329,20 @@ def test_a_number_the_card_has_passed_is_not_given_out_again(
 ) -> None:
     terminal.post(issue(terminal))
     backup = make_backup()
-    admin.adjust_card(crm.data_dir, CARD, 5, "forgotten")
+    admin.adjust_card(crm.place, CARD, 5, "forgotten")
     backup.put_back(with_mark=with_mark)
     terminal.post(tap(terminal, 2, 10, 0, adjusted=5, through=1))
     assert adjustments(terminal) == [(2, -5, "reconciled")]
-    assert admin.adjust_card(crm.data_dir, CARD, 7, "a gift")["number"] == 3
+    assert admin.adjust_card(crm.place, CARD, 7, "a gift")["number"] == 3
     assert crm.ledger()[f"card:{CARD}"] == 17
 
 
 def test_a_number_given_out_twice_is_made_good(make_backup: Any, crm: Crm, terminal: Terminal) -> None:
     terminal.post(issue(terminal))
     backup = make_backup()
-    admin.adjust_card(crm.data_dir, CARD, 5, "forgotten")
+    admin.adjust_card(crm.place, CARD, 5, "forgotten")
     backup.put_back()
-    assert admin.adjust_card(crm.data_dir, CARD, 7, "new")["number"] == 1
+    assert admin.adjust_card(crm.place, CARD, 7, "new")["number"] == 1
     terminal.post(tap(terminal, 2, 10, 0, adjusted=5, through=1))  # this shop still knew the old one
     assert adjustments(terminal) == [(1, 7, "new"), (2, 2, "reconciled")]
     terminal.post(tap(terminal, 3, 10, 15, adjusted=2, through=2))
@@ -362,10 +368,10 @@ def test_nothing_is_made_good_on_a_blocked_card_or_during_a_doubt(
 ) -> None:
     terminal.post(issue(terminal))
     make_backup().put_back()
-    (crm.data_dir / mark.FILE_NAME).unlink()
-    admin.block_card(crm.data_dir, CARD, "lost")
+    (crm.place / mark.FILE_NAME).unlink()
+    admin.block_card(crm.place, CARD, "lost")
     terminal.post(tap(terminal, 2, 10, 0, adjusted=5, through=1))
-    admin.unblock_card(crm.data_dir, CARD, "found")
+    admin.unblock_card(crm.place, CARD, "found")
     terminal.post(terminal.purchase_in_doubt("i-1", counter=4, earned=10, before=25))
     terminal.post(tap(terminal, 3, 10, 15, through=1))
     assert adjustments(terminal) == []

@@ -94,7 +94,7 @@ def test_a_reversal_shows_what_it_takes_back(crm: Crm, terminal: Terminal) -> No
         (400, "IRR", purchase["id"]),
         (601, "IRR", purchase["id"]),
     ]
-    first, second, third = run(crm.data_dir, "card", CARD).stdout.splitlines()[1:]
+    first, second, third = run(crm.place, "card", CARD).stdout.splitlines()[1:]
     assert "+50 -20" in first
     assert "-20 +8" in second
     assert second.endswith(f"takes back {purchase['id']}")

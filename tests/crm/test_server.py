@@ -56,7 +56,7 @@ def test_what_was_acknowledged_survives_a_kill(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_the_server_with_0_and_nothing_secret_was_logged(number: signal.Signals, tmp_path: Path) -> None:
     with served(tmp_path / "crm") as (crm, process):
-        code = admin.make_code(crm.data_dir)["code"]
+        code = admin.make_code(crm.place)["code"]
         terminal = crm.enrol(code=code)
         terminal.post(terminal.purchase(1, earned=1))
         terminal.call("GET", "/v1/members?phone=09125554433")

@@ -20,6 +20,12 @@ from terminal_agent.ports import SystemClock, SystemIds
 from tests.crm.world import CARD, Crm, Terminal
 
 
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """These tests are about the file."""
+    return tmp_path / "crm"
+
+
 def reopen(data_dir: Path, *, create: bool = True) -> Store:
     return open_store(data_dir, SystemClock(), SystemIds(), create=create)
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import base64
 import json
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import requests
 
 from terminal_agent import contract
 from terminal_agent.crm import admin
+from terminal_agent.crm.place import Place
 from terminal_agent.ports import SystemIds
 
 EPOCH = "0190d000-0000-7000-8000-000000000001"
@@ -23,19 +23,19 @@ class Crm:
     """A running CRM."""
 
     url: str
-    data_dir: Path
+    place: Place
 
     def ledger(self) -> dict[str, int]:
         """The accounts' balances; checks on the way that they sum to 0."""
-        answer = admin.show_ledger(self.data_dir)
+        answer = admin.show_ledger(self.place)
         assert answer["sum"] == 0
         return {row["account"]: row["balance"] for row in answer["accounts"]}
 
     def card(self, card_no: str = CARD) -> dict[str, Any]:
-        return admin.show_card(self.data_dir, card_no)
+        return admin.show_card(self.place, card_no)
 
     def enrol(self, terminal_id: str | None = "shop-1", code: str | None = None) -> Terminal:
-        body = {"code": code or admin.make_code(self.data_dir)["code"], "terminal_id": terminal_id}
+        body = {"code": code or admin.make_code(self.place)["code"], "terminal_id": terminal_id}
         answer = requests.post(self.url + "/v1/terminals/enroll", json=body, headers={"Request-Id": "e-1"}, timeout=10)
         assert answer.status_code == 200, answer.text
         got = answer.json()
