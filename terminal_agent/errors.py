@@ -41,6 +41,7 @@ class ErrorCode(StrEnum):
     CARD_ERASED = "card_erased"
     INSUFFICIENT_POINTS = "insufficient_points"
     OFFLINE_LIMIT = "offline_limit"
+    COUPON_REFUSED = "coupon_refused"
     DUMP_INVALID = "dump_invalid"
     CRM_UNAUTHORIZED = "crm_unauthorized"
     CRM_UNREACHABLE = "crm_unreachable"
@@ -70,6 +71,7 @@ _CARD = {
     ErrorCode.CARD_ERASED,
     ErrorCode.INSUFFICIENT_POINTS,
     ErrorCode.OFFLINE_LIMIT,
+    ErrorCode.COUPON_REFUSED,
 }
 _CRM = {ErrorCode.CRM_UNAUTHORIZED, ErrorCode.CRM_UNREACHABLE}
 _CONFIGURATION = {ErrorCode.CONFIG_INVALID, ErrorCode.NOT_ENROLLED}

@@ -250,7 +250,7 @@ def finish(terminal: Terminal, card: PresentedCard, intent: Intent, checkout: Ch
     def landed() -> None:
         journal.intents.settle(intent.intent_id, IntentState.LANDED)
         for event in intent.events:
-            journal.events.append(event)
+            journal.record(event)
         remember_state(terminal, card, CardState.from_json(intent.after))
         begun = checkout
         if begun is None and intent.checkout_id is not None:
@@ -325,7 +325,7 @@ def close(terminal: Terminal, checkout_id: str) -> dict[str, Any] | None:
         for event in intent.events:
             points = {**event.data["points"], "redeemed": min(0, event.data["points"]["redeemed"])}
             data = {**event.data, "card": None, "intent": _what_was_tried(intent), "points": points}
-            journal.events.append(replace(event, data=data))
+            journal.record(replace(event, data=data))
         journal.checkouts.finish(checkout_id, CheckoutState.CLOSED, result)
         journal.audit("checkout.closed", checkout_id=checkout_id, card_no=intent.card_no)
     return result

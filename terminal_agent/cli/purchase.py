@@ -17,10 +17,17 @@ from terminal_agent.errors import AgentError, ErrorCode, ExitCode
     "--receipt", "receipt_no", required=True, metavar="NO", help="number of the receipt, unique on this terminal"
 )
 @click.option("--redeem", default="0", metavar="POINTS", help="points to pay with")
+@click.option("--coupon", metavar="CODE", help="the code of a coupon that is shown")
 @click.option("--line", "lines", multiple=True, metavar="SKU:QTY:AMOUNT", help="a line of the bill; may be repeated")
 @reader_options
 def purchase(
-    amount: str, receipt_no: str, redeem: str, lines: tuple[str, ...], reader: str | None, wait_s: float
+    amount: str,
+    receipt_no: str,
+    redeem: str,
+    coupon: str | None,
+    lines: tuple[str, ...],
+    reader: str | None,
+    wait_s: float,
 ) -> int:
     """Record a purchase of AMOUNT (smallest unit of the currency) with the member's card.
 
@@ -37,6 +44,7 @@ def purchase(
         amount=whole_number(amount, "the amount"),
         receipt_no=receipt_no,
         redeem=whole_number(redeem, "the number of points"),
+        coupon=coupon,
         lines=[parse_line(text) for text in lines],
         reader=reader,
         wait_s=wait_s,

@@ -5,6 +5,7 @@ All arithmetic is in integers; each offer's points are rounded down once, and no
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -171,6 +172,16 @@ def returned(uses: list[OfferUse], amount: int, before: int, after: int) -> list
 def normal_code(text: str) -> str:
     """A coupon's code in the form it is compared in."""
     return "".join(text.split()).replace("-", "").upper()
+
+
+def coupon_id(code: str) -> str:
+    """The id of the grant behind a single-use code in its normal form; it does not tell the code."""
+    return "coupon-" + hashlib.sha256(code.encode()).hexdigest()[:32]
+
+
+def local_day(policy: Policy, moment: datetime) -> str:
+    """The shop's date, such as 2026-11-22."""
+    return moment.astimezone(ZoneInfo(policy.time_zone)).date().isoformat()
 
 
 def _entitled(policy: Policy, offer: Offer, basket: Basket, holder: Holder) -> tuple[bool, Grant | None]:

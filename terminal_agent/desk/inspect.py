@@ -62,14 +62,15 @@ def show(terminal: Terminal, connection: ClassicConnection) -> dict[str, Any]:
     """What the card says and what this shop knows of it; changes nothing. Raises AgentError."""
     card = present(terminal, connection)
     knowledge = terminal.journal.knowledge
-    member = knowledge.member(card.known.member_id) if card.known else None
+    member = knowledge.member_of(card.card_no)
+    by_card = knowledge.policy().tier_at(card.state.tier)
     history = card.session.read_history(card.state.sequence)
     return {
         "uid": card.session.uid.hex(),
         "card_no": card.card_no,
         "points": card.state.balance,
         "sequence": card.state.sequence,
-        "tier": member.tier if member else None,
+        "tier": (member.tier if member else None) or (by_card.tier if by_card else None),
         "member_id": member.member_id if member else None,
         "status": _status(terminal, card.card_no),
         "problem": _problem(terminal, card),

@@ -9,13 +9,15 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
+from terminal_agent.club.offers import OfferUse, local_day
 from terminal_agent.journal.alarms import Alarm, AlarmCode, Alarms
 from terminal_agent.journal.backup import COPY_INTERVAL, Copy, copy_journal, daily_copies, daily_copy, forget_old_copies
 from terminal_agent.journal.database import JournalFailed
-from terminal_agent.journal.events import HASH_CHAIN_BROKEN, SALVAGED, Events
+from terminal_agent.journal.events import HASH_CHAIN_BROKEN, SALVAGED, Events, NewEvent
 from terminal_agent.journal.intents import Checkouts, Intents
 from terminal_agent.journal.knowledge import Knowledge
 from terminal_agent.journal.mark import Mark, Tally
+from terminal_agent.journal.offers import Offers
 from terminal_agent.journal.opening import COPIED_AT, INSTALL_EPOCH, OPENED, Past, folders_aside
 from terminal_agent.journal.receipts import checkout_told_by
 from terminal_agent.journal.salvage import Salvage, salvage
@@ -64,6 +66,7 @@ class Journal:
         self.intents = Intents(self._database, clock)
         self.checkouts = Checkouts(self._database, clock)
         self.knowledge = Knowledge(self._database, clock, currency)
+        self.offers = Offers(self._database, terminal_id)
         self.alarms = Alarms(self._database, clock)
         self.till = TillBook(self._database, clock)
         try:
@@ -173,6 +176,15 @@ class Journal:
             self._make_room()
             with self.transaction():
                 return unit()
+
+    def record(self, event: NewEvent) -> None:
+        """Mint the event of a sale or a return, and count the offers in it; inside the caller's transaction."""
+        self.events.append(event)
+        uses = [OfferUse.from_json(use) for use in event.data.get("points", {}).get("offers", ())]
+        if uses and event.card_no is not None:
+            day = local_day(self.knowledge.policy(), datetime.fromisoformat(event.time))
+            for use in uses:
+                self.offers.note(event.card_no, day, use)
 
     def _recorded(self, position: int) -> None:
         self._newest = position

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from terminal_agent.club.policy import Policy, default_policy, parse_policy
+from terminal_agent.club.policy import Policy, Problem, default_policy, usable_policy
 from terminal_agent.journal.database import Database
 from terminal_agent.ports import Clock, rfc3339
 
@@ -87,6 +87,24 @@ class Knowledge:
     def member_by_phone(self, phone: str) -> Member | None:
         row = self._database.one("SELECT * FROM members WHERE phone = ?", phone)
         return _member(row) if row else None
+
+    def member_of(self, card_no: str) -> Member | None:
+        """Who holds a card, as the CRM told or as it was issued here."""
+        row = self._database.one(
+            "SELECT * FROM members WHERE member_id = coalesce((SELECT member_id FROM holders WHERE card_no = ?), "
+            "(SELECT member_id FROM cards WHERE card_no = ?))",
+            card_no,
+            card_no,
+        )
+        return _member(row) if row else None
+
+    def remember_holder(self, card_no: str, member_id: str) -> None:
+        """The CRM says whose card it is."""
+        self._database.execute(
+            "INSERT INTO holders VALUES (?, ?) ON CONFLICT (card_no) DO UPDATE SET member_id = excluded.member_id",
+            card_no,
+            member_id,
+        )
 
     def remember_member(self, member: Member) -> None:
         """Insert or update. A phone moves to who had it last."""
@@ -176,9 +194,10 @@ class Knowledge:
         in_force = [policy for policy in policies if policy.valid_from <= now and policy.currency == self._currency]
         return max(in_force, key=lambda policy: policy.valid_from, default=default)
 
-    def remember_policy(self, version: str, document: dict[str, Any]) -> None:
-        """Keep a policy. Raises PolicyInvalid for a document that cannot be used."""
-        policy = parse_policy(document)
+    def remember_policy(self, version: str, document: dict[str, Any]) -> list[Problem]:
+        """Keep a policy, and say what of it cannot be followed here. Raises PolicyInvalid for a document that cannot
+        be used."""
+        policy, problems = usable_policy(document)
         self._database.execute(
             "INSERT INTO policies VALUES (?, ?, ?) ON CONFLICT (version) "
             "DO UPDATE SET valid_from = excluded.valid_from, document = excluded.document",
@@ -186,17 +205,18 @@ class Knowledge:
             rfc3339(policy.valid_from),
             json.dumps(document),
         )
+        return problems
 
 
 @lru_cache(maxsize=32)
 def _policy_in(document: str) -> Policy:
     """A stored policy; every tap asks for all of them, and they are frozen."""
-    return parse_policy(json.loads(document))
+    return usable_policy(json.loads(document))[0]
 
 
 @lru_cache
 def _default_policy(currency: str) -> Policy:
-    return parse_policy(default_policy(currency))
+    return usable_policy(default_policy(currency))[0]
 
 
 def _card(row: Any) -> KnownCard:

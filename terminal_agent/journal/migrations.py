@@ -26,6 +26,12 @@ def m003_till_api(db: Database) -> None:
         db.execute(statement)
 
 
+@migrations()
+def m004_offers(db: Database) -> None:
+    for statement in _OFFERS:
+        db.execute(statement)
+
+
 _FIRST_TAP = (
     "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT",
     # What happened, for ever: rows are added, never changed. body holds the very bytes that go to the CRM.
@@ -82,4 +88,24 @@ _TILL_API = (
         expires_at TEXT NOT NULL, created_at TEXT NOT NULL, PRIMARY KEY (token_id, idempotency_key)) STRICT""",
     "CREATE INDEX till_requests_of ON till_requests (checkout_id)",
     "CREATE INDEX till_requests_open ON till_requests (ended) WHERE ended = 0",
+)
+
+_OFFERS = (
+    # Whose card it is, as the CRM tells; a card that was issued elsewhere is known here by its number alone.
+    "CREATE TABLE holders (card_no TEXT PRIMARY KEY, member_id TEXT NOT NULL) STRICT",
+    # An offer given to a card, or without one to whoever shows its code.
+    """CREATE TABLE grants (
+        grant_id TEXT PRIMARY KEY, offer_id TEXT NOT NULL, card_no TEXT, valid_from TEXT, valid_to TEXT,
+        uses INTEGER NOT NULL, used_here INTEGER NOT NULL, used_elsewhere INTEGER NOT NULL) STRICT""",
+    "CREATE INDEX grants_of_card ON grants (card_no) WHERE card_no IS NOT NULL",
+    # What a card had of an offer here; today counts the uses of that day.
+    """CREATE TABLE offer_uses (
+        card_no TEXT NOT NULL, offer_id TEXT NOT NULL, day TEXT NOT NULL, today INTEGER NOT NULL,
+        uses INTEGER NOT NULL, stamps INTEGER NOT NULL, rewards INTEGER NOT NULL,
+        PRIMARY KEY (card_no, offer_id)) STRICT""",
+    # The same at other terminals, as the CRM tells.
+    """CREATE TABLE offer_counts (
+        card_no TEXT NOT NULL, offer_id TEXT NOT NULL, terminal_id TEXT NOT NULL,
+        uses INTEGER NOT NULL, stamps INTEGER NOT NULL, rewards INTEGER NOT NULL,
+        PRIMARY KEY (card_no, offer_id, terminal_id)) STRICT""",
 )

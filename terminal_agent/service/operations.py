@@ -112,7 +112,8 @@ def reader_test(agent: Agent, params: Params, talk: Talk) -> Any:
 
 def purchase_by_tap(agent: Agent, params: Params, talk: Talk) -> Any:
     lines = tuple(Line(**line) for line in params.get("lines", ()))
-    request = PurchaseRequest(params["receipt_no"], params["amount"], params.get("redeem", 0), lines)
+    redeem, coupon = params.get("redeem", 0), params.get("coupon")
+    request = PurchaseRequest(params["receipt_no"], params["amount"], redeem, lines, coupon=coupon)
     terminal = agent.terminal
     reserve = agent.redemptions.reserve
     try:

@@ -262,8 +262,8 @@ def _apply(journal: Journal, item: Any) -> None:
 
 
 def _apply_policy(journal: Journal, item: dict[str, Any]) -> None:
-    journal.knowledge.remember_policy(str(item["version"]), dict(item["document"]))
-    journal.audit("policy.received", version=str(item["version"]))
+    problems = journal.knowledge.remember_policy(str(item["version"]), dict(item["document"]))
+    journal.audit("policy.received", version=str(item["version"]), left_out=[str(problem) for problem in problems])
 
 
 def _apply_adjustment(journal: Journal, item: dict[str, Any]) -> None:
@@ -282,6 +282,12 @@ def _apply_hotlist(journal: Journal, item: dict[str, Any]) -> None:
 def _apply_member(journal: Journal, item: dict[str, Any]) -> None:
     member = Member(str(item["member_id"]), *(_text(item, key) for key in ("phone", "name", "tier", "status")))
     journal.knowledge.remember_member(member)
+    for card_no in item.get("cards") or ():
+        journal.knowledge.remember_holder(str(card_no), member.member_id)
+
+
+def _apply_offer(journal: Journal, item: dict[str, Any]) -> None:
+    journal.offers.take(item)
 
 
 def _apply_erasure(journal: Journal, item: dict[str, Any]) -> None:
@@ -303,4 +309,5 @@ _APPLY: dict[FeedKind, Callable[[Journal, dict[str, Any]], None]] = {
     FeedKind.HOTLIST: _apply_hotlist,
     FeedKind.MEMBER: _apply_member,
     FeedKind.ERASURE: _apply_erasure,
+    FeedKind.OFFER: _apply_offer,
 }

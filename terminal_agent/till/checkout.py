@@ -10,36 +10,31 @@ from typing import Any
 from drivers.base import ClassicConnection
 from terminal_agent import taps
 from terminal_agent.card.layout import MAX_BALANCE, CardState, HistoryKind
-from terminal_agent.club.policy import Policy
-from terminal_agent.club.purchase import Account, Outcome, RedemptionRefused, Refusal, evaluate
+from terminal_agent.club import offers
+from terminal_agent.club.purchase import Account, Outcome
 from terminal_agent.contract import EventType
 from terminal_agent.errors import AgentError, ErrorCode
 from terminal_agent.journal.events import NewEvent
 from terminal_agent.journal.intents import Checkout, CheckoutState, Intent
 from terminal_agent.ports import rfc3339
 from terminal_agent.taps import CardAtCrm, PresentedCard, Reserve, Terminal
-from terminal_agent.till import decided
+from terminal_agent.till import decided, evaluation
 from terminal_agent.till.decided import MAX_AMOUNT
+from terminal_agent.till.evaluation import Rules
 
 COMMAND = "purchase"
 MAX_LINES = 500
 MAX_QUANTITY = 10**9
-
-
-@dataclass(frozen=True)
-class Line:
-    """One line of the bill; ``amount`` in the smallest unit of the currency."""
-
-    sku: str
-    quantity: int
-    amount: int
+Line = offers.Line
+"""One line of the bill, as it is asked for."""
 
 
 @dataclass(frozen=True)
 class PurchaseRequest:
     """What the cashier or the POS asks for. ``receipt_no`` is the natural key on this terminal, in one normal form.
 
-    ``checkout_id`` is one that was given out already; without it a new one is made at the tap.
+    ``checkout_id`` is one that was given out already; without it a new one is made at the tap. ``coupon`` is a code
+    that the customer shows.
     """
 
     receipt_no: str
@@ -47,6 +42,7 @@ class PurchaseRequest:
     redeem: int = 0
     lines: tuple[Line, ...] = ()
     checkout_id: str | None = None
+    coupon: str | None = None
 
     def __post_init__(self) -> None:
         """Whatever could fail later fails here, before the card is touched. Raises AgentError ``invalid_input``."""
@@ -63,6 +59,8 @@ class PurchaseRequest:
         object.__setattr__(self, "receipt_no", _reference(self.receipt_no, "the receipt number"))
         lines = tuple(Line(_reference(x.sku, "the SKU of a line"), x.quantity, x.amount) for x in self.lines)
         object.__setattr__(self, "lines", lines)
+        if self.coupon is not None:
+            object.__setattr__(self, "coupon", offers.normal_code(_reference(self.coupon, "the coupon's code")))
 
 
 def _reference(text: str, what: str) -> str:
@@ -115,19 +113,20 @@ def purchase(
 
 
 def _carry_out(terminal: Terminal, card: PresentedCard, request: PurchaseRequest, reserve: Reserve) -> dict[str, Any]:
-    policy = terminal.journal.knowledge.policy()
+    rules = evaluation.gather(terminal, card, request.lines, request.coupon)
     if request.redeem and terminal.journal.short_of_space:
         raise _no_room_to_redeem()
     adjustments = decided.adjustments_due(terminal, card)
     adjusted = sum(adjustment.points for adjustment in adjustments)
-    at_crm = _ask_crm(terminal, policy, card, request, adjusted, reserve) if request.redeem else None
+    at_crm = _ask_crm(terminal, rules, card, request, adjusted, reserve) if request.redeem else None
     online = at_crm is not None
     if request.redeem and not online and terminal.programme_id and terminal.journal.knowledge_lost:
         raise _must_hear_from_crm()
-    outcome = _evaluate(policy, request, _account(terminal, card, request, adjusted, at_crm))
+    outcome = rules.outcome(_account(terminal, card, request, adjusted, at_crm), request.amount, request.redeem)
     redeemed_offline = 0 if online else card.state.redeemed_offline + outcome.redeemed
-    after = decided.next_state(card.state, adjustments, outcome.delta, redeemed_offline)
-    result = _result(terminal, card, request, outcome, adjusted, after, at_crm)
+    level = evaluation.level_of(rules.policy, rules.tier, card)
+    after = decided.next_state(card.state, adjustments, outcome.delta, redeemed_offline, level)
+    result = _result(terminal, card, request, rules, outcome, adjusted, after, at_crm)
     intent = Intent(
         intent_id=terminal.ids.uuid(),
         kind=taps.PURCHASE,
@@ -135,7 +134,7 @@ def _carry_out(terminal: Terminal, card: PresentedCard, request: PurchaseRequest
         uid=card.session.uid.hex(),
         before=card.state.to_json(),
         after=after.to_json(),
-        events=(_event(terminal, card, request, outcome, after, policy, at_crm),),
+        events=(_event(terminal, card, request, outcome, after, rules.policy.version, at_crm),),
         checkout_id=result["checkout_id"],
         history={"kind": HistoryKind.PURCHASE.value, "amount": request.amount, "points": outcome.delta},
     )
@@ -179,13 +178,13 @@ def _checkout(terminal: Terminal, card: PresentedCard, request: PurchaseRequest,
 
 
 def _ask_crm(
-    terminal: Terminal, policy: Policy, card: PresentedCard, request: PurchaseRequest, adjusted: int, reserve: Reserve
+    terminal: Terminal, rules: Rules, card: PresentedCard, request: PurchaseRequest, adjusted: int, reserve: Reserve
 ) -> CardAtCrm | None:
     """The card at the CRM with the points set aside there, or None: then the offline limits hold.
 
     What no CRM could grant is refused before it is asked. The same sale asking again names the same hold.
     """
-    _evaluate(policy, request, Account(card.state.balance + adjusted, online=True))
+    rules.outcome(Account(card.state.balance + adjusted, online=True), request.amount, request.redeem)
     name = f"{request.receipt_no}\n{card.card_no}\n{request.redeem}".encode()
     return taps.confirmed(terminal, card, request.redeem, sha256(name).hexdigest(), reserve)
 
@@ -202,13 +201,6 @@ def _account(
     return Account(balance, _redeemed_offline(terminal, card), _redeemed_offline_today(terminal))
 
 
-def _evaluate(policy: Policy, request: PurchaseRequest, account: Account) -> Outcome:
-    try:
-        return evaluate(policy, account, request.amount, request.redeem)
-    except RedemptionRefused as refused:
-        raise _refusal(refused) from refused
-
-
 def _redeemed_offline(terminal: Terminal, card: PresentedCard) -> int:
     """What the card says it redeemed since it was last online, or what it, or a copy of it, redeemed here since."""
     return max(card.state.redeemed_offline, terminal.journal.checkouts.redeemed_offline_by(card.card_no))
@@ -219,35 +211,11 @@ def _redeemed_offline_today(terminal: Terminal) -> int:
     return terminal.journal.checkouts.redeemed_offline_since(day_ago)
 
 
-_REFUSALS = {
-    Refusal.INSUFFICIENT_POINTS: (ErrorCode.INSUFFICIENT_POINTS, "the card has only {limit} points to redeem"),
-    Refusal.BELOW_MINIMUM: (ErrorCode.INSUFFICIENT_POINTS, "at least {limit} points can be redeemed at once"),
-    Refusal.ABOVE_SHARE: (ErrorCode.INSUFFICIENT_POINTS, "at most {limit} points can pay for this bill"),
-    Refusal.OFFLINE_CARD_LIMIT: (
-        ErrorCode.OFFLINE_LIMIT,
-        "the CRM cannot be asked now; without it this card may redeem {limit} points more",
-    ),
-    Refusal.OFFLINE_TERMINAL_LIMIT: (
-        ErrorCode.OFFLINE_LIMIT,
-        "the CRM cannot be asked now; without it this till may redeem {limit} points more today",
-    ),
-}
-
-
-def _refusal(refused: RedemptionRefused) -> AgentError:
-    code, message = _REFUSALS[refused.refusal]
-    return AgentError(
-        code,
-        message.format(limit=refused.limit),
-        hint="Redeem fewer points, or none: the purchase itself always earns",
-        details={"redeemable_points": refused.limit},
-    )
-
-
 def _result(
     terminal: Terminal,
     card: PresentedCard,
     request: PurchaseRequest,
+    rules: Rules,
     outcome: Outcome,
     adjusted: int,
     after: CardState,
@@ -260,7 +228,8 @@ def _result(
         "amount": request.amount,
         "currency": terminal.currency,
         **decided.points_moved(card, outcome, adjusted, after),
-        "offers": [],
+        "tier": rules.tier.tier if rules.tier else None,
+        "offers": evaluation.offers_shown(rules.policy, outcome.offers),
         "online": at_crm is not None,
         "replayed": False,
         **_hold(at_crm),
@@ -278,7 +247,7 @@ def _event(
     request: PurchaseRequest,
     outcome: Outcome,
     after: CardState,
-    policy: Policy,
+    policy_version: str,
     at_crm: CardAtCrm | None,
 ) -> NewEvent:
     data = {
@@ -289,8 +258,8 @@ def _event(
             "receipt_no": request.receipt_no,
             "lines": [dict(vars(line)) for line in request.lines],
         },
-        "points": {"earned": outcome.earned, "redeemed": outcome.redeemed, "offers": []},
-        "policy_version": policy.version,
+        "points": decided.points_of(outcome),
+        "policy_version": policy_version,
         "online": at_crm is not None,
         "clock": decided.clock_state(terminal),
         **_hold(at_crm),

@@ -86,7 +86,9 @@ def adjustments_due(terminal: Terminal, card: PresentedCard) -> list[Adjustment]
     return due
 
 
-def next_state(before: CardState, adjustments: list[Adjustment], delta: int, redeemed_offline: int) -> CardState:
+def next_state(
+    before: CardState, adjustments: list[Adjustment], delta: int, redeemed_offline: int, tier: int
+) -> CardState:
     """The card one tap on: ``delta`` points moved by the tap itself. Raises AgentError where they do not fit."""
     try:
         return CardState(
@@ -94,7 +96,7 @@ def next_state(before: CardState, adjustments: list[Adjustment], delta: int, red
             balance=before.balance + sum(adjustment.points for adjustment in adjustments) + delta,
             adjustments_through=before.adjustments_through + len(adjustments),
             redeemed_offline=redeemed_offline,
-            tier=before.tier,
+            tier=tier,
             flags=before.flags,
         )
     except ValueError as error:
@@ -136,6 +138,12 @@ def points_moved(card: PresentedCard, outcome: Outcome, adjusted: int, after: Ca
         "sequence": after.sequence,
         "explanation": [dict(vars(reason)) for reason in outcome.reasons],
     }
+
+
+def points_of(outcome: Outcome) -> dict[str, Any]:
+    """``points`` of an event."""
+    offers = [use.to_json() for use in outcome.offers]
+    return {"earned": outcome.earned, "redeemed": outcome.redeemed, "offers": offers}
 
 
 def wrong_card_for(checkout: Checkout) -> AgentError:

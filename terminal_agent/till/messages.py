@@ -168,6 +168,17 @@ _TOLD = {
             "Redeem fewer points, or try again when the till is online.",
         ),
     ),
+    ErrorCode.COUPON_REFUSED: _Told(
+        UposCode.EXTENDED,
+        Words(
+            "این کوپن برای این خرید پذیرفته نشد.",
+            "This coupon brings nothing on this bill.",
+        ),
+        Words(
+            "کد کوپن را بررسی کنید یا خرید را بدون کوپن ثبت کنید.",
+            "Check the code, or record the sale without the coupon.",
+        ),
+    ),
     ErrorCode.DUMP_INVALID: _Told(
         UposCode.ILLEGAL,
         Words("این فایل، نسخهٔ معتبری از یک کارت نیست.", "This file is not a valid copy of a card."),

@@ -9,6 +9,7 @@ from typing import Any
 from drivers.base import ClassicConnection
 from terminal_agent import taps
 from terminal_agent.card.layout import CardState, HistoryKind
+from terminal_agent.club.offers import OfferUse
 from terminal_agent.club.policy import Policy
 from terminal_agent.club.purchase import Outcome
 from terminal_agent.club.reversal import Sale, reverse
@@ -18,7 +19,7 @@ from terminal_agent.journal.events import NewEvent
 from terminal_agent.journal.intents import Checkout, CheckoutState, Intent
 from terminal_agent.ports import rfc3339
 from terminal_agent.taps import PresentedCard, Terminal
-from terminal_agent.till import decided
+from terminal_agent.till import decided, evaluation
 
 COMMAND = "reverse"
 
@@ -65,7 +66,8 @@ class _Purchase:
     @property
     def sale(self) -> Sale:
         result = self.checkout.result
-        return Sale(self.checkout.amount, result["points_earned"], result["points_redeemed"])
+        offers = tuple(OfferUse.from_json(use) for use in self.event.data["points"].get("offers", ()))
+        return Sale(self.checkout.amount, result["points_earned"], result["points_redeemed"], offers)
 
 
 def recorded_reversal(terminal: Terminal, request: ReversalRequest) -> dict[str, Any] | None:
@@ -152,7 +154,9 @@ def _carry_out(terminal: Terminal, card: PresentedCard, request: ReversalRequest
     outcome = reverse(policy, purchase.sale, before, amount)
     adjustments = decided.adjustments_due(terminal, card)
     adjusted = sum(adjustment.points for adjustment in adjustments)
-    after = decided.next_state(card.state, adjustments, outcome.delta, card.state.redeemed_offline)
+    now = terminal.journal.knowledge.policy()
+    level = evaluation.level_of(now, evaluation.tier_of(terminal, now, card), card)
+    after = decided.next_state(card.state, adjustments, outcome.delta, card.state.redeemed_offline, level)
     result = {
         "checkout_id": request.checkout_id or terminal.ids.uuid(),
         "state": CheckoutState.IN_DOUBT.value,
@@ -162,7 +166,7 @@ def _carry_out(terminal: Terminal, card: PresentedCard, request: ReversalRequest
         "returnable_amount": purchase.checkout.amount - before - amount,
         "currency": purchase.checkout.currency,
         **decided.points_moved(card, outcome, adjusted, after),
-        "offers": [],
+        "offers": evaluation.offers_shown(policy, outcome.offers),
         "online": False,
         "replayed": False,
     }
@@ -224,7 +228,7 @@ def _event(
             "amount": amount,
             "currency": purchase.checkout.currency,
         },
-        "points": {"earned": outcome.earned, "redeemed": outcome.redeemed, "offers": []},
+        "points": decided.points_of(outcome),
         "policy_version": policy.version,
         "online": False,
         "clock": decided.clock_state(terminal),

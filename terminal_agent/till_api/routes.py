@@ -144,7 +144,9 @@ def asked_of(body: dict[str, Any]) -> Asked:
     request: PurchaseRequest | ReversalRequest
     if body["kind"] == "purchase":
         lines = tuple(Line(**line) for line in body["lines"])
-        request = PurchaseRequest(body["receipt_no"], body["amount"], body["redeem_points"], lines)
+        request = PurchaseRequest(
+            body["receipt_no"], body["amount"], body["redeem_points"], lines, coupon=body["coupon"]
+        )
     else:
         request = ReversalRequest(body["receipt_no"], body["amount"], body["reference"])
     return Asked(request, body["expires_in_s"])

@@ -45,6 +45,7 @@ class CheckoutIn(_Asked):
     receipt_no: Reference
     redeem_points: Annotated[int, Field(ge=0, le=MAX_BALANCE)] = 0
     lines: Annotated[list[LineIn], Field(max_length=MAX_LINES)] = []
+    coupon: Reference | None = None
     expires_in_s: Expiry = DEFAULT_EXPIRY_S
 
 

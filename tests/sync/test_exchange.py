@@ -333,6 +333,12 @@ UNREADABLE: list[Any] = [
     {"kind": "policy", "version": "1", "document": {}},
     {"kind": "policy", "version": "1", "document": 5},
     {"kind": "policy", "version": "1", "document": {**default_policy(), "valid_from": "2026-11-22T00:00:00"}},
+    {"kind": "offer", "offer_id": "o1"},
+    {"kind": "offer", "offer_id": "o1", "card_no": CARD, "counts": {"shop-2": {"stamps": "many"}}},
+    {"kind": "offer", "offer_id": "o1", "card_no": CARD, "counts": ["shop-2"]},
+    {"kind": "offer", "offer_id": "o1", "grant_id": "g", "valid_to": "2026-11-22T00:00:00"},
+    {"kind": "offer", "offer_id": "o1", "grant_id": "g", "uses": 1.5},
+    {"kind": "offer", "offer_id": "o1", "grant_id": "g", "used": [1]},
     {"kind": "policy", "version": "1", "document": {**default_policy(), "valid_from": "0001-01-01T00:00:00+14:00"}},
     {"kind": "member", "name": "nobody"},
 ]
@@ -371,10 +377,10 @@ def test_policies_members_hotlist_and_adjustments_reach_the_journal(
     document = {**default_policy(), "version": "7", "valid_from": "2026-11-22T00:00:00Z"}
     items = [
         {"kind": "policy", "version": "7", "valid_from": document["valid_from"], "document": document},
-        {"kind": "member", "member_id": "m1", "phone": "09125554433", "name": "Ali", "tier": "gold"},
+        {"kind": "member", "member_id": "m1", "phone": "09125554433", "name": "Ali", "tier": "gold", "cards": [CARD]},
         {"kind": "hotlist", "card_no": CARD, "blocked": True, "reason": "stolen"},
         adjustment(1),
-        {"kind": "offer", "offer_id": "o1"},
+        {"kind": "offer", "offer_id": "o1", "grant_id": "g1", "card_no": CARD},
         {"kind": "settings"},
     ]
     crm.usual_feed = feed(items, "a")
@@ -383,8 +389,10 @@ def test_policies_members_hotlist_and_adjustments_reach_the_journal(
     assert journal.knowledge.member_by_phone("09125554433") == Member("m1", "09125554433", "Ali", "gold")
     assert journal.knowledge.block_reason(CARD) == "stolen"
     assert len(journal.knowledge.adjustments_after(CARD, 0)) == 1
+    assert journal.knowledge.member_of(CARD) == Member("m1", "09125554433", "Ali", "gold")
+    assert [grant.grant_id for grant in journal.offers.grants_of(CARD)] == ["g1"]
     actions = [row["action"] for row in journal._database.query("SELECT action FROM audit")]
-    assert actions == ["policy.received", "feed.not_used", "feed.not_used"]
+    assert actions == ["policy.received", "feed.not_used"]
 
 
 def test_a_full_disk_while_verdicts_are_booked_sends_the_events_again(
