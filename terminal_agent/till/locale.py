@@ -17,6 +17,7 @@ from terminal_agent.till.messages import Words
 TEHRAN = ZoneInfo("Asia/Tehran")
 # Unicode standard annex 9: what stands between these is laid out by itself and turns nothing around it.
 LEFT_TO_RIGHT, FIRST_STRONG, POP = "\u2066", "\u2068", "\u2069"
+_JOINERS = "\u200c\u200d"
 RIGHT_TO_LEFT_MARK = "\u200f"
 _PERSIAN_DIGITS = str.maketrans("0123456789", "۰۱۲۳۴۵۶۷۸۹")
 _RIGHT_TO_LEFT = frozenset({"R", "AL"})
@@ -123,8 +124,10 @@ def words_in(words: Words, language: Language) -> str:
 def isolated(text: str, language: Language) -> str:
     """``text`` of unknown direction (a name, a number, an address) set apart where it could turn what is around it.
 
-    What holds nothing of the other direction is left as it is, so that an English receipt stays plain ASCII.
+    What holds nothing of the other direction is left as it is, so that an English receipt stays plain ASCII. Characters
+    that cannot be printed, and those that turn text around, are left out: a name may come from anywhere.
     """
+    text = "".join(c for c in text if c.isprintable() or c in _JOINERS)
     if language is Language.FA:
         plain = all(c in " \u200c" or unicodedata.bidirectional(c) in _RIGHT_TO_LEFT for c in text)
         return text if plain else f"{FIRST_STRONG if _is_right_to_left(text) else LEFT_TO_RIGHT}{text}{POP}"

@@ -79,7 +79,7 @@ def receipt_of(
 ) -> Receipt:
     """The receipt of a recorded checkout; ``policy`` is the one it was made under, it names offers and tiers."""
     answer = checkout.result
-    first_name = member.name.split()[0] if member and member.name and shop.shows_first_name else None
+    names = (member.name or "").split() if member and shop.shows_first_name else []
     return Receipt(
         shop=shop,
         terminal_id=terminal_id,
@@ -95,7 +95,7 @@ def receipt_of(
         changes=tuple(_changes(answer, policy)),
         lines=lines,
         tier=_tier_name(policy, member.tier if member else None),
-        first_name=first_name,
+        first_name=names[0] if names else None,
         copy=copy,
     )
 
@@ -193,11 +193,11 @@ _RULES = {
 _OTHER_RULE = Words("سایر", "Other")
 _NOT_ON_CARD = {
     CheckoutState.IN_DOUBT: Words(
-        "امتیاز این خرید هنوز روی کارت ننشسته است؛ لطفاً همان کارت را دوباره بگذارید.",
+        "امتیازهای این رسید هنوز روی کارت ثبت نشده است؛ لطفاً همان کارت را دوباره بگذارید.",
         "These points are not on the card yet: please present the same card again.",
     ),
     CheckoutState.CLOSED: Words(
-        "امتیاز این خرید در باشگاه ثبت شد و در مراجعهٔ بعدی روی کارت می‌نشیند.",
+        "امتیازهای این رسید در باشگاه ثبت شد و در مراجعهٔ بعدی به کارت می‌رسد.",
         "These points are booked at the club and reach the card at the next visit.",
     ),
 }

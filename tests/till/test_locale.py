@@ -137,6 +137,14 @@ def test_every_isolate_that_opens_closes_and_hides_nothing(text: str, language: 
     assert shown.count(PDI) == shown.count(LRI) + shown.count(FSI)
 
 
+def test_a_name_cannot_turn_or_break_the_line_it_stands_in() -> None:
+    for language in Language:
+        for evil in ("\u202e", "\u2069", "\u2066", "\n", "\r", "\x1b", "\u200f", "\u2028", "\ud800"):
+            assert locale.isolated(f"A{evil}b", language).translate(INVISIBLE) == "Ab"
+            assert locale.isolated(f"A{evil}b", language).count(PDI) == (language is FA)
+    assert "\u200c" in locale.isolated("خرج\u200cشده", FA), "a half-space is spelling"
+
+
 def test_a_persian_line_is_read_from_the_right_whatever_it_begins_with() -> None:
     assert locale.paragraph("Sara", FA) == f"{RLM}Sara"
     assert locale.paragraph(f"{LRI}A-1{PDI} رسید", FA) == f"{LRI}A-1{PDI} رسید"

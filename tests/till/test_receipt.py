@@ -171,6 +171,8 @@ def test_of_the_member_at_most_the_first_name_is_printed(bench: Workbench, card:
         assert not {"Ahmadi", "0912", "5554433"} & set(lines.split())
         assert "Ahmadi" not in lines
     assert Shop().shows_first_name is False
+    nameless = receipt(recorded(bench, "R-1"), member=Member("m", None, " ", None))
+    assert nameless.first_name is None
 
 
 def first_strong(line: str) -> str:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from io import BytesIO
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -86,7 +87,7 @@ def test_persian_letters_are_joined_and_in_order(printing: None, name: str) -> N
 
 
 def test_numbers_and_codes_stand_left_to_right_in_a_persian_line(printing: None) -> None:
-    for code in ("A-1001", "R/7-B", "till-1"):
+    for code in ("A-1001", "R/7-B", "12-A", "till-1"):
         assert likeness(heading(code, FA), by_harfbuzz(code, rtl=False)) > ALIKE
         assert likeness(heading(code, FA), by_harfbuzz(code[::-1], rtl=False)) < UNLIKE
     for shown in ("۲۵۰٬۰۰۰", "۱۴۰۵/۰۹/۰۱"):
@@ -107,6 +108,14 @@ def test_a_line_begins_right_in_persian_and_left_in_english(printing: None) -> N
     left, right = line_of(full_receipt(), 2, EN)
     assert likeness(left, by_harfbuzz("Receipt no.", rtl=False, font=REGULAR)) > ALIKE
     assert likeness(right, by_harfbuzz("A-1001", rtl=False, font=REGULAR)) > ALIKE
+
+
+def test_a_persian_line_reads_from_the_right_word_by_word(printing: None) -> None:
+    left, _label = line_of(full_receipt(), 3, FA)
+    columns = sorted({x for x, _ in left})
+    _gap, space = max((after - before, before) for before, after in pairwise(columns))
+    assert likeness({d for d in left if d[0] <= space}, by_harfbuzz("۱۳:۰۰", rtl=False, font=REGULAR)) > ALIKE
+    assert likeness({d for d in left if d[0] > space}, by_harfbuzz("۱۴۰۵/۰۹/۰۱", rtl=False, font=REGULAR)) > ALIKE
 
 
 def test_a_sign_stands_left_of_its_points(printing: None) -> None:
