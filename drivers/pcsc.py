@@ -10,12 +10,12 @@ import logging
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
 
 from smartcard import scard
 
-from drivers import pseudo_apdu
+from drivers import pcsc_patience, pseudo_apdu
 from drivers.base import ClassicConnection, Reader, ReaderInfo, ReaderState
 from drivers.card_kind import CardKind
 from drivers.errors import (
@@ -33,6 +33,8 @@ from drivers.storage_card import Answer, StorageCardConnection
 
 TRAFFIC = 5
 log = logging.getLogger(__name__)
+_ask = pcsc_patience.ask
+_lines = pcsc_patience.LineOpener()
 
 _ANY_READER_CHANGE = "\\\\?PnP?\\Notification"
 _PROTOCOLS = scard.SCARD_PROTOCOL_T0 | scard.SCARD_PROTOCOL_T1
@@ -85,6 +87,11 @@ def _check(code: int, doing: str) -> None:
         _raise_for(code, doing)
 
 
+def _establish() -> tuple[int, Any]:
+    code, handle = scard.SCardEstablishContext(scard.SCARD_SCOPE_SYSTEM)
+    return code, handle
+
+
 class Context:
     """One PC/SC resource manager context, made again after pcscd went away."""
 
@@ -94,7 +101,7 @@ class Context:
     @property
     def handle(self) -> Any:
         if self._handle is None:
-            code, handle = scard.SCardEstablishContext(scard.SCARD_SCOPE_SYSTEM)
+            code, handle = _lines.open(_establish, lambda late: scard.SCardReleaseContext(late[1]))
             _check(code, "asking for the smart-card service")
             self._handle = handle
         return self._handle
@@ -110,7 +117,7 @@ class Context:
 
     def reader_names(self) -> list[str]:
         with self.watched() as handle:
-            code, names = scard.SCardListReaders(handle, [])
+            code, names = _ask(scard.SCardListReaders, handle, [])
             if code & 0xFFFFFFFF in _READER_GONE:
                 return []
             _check(code, "listing the readers")
@@ -119,7 +126,8 @@ class Context:
     def states(self, known: dict[str, int], timeout_s: float) -> dict[str, int] | None:
         """The event state of each reader in ``known``; None when the time is over or the wait was cancelled."""
         with self.watched() as handle:
-            code, states = scard.SCardGetStatusChange(handle, max(0, int(timeout_s * 1000)), list(known.items()))
+            wait_ms = max(0, int(timeout_s * 1000))
+            code, states = _ask(scard.SCardGetStatusChange, handle, wait_ms, list(known.items()))
             if code in (scard.SCARD_E_TIMEOUT, scard.SCARD_E_CANCELLED):
                 return None
             if code & 0xFFFFFFFF in _READER_GONE:
@@ -129,12 +137,14 @@ class Context:
 
     def cancel(self) -> None:
         if self._handle is not None:
-            scard.SCardCancel(self._handle)
+            with suppress(ServiceUnavailable):
+                _ask(scard.SCardCancel, self._handle)
 
     def release(self) -> None:
         handle, self._handle = self._handle, None
         if handle is not None:
-            scard.SCardReleaseContext(handle)
+            with suppress(ServiceUnavailable):
+                _ask(scard.SCardReleaseContext, handle)
 
 
 def _reader_state(flags: int) -> ReaderState:
@@ -185,7 +195,9 @@ class PcscChannel:
         Desktop programs look at each new card for some tens of milliseconds, so a refusal is tried again.
         """
         for attempt in range(_SHARING_TRIES):
-            code, card, protocol = scard.SCardConnect(handle, reader_name, scard.SCARD_SHARE_EXCLUSIVE, _PROTOCOLS)
+            code, card, protocol = _ask(
+                scard.SCardConnect, handle, reader_name, scard.SCARD_SHARE_EXCLUSIVE, _PROTOCOLS
+            )
             if code != scard.SCARD_E_SHARING_VIOLATION or attempt == _SHARING_TRIES - 1:
                 break
             time.sleep(_SHARING_PAUSE_S)
@@ -206,13 +218,13 @@ class PcscChannel:
 
     def atr(self) -> bytes:
         with self._context.watched():
-            code, _, _, _, atr = scard.SCardStatus(self._card)
+            code, _, _, _, atr = _ask(scard.SCardStatus, self._card)
             _check(code, "asking what card it is")
             return bytes(atr)
 
     def send(self, apdu: bytes) -> Answer:
         """One exchange. Raises :class:`CardRemoved` when no answer came."""
-        code, raw = scard.SCardTransmit(self._card, self._request, list(apdu))
+        code, raw = _ask(scard.SCardTransmit, self._card, self._request, list(apdu))
         if log.isEnabledFor(TRAFFIC):
             log.log(TRAFFIC, "> %s", pseudo_apdu.command_for_log(apdu))
         answer = bytes(raw)
@@ -228,7 +240,9 @@ class PcscChannel:
     def reset(self) -> None:
         """Take the card out of the field electrically and select it anew; every sector is closed."""
         with self._on_the_card():
-            code, _ = scard.SCardReconnect(self._card, scard.SCARD_SHARE_EXCLUSIVE, _PROTOCOLS, scard.SCARD_RESET_CARD)
+            code, _ = _ask(
+                scard.SCardReconnect, self._card, scard.SCARD_SHARE_EXCLUSIVE, _PROTOCOLS, scard.SCARD_RESET_CARD
+            )
             _check(code, "selecting the card again")
 
     def close(self) -> None:
@@ -240,7 +254,8 @@ class PcscChannel:
         """
         card, self._card = self._card, None
         if card is not None:
-            scard.SCardDisconnect(card, scard.SCARD_LEAVE_CARD if self._card_left else scard.SCARD_RESET_CARD)
+            with suppress(ServiceUnavailable):
+                _ask(scard.SCardDisconnect, card, scard.SCARD_LEAVE_CARD if self._card_left else scard.SCARD_RESET_CARD)
 
 
 class PcscReader(Reader):
@@ -258,6 +273,7 @@ class PcscReader(Reader):
         self._channel: PcscChannel | None = None
         self._present = False
         self._plug_flags = scard.SCARD_STATE_UNAWARE
+        self._comings: int | None = None
         try:
             self._find()
         except DriverError:
@@ -266,12 +282,12 @@ class PcscReader(Reader):
 
     def wait_for_change(self, known: ReaderState, timeout_s: float) -> ReaderState:
         deadline = time.monotonic() + timeout_s
-        first_flags: int | None = None
         while True:
             state, flags = self._look()
-            if first_flags is not None and state is known is ReaderState.CARD and _card_was_swapped(first_flags, flags):
-                state = ReaderState.EMPTY
-            first_flags = flags if first_flags is None else first_flags
+            comings = _comings_and_goings(flags)
+            if state is known is ReaderState.CARD and self._comings not in (None, comings):
+                state = ReaderState.EMPTY  # another card in its place, or the same one put down again
+            self._comings = comings
             left_s = deadline - time.monotonic()
             if state is not known or left_s <= 0 or self._interrupted.is_set():
                 self._interrupted.clear()
@@ -342,6 +358,6 @@ class PcscReader(Reader):
             self._plug_flags = states[_ANY_READER_CHANGE] & ~scard.SCARD_STATE_CHANGED
 
 
-def _card_was_swapped(before: int, after: int) -> bool:
-    """pcscd counts insertions and removals in the upper half of the flags."""
-    return before >> 16 != after >> 16
+def _comings_and_goings(flags: int) -> int:
+    """pcscd counts the cards that came and went in the upper half of the flags."""
+    return flags >> 16

@@ -123,6 +123,37 @@ def test_a_sale_that_waits_for_its_card_is_told_when_the_card_service_dies(
     assert buy(pcsc_shop, "1")["points_after"] == 25
 
 
+@pytest.mark.slow
+@pytest.mark.pcsc
+def test_a_card_service_that_hangs_is_told_and_used_again_when_it_answers(
+    pcsc_shop: Shop, virtual_reader: VirtualReader, image: MemoryImage, mended: PcscService
+) -> None:
+    daemon = pcsc_shop.start_daemon()
+    wait_for_reader(pcsc_shop, "ready")
+    mended.freeze()
+    status = wait_for_reader(pcsc_shop, "lost")
+    assert status["state"] == "degraded"
+    assert "does not answer" in status["reader"]["problem"]
+    assert "restart pcscd" in status["reader"]["hint"]
+    refused = pcsc_shop.ta("purchase", "250000", "--receipt", "1", "--wait-s", "0.2")
+    assert (refused.exit_code, refused.code) == (3, "service_unavailable")
+    mended.thaw()
+    recovered(pcsc_shop, "pcscd hung")
+    assert buy(pcsc_shop, "1")["points_after"] == 25
+    _, err = pcsc_shop.end(daemon)
+    assert (lines(err, "lost"), lines(err, "ready")) == (1, 2), err
+
+
+@pytest.mark.slow
+@pytest.mark.pcsc
+def test_a_card_service_that_hangs_keeps_no_daemon_from_stopping(pcsc_shop: Shop, mended: PcscService) -> None:
+    daemon = pcsc_shop.start_daemon()
+    wait_for_reader(pcsc_shop, "ready")
+    mended.freeze()
+    exit_code, err = pcsc_shop.end(daemon)
+    assert exit_code == 0, err
+
+
 @pytest.mark.pcsc
 def test_a_card_service_killed_at_the_write_leaves_a_sale_that_settles_itself(
     pcsc_shop: Shop, virtual_reader: VirtualReader, image: MemoryImage, mended: PcscService

@@ -103,6 +103,32 @@ def test_a_card_laid_down_and_lifted_ends_the_wait(virtual_reader: VirtualReader
     assert time.monotonic() - started < 2
 
 
+def test_a_card_swapped_while_nobody_looked_is_seen_at_the_next_look(
+    virtual_reader: VirtualReader, reader: Reader
+) -> None:
+    """And once only. The service has seen it: it counts the cards that come and go."""
+    lay(virtual_reader, reader)
+    assert reader.wait_for_change(ReaderState.CARD, 0) is ReaderState.CARD
+    with open_reader("pcsc:") as another:
+        virtual_reader.remove()
+        assert another.wait_for_change(ReaderState.CARD, 3) is ReaderState.EMPTY
+        virtual_reader.insert(VirtualCard.blank(bytes.fromhex("55667788")))
+        assert another.wait_for_change(ReaderState.EMPTY, 3) is ReaderState.CARD
+    assert reader.wait_for_change(ReaderState.CARD, 0) is ReaderState.EMPTY
+    assert reader.wait_for_change(ReaderState.EMPTY, 0) is ReaderState.CARD
+    assert reader.wait_for_change(ReaderState.CARD, 0.5) is ReaderState.CARD
+
+
+def test_using_a_card_is_not_taken_for_another_card(virtual_reader: VirtualReader, reader: Reader) -> None:
+    lay(virtual_reader, reader)
+    with open_reader("pcsc:") as watch:
+        assert watch.wait_for_change(ReaderState.EMPTY, 1) is ReaderState.CARD
+        for _ in range(2):
+            with reader.connect() as card:
+                card.authenticate(4, KeyType.A, TRANSPORT_KEY)
+        assert watch.wait_for_change(ReaderState.CARD, 0.6) is ReaderState.CARD
+
+
 def test_a_wait_ends_with_its_time(empty_reader: Reader) -> None:
     started = time.monotonic()
     assert empty_reader.wait_for_change(ReaderState.EMPTY, 0.2) is ReaderState.EMPTY
