@@ -92,6 +92,12 @@ def _establish() -> tuple[int, Any]:
     return code, handle
 
 
+def _forget(established: tuple[int, Any]) -> None:
+    code, handle = established
+    if code == scard.SCARD_S_SUCCESS:
+        scard.SCardReleaseContext(handle)
+
+
 class Context:
     """One PC/SC resource manager context, made again after pcscd went away."""
 
@@ -101,7 +107,7 @@ class Context:
     @property
     def handle(self) -> Any:
         if self._handle is None:
-            code, handle = _lines.open(_establish, lambda late: scard.SCardReleaseContext(late[1]))
+            code, handle = _lines.open(_establish, _forget)
             _check(code, "asking for the smart-card service")
             self._handle = handle
         return self._handle

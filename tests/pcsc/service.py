@@ -6,6 +6,7 @@ clients find it through PCSCLITE_CSOCK_NAME. So no root is needed, and tests of 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import secrets
@@ -98,14 +99,17 @@ class PcscService:
 
     def freeze(self) -> None:
         """Alive, and answering nobody, until :meth:`thaw`."""
-        self._signal(signal.SIGSTOP)
+        process = self._signal(signal.SIGSTOP)
+        while not all(_is_stopped(thread) for thread in Path(f"/proc/{process.pid}/task").iterdir()):
+            time.sleep(0.01)
 
     def thaw(self) -> None:
         self._signal(signal.SIGCONT)
 
-    def _signal(self, what: signal.Signals) -> None:
+    def _signal(self, what: signal.Signals) -> subprocess.Popen[bytes]:
         assert self._process is not None
         self._process.send_signal(what)
+        return self._process
 
     def stop(self) -> None:
         self._end(signal.SIGTERM)
@@ -120,6 +124,13 @@ class PcscService:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+def _is_stopped(thread: Path) -> bool:
+    """Whether the kernel has stopped it; one that has just ended counts."""
+    with contextlib.suppress(OSError):
+        return (thread / "stat").read_text().rpartition(")")[2].split()[0] == "T"
+    return True
 
 
 def _two_free_ports() -> int:
