@@ -125,7 +125,7 @@ class _Walk:
             nonlocal tries, found_ms
             tries += 1
             found_ms = None if talked else (self._clock.monotonic() - began) * 1000
-            self._try(connection)
+            self._try(lambda: self._check.round(connection))
 
         try:
             self._lane.with_card(self._request.url, self._request.wait_s, job, talk)
@@ -138,10 +138,10 @@ class _Walk:
         if found_ms is not None and tries == 1:
             self._seen.find_ms.append(found_ms)
 
-    def _try(self, connection: ClassicConnection) -> None:
+    def _try(self, work: Callable[[], None]) -> None:
         """A refusal is the reader's, if the card lay still: it is counted, and the card is tried again."""
         try:
-            self._check.round(connection)
+            work()
         except (AuthenticationFailed, AccessDenied, ReadDiffers, WriteNotKept) as refusal:
             self._seen.refused.append(str(refusal))
 
@@ -158,8 +158,12 @@ class _Walk:
 
     def _mend(self) -> None:
         """Put back what the last write may have spoiled. Raises AgentError where the card does not come."""
+
+        def job(connection: ClassicConnection) -> None:
+            self._try(lambda: self._check.mend(connection))
+
         try:
-            self._lane.with_card(self._request.url, self._request.wait_s, self._check.mend, self._talk)
+            self._lane.with_card(self._request.url, self._request.wait_s, job, self._talk)
         except AgentError as error:
             raise AgentError(
                 error.code,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from drivers.errors import CardRemoved
-from drivers.mifare_classic import SECTOR_COUNT, blank_card, data_blocks
+from drivers.errors import CardRemoved, WriteNotKept
+from drivers.mifare_classic import SECTOR_COUNT, TRANSPORT_KEY, AccessBits, SectorTrailer, blank_card, data_blocks
 from drivers.simulator import Fault, MemoryImage, Torn
 from terminal_agent.card.layout import HISTORY_BLOCKS
 from terminal_agent.desk.inspect import show, verify
-from terminal_agent.desk.reader_check import CardOwner, ReaderCheck, Step
+from terminal_agent.desk.reader_check import CardOwner, ReadDiffers, ReaderCheck, Step
 from terminal_agent.errors import AgentError, ErrorCode
 from tests.workbench import UID, UID_7, RecordingConnection, Workbench, blank, block_of, copy_of, flip, lay
 
@@ -141,6 +141,13 @@ def test_a_foreign_card_is_written_only_where_it_holds_zeros(bench: Workbench) -
     assert written(bench, image, 0) == [2], "never the manufacturer's block"
 
 
+def test_a_block_that_may_not_be_written_is_only_read(bench: Workbench) -> None:
+    image = blank()
+    read_only = SectorTrailer(TRANSPORT_KEY, AccessBits((0b010, 0b010, 0b010, 0b001)), TRANSPORT_KEY)
+    image.write(11, read_only.encode())
+    assert written(bench, image, 2) == []
+
+
 def test_a_card_of_ours_that_is_damaged_is_only_read(bench: Workbench) -> None:
     image = bench.issue()
     for block in (4, 5, 6):
@@ -162,3 +169,39 @@ def test_every_step_is_timed_once_a_round(bench: Workbench) -> None:
     for _ in range(3):
         check.round(lay(bench.issue() if check.place is None else blank(UID_7)))
     assert {step: len(took) for step, took in check.took_ms.items()} == dict.fromkeys(Step, 3)
+
+
+class Forgetful(MemoryImage):
+    """A card with a worn block: it says yes and keeps something else."""
+
+    def write(self, block: int, data: bytes) -> None:
+        super().write(block, bytes(byte ^ 1 for byte in data))
+
+
+class Flickering(RecordingConnection):
+    """A reader that mixes up what it reads, once."""
+
+    def __init__(self, image: MemoryImage, at: int) -> None:
+        super().__init__(lay(image))
+        self._at = at
+
+    def read_block(self, block: int) -> bytes:
+        data = super().read_block(block)
+        return bytes(16 * [0x5A]) if len(self.calls) == self._at else data
+
+
+def test_a_write_that_is_not_kept_is_found(bench: Workbench) -> None:
+    check = check_of(bench)
+    with pytest.raises(WriteNotKept):
+        check.round(lay(Forgetful(bytes(blank_card(UID)))))
+    assert check.unmended
+
+
+def test_a_block_that_reads_in_two_ways_is_found_and_not_written(bench: Workbench) -> None:
+    image = bench.issue()
+    calls = RecordingConnection(lay(image))
+    check_of(bench).round(calls)
+    before, at = copy_of(image), [action for action, _ in calls.calls].index("write")
+    with pytest.raises(ReadDiffers):
+        check_of(bench).round(Flickering(image, at))
+    assert image.content == before.content

@@ -16,7 +16,7 @@ from drivers.simulator import Fault, MemoryImage, Torn
 from terminal_agent.desk.reader_check import Step
 from terminal_agent.errors import AgentError, ErrorCode
 from terminal_agent.service import card_lane
-from terminal_agent.service.card_lane import AGAIN, CardLane
+from terminal_agent.service.card_lane import AGAIN, FIRST, CardLane
 from terminal_agent.service.reader_test import (
     GOOD_TAP_MS,
     LONGEST_TAP_MS,
@@ -94,6 +94,7 @@ class Bed(Reader):
     ) -> None:
         self.image = image
         self.opened = 0
+        self.absent_looks = 0
         self._clock = clock
         self._spoil = spoil
 
@@ -107,7 +108,8 @@ class Bed(Reader):
 
     def wait_for_change(self, known: ReaderState, timeout_s: float) -> ReaderState:
         self._clock.advance(timeout_s)
-        return ReaderState.CARD
+        self.absent_looks -= 1
+        return ReaderState.CARD if self.absent_looks < 0 else ReaderState.EMPTY
 
     def interrupt(self) -> None: ...
     def close(self) -> None: ...
@@ -146,6 +148,27 @@ def test_a_card_that_lies_still_is_tried_in_every_round(put: Put) -> None:
     assert [(row["step"], row["count"]) for row in answer["times"]] == [(s, ROUNDS) for s in ("find", *Step)]
     assert answer["times"][0]["median_ms"] == 10.0
     assert (answer["uid"], answer["card"], answer["write_tried"]) == (UID.hex(), "other", True)
+
+
+def test_waiting_for_the_hand_is_no_part_of_finding_a_card(put: Put) -> None:
+    bed, run = put(lambda _: None)
+    bed.absent_looks = 4
+    said: list[str] = []
+    answer = run(said)
+    assert said == [FIRST, STAY]
+    assert answer["times"][0] == {"step": "find", "median_ms": 10.0, "p95_ms": 10.0, "count": ROUNDS - 1}
+
+
+def test_a_card_that_keeps_nothing_still_brings_a_verdict(put: Put) -> None:
+    class Worn(MemoryImage):
+        def write(self, block: int, data: bytes) -> None:
+            super().write(block, bytes(byte ^ 1 for byte in data))
+
+    bed, run = put(lambda _: None)
+    bed.image = Worn(bytes(blank_card(UID)))
+    answer = run([])
+    assert answer["verdict"] == "unusable"
+    assert "does not hold what was written" in answer["reasons"][0]
 
 
 def test_a_card_lost_now_and_then_is_counted_and_mended(put: Put) -> None:
