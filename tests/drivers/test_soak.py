@@ -55,11 +55,14 @@ def tap_and_watch(url: str) -> int:
     while done < TAPS and time.monotonic() < until:
         tap(done)
         done += 1
+    grown = resident_bytes() - memory
     assert descriptors() == files
-    assert resident_bytes() - memory < GROWTH_BYTES, f"{resident_bytes() - memory} bytes more after {done} taps"
+    assert grown < GROWTH_BYTES, f"{grown} bytes more after {done} taps"
     lane.close()
     assert done > 2 * WARM_UP, "too few taps to tell anything"
-    sys.stderr.write(f"{url.partition(':')[0]}: {done} taps\n")
+    sys.stderr.write(
+        f"{url.partition(':')[0]}: {done} taps, {grown / 1000:.0f} kB more, {files} descriptors as before\n"
+    )
     return done
 
 
