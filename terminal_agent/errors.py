@@ -39,6 +39,7 @@ class ErrorCode(StrEnum):
     CARD_BLOCKED = "card_blocked"
     CARD_ROLLED_BACK = "card_rolled_back"
     CARD_ERASED = "card_erased"
+    CARD_PENDING = "card_pending"
     INSUFFICIENT_POINTS = "insufficient_points"
     OFFLINE_LIMIT = "offline_limit"
     COUPON_REFUSED = "coupon_refused"
@@ -69,6 +70,7 @@ _CARD = {
     ErrorCode.CARD_BLOCKED,
     ErrorCode.CARD_ROLLED_BACK,
     ErrorCode.CARD_ERASED,
+    ErrorCode.CARD_PENDING,
     ErrorCode.INSUFFICIENT_POINTS,
     ErrorCode.OFFLINE_LIMIT,
     ErrorCode.COUPON_REFUSED,

@@ -17,7 +17,14 @@ from terminal_agent.card.layout import (
     is_sealed_for_a_home,
     short_code,
 )
-from terminal_agent.card.problems import card_blocked, card_erased, card_rolled_back, copied_from, not_our_card
+from terminal_agent.card.problems import (
+    card_blocked,
+    card_erased,
+    card_pending,
+    card_rolled_back,
+    copied_from,
+    not_our_card,
+)
 from terminal_agent.card.session import CardSession, look
 from terminal_agent.contract import EventType, subject_of
 from terminal_agent.errors import AgentError, ErrorCode
@@ -30,7 +37,11 @@ from terminal_agent.ports import Clock, Ids, rfc3339
 ISSUE = "issue"
 PURCHASE = "purchase"
 REVERSAL = "reversal"
-ACTIVE, WIPED, BLOCKED = "active", "wiped", "blocked"
+ACTIVE, WIPED, BLOCKED, PENDING = "active", "wiped", "blocked", "pending"
+NO_LONGER_USED = (BLOCKED, "replaced", "retired")
+"""What the CRM may call a card that is not to be used any more."""
+REPLACED = "replaced"
+"""Why a card is on the hotlist whose owner has another one now."""
 MOST_CARDS_COMPARED = 3000
 
 
@@ -121,6 +132,13 @@ def refuse_erased(terminal: Terminal, card_no: str) -> None:
         raise card_erased()
 
 
+def refuse_before_approval(terminal: Terminal, card: PresentedCard) -> None:
+    """Raises AgentError ``card_pending`` for a redemption with the card of somebody the club has not taken in yet."""
+    member = terminal.journal.knowledge.member(card.known.member_id) if card.known else None
+    if member is not None and member.status == PENDING:
+        raise card_pending()
+
+
 @dataclass(frozen=True)
 class CardAtCrm:
     """What the CRM says of a card at this tap: its balance there, the newest sequence it has heard of, its status, and
@@ -151,8 +169,10 @@ def confirmed(
         raise card_blocked(reason)
     if known is None:
         return None
-    if known.status == BLOCKED:
+    if known.status in NO_LONGER_USED:
         raise card_blocked("the CRM says so")
+    if known.status == PENDING:
+        raise card_pending()
     if known.sequence > card.state.sequence:
         raise _rolled_back(terminal, card, known.sequence)
     return known if (known.sequence, known.status) == (card.state.sequence, ACTIVE) else None
@@ -266,7 +286,7 @@ def record_issue(terminal: Terminal, intent: Intent, state: CardState) -> None:
     """A card is issued: member, card and both events, in one commit. ``state`` is what the card holds now."""
     journal = terminal.journal
     member = Member(**intent.history["member"])
-    version = intent.history["key_set_version"]
+    version, replaces = intent.history["key_set_version"], intent.history.get("replaces")
     with journal.transaction():
         journal.intents.settle(intent.intent_id, IntentState.LANDED)
         for event in intent.events:
@@ -275,6 +295,8 @@ def record_issue(terminal: Terminal, intent: Intent, state: CardState) -> None:
             journal.knowledge.remember_member(member)
         card = KnownCard(intent.card_no, intent.uid, member.member_id, version, state.to_json(), ACTIVE)
         journal.knowledge.saw_card(card)
+        if replaces:
+            journal.knowledge.set_hotlist(replaces, True, REPLACED)
         journal.audit("card.issued", card_no=intent.card_no, uid=intent.uid, key_set_version=version)
 
 

@@ -108,6 +108,15 @@ def card_erased() -> AgentError:
     )
 
 
+def card_pending() -> AgentError:
+    """The card's owner is not a member yet: a closed club."""
+    return AgentError(
+        ErrorCode.CARD_PENDING,
+        "the club has not approved the owner of this card yet: points are earned, none are redeemed",
+        hint="Redeem no points, or ask head office to approve the member: terminal-agent crm member approve",
+    )
+
+
 def card_rolled_back(seen: int, now: int) -> AgentError:
     """The card holds an older state than this shop has seen, or another one under the same number of taps."""
     older = f"this card holds an older state (tap {now}) than this shop has seen (tap {seen})"

@@ -1,4 +1,4 @@
-"""card: issue, show, verify, rekey, wipe, dump, restore."""
+"""card: issue, replace, block, show, verify, rekey, wipe, dump, restore."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from terminal_agent.errors import AgentError, ErrorCode, ExitCode
 
 @click.group(cls=AgentGroup)
 def card() -> None:
-    """Cards: issue, show, verify, rekey, wipe, dump, restore."""
+    """Cards: issue, replace, block, show, verify, rekey, wipe, dump, restore."""
 
 
 @card.command("issue")
@@ -38,7 +38,36 @@ def card_issue(
       terminal-agent card issue --reader pcsc:ACR122 --wait-s 30
     """
     answer = call("card.issue", reader=reader, wait_s=wait_s, phone=phone, name=name, tier=tier, mad=mad)
-    emit(answer, f"Card {answer['card_no']} is issued and verified. Remove the card.")
+    waits = " It waits for the club's approval." if answer["status"] == "pending" else ""
+    emit(answer, f"Card {answer['card_no']} is issued and verified.{waits} Remove the card.")
+
+
+@card.command("replace")
+@reader_options
+@click.option("--old", required=True, metavar="CARD_NO", help="the card that was lost or is broken")
+def card_replace(reader: str | None, wait_s: float, old: str) -> None:
+    """Issue a blank card to the owner of another one, which is blocked for good; the points follow.
+
+    \b
+    Example:
+      terminal-agent card replace --old 7398036535671225 --reader pcsc:
+    """
+    answer = call("card.replace", reader=reader, wait_s=wait_s, old=old)
+    emit(answer, f"Card {answer['card_no']} replaces {answer['replaces']}; its points come with a tap after a sync.")
+
+
+@card.command("block")
+@click.argument("card_no")
+@click.option("--reason", required=True, metavar="TEXT", help="why, for the record and the other tills")
+def card_block(card_no: str, reason: str) -> None:
+    """Refuse a card here at once, and everywhere when the CRM has heard of it. Works with the line down.
+
+    \b
+    Example:
+      terminal-agent card block 7398036535671225 --reason lost
+    """
+    answer = call("card.block", card_no=card_no, reason=reason)
+    emit(answer, f"Card {answer['card_no']} is blocked. Only head office can free it.")
 
 
 @card.command("show")

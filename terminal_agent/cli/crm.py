@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from terminal_agent.cli import crm_club
 from terminal_agent.cli.crm_options import crm_place
 from terminal_agent.cli.crm_policy import policy
 from terminal_agent.cli.output import AgentCommand, AgentGroup, emit
@@ -20,7 +21,8 @@ def crm() -> None:
     """The reference CRM, and its administration."""
 
 
-crm.add_command(policy)
+for command in (policy, *crm_club.COMMANDS):
+    crm.add_command(command)
 
 
 @crm.command(cls=AgentCommand)

@@ -8,19 +8,20 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from terminal_agent.crm import audit, card_history, cards, enrolment, holds, ledger, lookups, policies
+from terminal_agent.crm import card_history, cards, enrolment, holds, ledger, lookups, policies
 from terminal_agent.crm.place import Place
 from terminal_agent.crm.store import Store, open_store
 from terminal_agent.errors import AgentError, ErrorCode
 from terminal_agent.ports import Clock, SystemClock, SystemIds, rfc3339
 
 MAX_ADJUSTMENT = 10**12
-_CLOCK: Clock = SystemClock()
+CLOCK: Clock = SystemClock()
 
 
 @contextmanager
-def _store(place: Place, *, create: bool = False) -> Iterator[Store]:
-    store = open_store(place, _CLOCK, SystemIds(), create=create)
+def opened(place: Place, *, create: bool = False) -> Iterator[Store]:
+    """The CRM there, closed when the block ends. AgentError(CONFIG_INVALID)."""
+    store = open_store(place, CLOCK, SystemIds(), create=create)
     try:
         yield store
     finally:
@@ -30,32 +31,26 @@ def _store(place: Place, *, create: bool = False) -> Iterator[Store]:
 def make_code(place: Place, expires_in_s: int = enrolment.DEFAULT_CODE_LIFE_S) -> dict[str, Any]:
     """A one-time enrolment code: ``{code, expires_in_s}``. Makes the CRM if there is none."""
     if expires_in_s <= 0:
-        raise _bad_input("A code must live for at least one second.", "Give --expires-in-s a positive number.")
-    with _store(place, create=True) as store, store.writing() as connection:
-        code = enrolment.new_code(connection, _CLOCK.now(), expires_in_s)
+        raise bad_input("A code must live for at least one second.", "Give --expires-in-s a positive number.")
+    with opened(place, create=True) as store, store.writing() as connection:
+        code = enrolment.new_code(connection, CLOCK.now(), expires_in_s)
     return {"code": code, "expires_in_s": expires_in_s}
 
 
 def show_card(place: Place, card_no: str) -> dict[str, Any]:
     """What ``GET /v1/cards`` answers, with ``available, holds, history, events``. AgentError: NOT_FOUND."""
-    with _store(place) as store, store.reading() as connection:
+    with opened(place) as store, store.reading() as connection:
         answer = lookups.card_answer(connection, card_no)
         if answer is None:
             raise _no_card(card_no)
-        aside = holds.describe(connection, card_no, answer.balance, rfc3339(_CLOCK.now()))
+        aside = holds.describe(connection, card_no, answer.balance, rfc3339(CLOCK.now()))
         told = {"history": card_history.of(connection, card_no), "events": lookups.card_events(connection, card_no)}
         return {**answer.model_dump(mode="json"), **aside, **told}
 
 
-def show_audit(place: Place, subject: str | None, limit: int) -> dict[str, Any]:
-    """``{entries:[{entry, time, who, action, subject, detail}]}``, the newest first."""
-    with _store(place) as store, store.reading() as connection:
-        return {"entries": audit.read(connection, subject, limit)}
-
-
 def show_ledger(place: Place) -> dict[str, Any]:
     """``{sum, accounts:[{account, balance}]}``; a sum other than 0 means that points were made or lost."""
-    with _store(place) as store, store.reading() as connection:
+    with opened(place) as store, store.reading() as connection:
         accounts = [{"account": row.account, "balance": row.balance} for row in ledger.balances(connection)]
         return {"sum": ledger.total(connection), "accounts": accounts}
 
@@ -63,10 +58,10 @@ def show_ledger(place: Place) -> dict[str, Any]:
 def adjust_card(place: Place, card_no: str, points: int, reason: str) -> dict[str, Any]:
     """Gives (or with negative ``points`` takes) points: ``{card_no, number, points, reason, balance}``."""
     if points == 0 or abs(points) > MAX_ADJUSTMENT:
-        raise _bad_input("An adjustment moves between 1 and 10^12 points.", "Give another number of points.")
-    with _store(place) as store, store.writing() as connection:
+        raise bad_input("An adjustment moves between 1 and 10^12 points.", "Give another number of points.")
+    with opened(place) as store, store.writing() as connection:
         _require_card(connection, card_no)
-        now = rfc3339(_CLOCK.now())
+        now = rfc3339(CLOCK.now())
         number = cards.adjust(connection, card_no, points, reason, now)
         ledger.transfer(
             connection,
@@ -83,17 +78,17 @@ def adjust_card(place: Place, card_no: str, points: int, reason: str) -> dict[st
 
 def block_card(place: Place, card_no: str, reason: str) -> dict[str, Any]:
     """Puts a card on the hotlist; doing it again changes nothing. ``{card_no, blocked, changed}``."""
-    with _store(place) as store, store.writing() as connection:
+    with opened(place) as store, store.writing() as connection:
         _require_card(connection, card_no)
-        changed = cards.block(connection, card_no, reason, rfc3339(_CLOCK.now()))
+        changed = cards.block(connection, card_no, reason, rfc3339(CLOCK.now()))
     return {"card_no": card_no, "blocked": True, "changed": changed}
 
 
 def unblock_card(place: Place, card_no: str, reason: str) -> dict[str, Any]:
     """Takes a card off the hotlist. ``{card_no, blocked, changed}``."""
-    with _store(place) as store, store.writing() as connection:
+    with opened(place) as store, store.writing() as connection:
         _require_card(connection, card_no)
-        changed = cards.unblock(connection, card_no, reason, rfc3339(_CLOCK.now()))
+        changed = cards.unblock(connection, card_no, reason, rfc3339(CLOCK.now()))
     return {"card_no": card_no, "blocked": False, "changed": changed}
 
 
@@ -101,20 +96,20 @@ def load_policy(place: Place, text: str) -> dict[str, Any]:
     """Publishes the policy in a file, whole or not at all; what ``policies.load`` gives. AgentError: INVALID_INPUT."""
     document = policies.read(text)
     policies.checked(document)
-    with _store(place, create=True) as store, store.writing() as connection:
-        return policies.load(connection, document, rfc3339(_CLOCK.now()))
+    with opened(place, create=True) as store, store.writing() as connection:
+        return policies.load(connection, document, rfc3339(CLOCK.now()))
 
 
 def list_policies(place: Place) -> list[dict[str, Any]]:
     """What ``policies.listing`` gives."""
-    with _store(place) as store, store.reading() as connection:
-        return policies.listing(connection, rfc3339(_CLOCK.now()))
+    with opened(place) as store, store.reading() as connection:
+        return policies.listing(connection, rfc3339(CLOCK.now()))
 
 
 def show_policy(place: Place, version: str | None) -> dict[str, Any]:
     """The document of a version, or of the one in force. AgentError: NOT_FOUND."""
-    with _store(place) as store, store.reading() as connection:
-        wanted = version or policies.in_force(connection, rfc3339(_CLOCK.now())).version
+    with opened(place) as store, store.reading() as connection:
+        wanted = version or policies.in_force(connection, rfc3339(CLOCK.now())).version
         return policies.document_of(connection, wanted)
 
 
@@ -131,5 +126,6 @@ def _no_card(card_no: str) -> AgentError:
     return AgentError(ErrorCode.NOT_FOUND, f"This CRM knows no card {card_no}.", hint=hint)
 
 
-def _bad_input(message: str, hint: str) -> AgentError:
+def bad_input(message: str, hint: str) -> AgentError:
+    """An argument that cannot be used."""
     return AgentError(ErrorCode.INVALID_INPUT, message, hint=hint)

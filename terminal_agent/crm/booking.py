@@ -8,10 +8,23 @@ from __future__ import annotations
 from sqlalchemy import Connection
 
 from terminal_agent.contract import EventType
-from terminal_agent.crm import card_history, cards, consents, holds, intents, ledger, members, privacy, restore
+from terminal_agent.crm import (
+    card_history,
+    cards,
+    consents,
+    holds,
+    intents,
+    ledger,
+    members,
+    membership,
+    privacy,
+    replacement,
+    restore,
+)
 from terminal_agent.crm.events import (
     CardAnomaly,
     CardIssued,
+    CardReplaced,
     CardState,
     ConsentChanged,
     Event,
@@ -23,6 +36,7 @@ from terminal_agent.crm.events import (
 REASON_FORKED = "card_counter_reused"
 REASON_ROLLED_BACK = "card_rolled_back"
 _ROLLED_BACK = "rolled_back"
+_BLOCKED = "blocked"
 
 # Where the points of an event come from; types not named move none.
 _SOURCES = {
@@ -42,6 +56,7 @@ def book(connection: Connection, event: Event, now: str) -> bool:
     _book_facts(connection, event, now)
     if event.card_no is None:
         return False
+    replacement.follow(connection, event.card_no, now)
     forked = _book_card_state(connection, event, now)
     if forked:
         cards.block(connection, event.card_no, REASON_FORKED, now)
@@ -69,9 +84,14 @@ def _book_facts(connection: Connection, event: Event, now: str) -> None:
     data = event.data
     if isinstance(data, MemberEnrolled):
         who = data.member
-        members.enrol(connection, who.member_id, phone=who.phone, name=who.name, tier=who.tier, now=now)
+        status = membership.status_of_new(connection)
+        facts = {"phone": who.phone, "name": who.name, "tier": who.tier}
+        members.enrol(connection, who.member_id, **facts, status=status, now=now)
+        for card_no in members.card_numbers_of(connection, [who.member_id]):  # told before their owner
+            cards.restate(connection, card_no)
     elif isinstance(data, CardIssued):
         cards.set_owner(connection, data.card.card_no, data.uid, data.member_id)
+        cards.restate(connection, data.card.card_no)
         card_history.note(connection, data.card.card_no, "issued", now)
         privacy.retire_if_erased(connection, data.card.card_no, now)
     elif isinstance(data, ConsentChanged):
@@ -80,6 +100,10 @@ def _book_facts(connection: Connection, event: Event, now: str) -> None:
         holds.spend(connection, event.terminal_id, data.hold_id)
     elif isinstance(data, CardAnomaly) and data.kind == _ROLLED_BACK:
         cards.block(connection, data.card_no, REASON_ROLLED_BACK, now)
+    elif isinstance(data, CardAnomaly) and data.kind == _BLOCKED:
+        cards.block(connection, data.card_no, data.reason, now)
+    elif isinstance(data, CardReplaced) and data.card_no and data.old_card_no:
+        replacement.replace(connection, data.old_card_no, data.card_no, now)
 
 
 def _book_card_state(connection: Connection, event: Event, now: str) -> bool:

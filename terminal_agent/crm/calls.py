@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Annotated
 
 from fastapi import Depends, Request, Response
@@ -74,7 +75,9 @@ def _caller(
 CallerIn = Annotated[Terminal, Depends(_caller)]
 
 
-def signed(secret: bytes, request_id: str, answer: BaseModel) -> Response:
+def signed(secret: bytes, request_id: str, answer: BaseModel, headers: Mapping[str, str] | None = None) -> Response:
     """A 2xx answer that only this CRM can have given to this try."""
     body = canonical_json(answer.model_dump(mode="json"))
-    return Response(body, media_type=JSON_MEDIA_TYPE, headers={SIGNATURE_HEADER: sign(secret, request_id, body)})
+    return Response(
+        body, media_type=JSON_MEDIA_TYPE, headers={**(headers or {}), SIGNATURE_HEADER: sign(secret, request_id, body)}
+    )

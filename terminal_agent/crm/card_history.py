@@ -16,6 +16,18 @@ def note(connection: Connection, card_no: str, what: str, now: str, detail: str 
         connection.execute(insert(card_history).values(card_no=card_no, time=now, what=what, detail=detail))
 
 
+def detail_of(connection: Connection, card_no: str, what: str) -> str | None:
+    """What was noted when that first happened to the card."""
+    query = select(card_history.c.detail).where(card_history.c.card_no == card_no, card_history.c.what == what)
+    return connection.execute(query.order_by(card_history.c.time).limit(1)).scalar()
+
+
+def details_of(connection: Connection, card_nos: list[str], what: str) -> list[str]:
+    """What was noted when that happened to any of these cards."""
+    query = select(card_history.c.detail).where(card_history.c.card_no.in_(card_nos), card_history.c.what == what)
+    return [detail for detail in connection.execute(query).scalars() if detail is not None]
+
+
 def of(connection: Connection, card_no: str) -> list[dict[str, Any]]:
     """Oldest first: ``[{time, what, detail}]``."""
     query = select(card_history.c.time, card_history.c.what, card_history.c.detail)

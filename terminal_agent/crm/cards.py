@@ -9,10 +9,13 @@ from sqlalchemy import Connection, RowMapping, delete, insert, select, update
 from terminal_agent.contract import FeedKind
 from terminal_agent.crm import card_history, feed
 from terminal_agent.crm.events import CardState, Event
-from terminal_agent.crm.schema import adjustments, card_chain, cards, hotlist
+from terminal_agent.crm.schema import adjustments, card_chain, cards, hotlist, members
 
 ACTIVE = "active"
 BLOCKED = "blocked"
+PENDING = "pending"
+"""Its owner is not approved yet: points are booked, none redeemed."""
+REPLACED = "replaced"
 RETIRED = "retired"
 """Nobody's any more: its owner had everything erased."""
 
@@ -32,6 +35,23 @@ def set_status(connection: Connection, card_no: str, status: str) -> bool:
     """What may be done with the card from now on. False: it was so already."""
     other = (cards.c.card_no == card_no) & (cards.c.status != status)
     return connection.execute(update(cards).where(other).values(status=status)).rowcount > 0
+
+
+def block_reason(connection: Connection, card_no: str) -> str | None:
+    """Why the card is on the hotlist; None when it is not."""
+    return connection.execute(select(hotlist.c.reason).where(hotlist.c.card_no == card_no)).scalar()
+
+
+def restate(connection: Connection, card_no: str) -> bool:
+    """Makes the status what hotlist and owner say; what was replaced or retired stays so. False: it was so already."""
+    row = get(connection, card_no)
+    if row["status"] in (REPLACED, RETIRED):
+        return False
+    if block_reason(connection, card_no) is not None:
+        return set_status(connection, card_no, BLOCKED)
+    owner = select(members.c.status).where(members.c.member_id == row["member_id"])
+    waits = connection.execute(owner).scalar() == PENDING
+    return set_status(connection, card_no, PENDING if waits else ACTIVE)
 
 
 def adjustments_of(connection: Connection, card_no: str) -> list[dict[str, Any]]:
@@ -103,7 +123,9 @@ def block(connection: Connection, card_no: str, reason: str, now: str) -> bool:
 
 
 def unblock(connection: Connection, card_no: str, reason: str, now: str) -> bool:
-    """Takes the card off the hotlist and tells the terminals. False: it was not on it."""
+    """Takes the card off the hotlist and tells the terminals. False: it was not on it, or was replaced."""
+    if get(connection, card_no)["status"] == REPLACED:
+        return False
     if connection.execute(delete(hotlist).where(hotlist.c.card_no == card_no)).rowcount == 0:
         return False
     _publish_hotlist(connection, card_no, False, reason, now)
@@ -112,8 +134,6 @@ def unblock(connection: Connection, card_no: str, reason: str, now: str) -> bool
 
 
 def _publish_hotlist(connection: Connection, card_no: str, blocked: bool, reason: str, now: str) -> None:
-    status = BLOCKED if blocked else ACTIVE
-    changing = (cards.c.card_no == card_no) & cards.c.status.in_([ACTIVE, BLOCKED])
-    connection.execute(update(cards).where(changing).values(status=status))
+    restate(connection, card_no)
     item = {"card_no": card_no, "blocked": blocked, "reason": reason}
     feed.publish(connection, FeedKind.HOTLIST, item, now)

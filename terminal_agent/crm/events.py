@@ -135,6 +135,11 @@ class EventData(_Shape):
         """The card these data speak of."""
         return self.card.card_no if self.card else self.intent.card_no if self.intent else None
 
+    @property
+    def other_card(self) -> str | None:
+        """Another card that the event changes as well."""
+        return None
+
 
 class MemberEnrolled(EventData):
     member: MemberFacts
@@ -184,6 +189,21 @@ class _AboutCard(EventData):
         return self.card_no
 
 
+class CardReplaced(EventData):
+    """``card_no`` takes the place of ``old_card_no``."""
+
+    card_no: Name | None = None
+    old_card_no: Name | None = None
+
+    @property
+    def named_card(self) -> str | None:
+        return self.card_no or super().named_card
+
+    @property
+    def other_card(self) -> str | None:
+        return self.old_card_no
+
+
 class IntentResolved(_AboutCard):
     intent_id: Name
     landed: StrictBool
@@ -192,6 +212,12 @@ class IntentResolved(_AboutCard):
 class CardAnomaly(_AboutCard):
     kind: Name
     detail: Any = None
+
+    @property
+    def reason(self) -> str:
+        """Why, in words of who reported it."""
+        words = self.detail.get("reason") if isinstance(self.detail, dict) else None
+        return words[:200] if isinstance(words, str) and words.isprintable() else self.kind
 
 
 DATA_SHAPES: dict[EventType, type[EventData]] = {
@@ -202,6 +228,7 @@ DATA_SHAPES: dict[EventType, type[EventData]] = {
     EventType.POINTS_ADJUSTED: PointsAdjusted,
     EventType.INTENT_RESOLVED: IntentResolved,
     EventType.CARD_ANOMALY: CardAnomaly,
+    EventType.CARD_REPLACED: CardReplaced,
     EventType.CONSENT_CHANGED: ConsentChanged,
 }
 

@@ -37,13 +37,15 @@ class HoldRefused(Exception):
 def place(connection: Connection, terminal_id: str, asked: HoldRequest, hold_id: str, now: datetime) -> HoldAnswer:
     """Sets points aside, once for each reference of the terminal.
 
-    HoldRefused: not_found, card_blocked, reference_reused, hold_ended, chain_behind, chain_ahead, card_held,
-    insufficient_points.
+    HoldRefused: not_found, card_pending, card_blocked, reference_reused, hold_ended, chain_behind, chain_ahead,
+    card_held, insufficient_points.
     """
     turns.take_terminal(connection, terminal_id)
     card = cards.find(connection, asked.card_no, to_change=True)
     if card is None:
         raise HoldRefused(NOT_FOUND, "No card has this number.")
+    if card["status"] == cards.PENDING:
+        raise HoldRefused("card_pending", "The owner of this card is not approved yet.")
     if card["status"] != cards.ACTIVE:
         raise HoldRefused("card_blocked", "This card is blocked.")
     moment = rfc3339(now)

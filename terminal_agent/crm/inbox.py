@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, and_, insert, or_,
 from sqlalchemy.exc import DataError, IntegrityError
 
 from terminal_agent.contract import Verdict, fingerprint
-from terminal_agent.crm import booking, cards, members, privacy, reconcile, restore, reversals, turns
+from terminal_agent.crm import booking, cards, members, privacy, reconcile, replacement, restore, reversals, turns
 from terminal_agent.crm.events import (
     Event,
     EventRejected,
@@ -57,7 +57,8 @@ def _parse(document: Any, terminal_id: str) -> Event | EventRejected:
 def _take_turns(connection: Connection, terminal_id: str, batch: list[Event], now: str) -> None:
     turns.take_terminal(connection, terminal_id)
     turns.take_members(connection, [name for event in batch for name in members.names_in(event.data)])
-    card_nos = [event.card_no for event in batch if event.card_no]
+    card_nos = [card_no for event in batch for card_no in (event.card_no, event.data.other_card) if card_no]
+    card_nos += replacement.successors_of(connection, card_nos)
     turns.take_cards(connection, card_nos, fresh=cards.fresh(now))
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Depends, Header, Query, Response
+from sqlalchemy import Connection
 
-from terminal_agent.club.phone import PhoneInvalid
-from terminal_agent.crm import audit, members, privacy, wire
+from terminal_agent.club.phone import PhoneInvalid, normalise_phone
+from terminal_agent.crm import audit, members, privacy, turns, wire
+from terminal_agent.crm.bodies import JSON_MEDIA_TYPE, json_body, reader_of
 from terminal_agent.crm.calls import SIGNED, CallerIn, RequestIdIn, ServiceIn, signed
+from terminal_agent.crm.enrolment import Terminal
 from terminal_agent.crm.problems import ProblemError, describe_problems
 
 router = APIRouter()
@@ -31,15 +34,86 @@ def get_member(
         raise ProblemError(400, "request_invalid", f"phone: {error}") from error
     if found is None:
         raise ProblemError(404, "not_found", "No member has this phone.")
-    return signed(caller.secret, request_id, wire.MemberAnswer(**found))
+    return _told(caller, request_id, found)
+
+
+@router.get("/members/{member_id}", response_model=wire.MemberAnswer, responses=_ABOUT_ONE)
+def get_member_by_id(service: ServiceIn, caller: CallerIn, request_id: RequestIdIn, member_id: str) -> Response:
+    """The member behind an id, which may be an alias of theirs."""
+    service.lookups.take(caller.secret)
+    with service.store.reading() as connection:
+        row = members.find(connection, member_id)
+        if row is None:
+            raise _nobody()
+        found = members.in_full(connection, row)
+    return _told(caller, request_id, found)
+
+
+@router.patch(
+    "/members/{member_id}",
+    response_model=wire.MemberAnswer,
+    responses={200: SIGNED, **describe_problems(400, 401, 403, 404, 409, 412, 413, 415, 428, 429, 503)},
+    openapi_extra=json_body(wire.MemberChange.model_json_schema(), JSON_MEDIA_TYPE),
+)
+def change_member(
+    service: ServiceIn,
+    caller: CallerIn,
+    request_id: RequestIdIn,
+    member_id: str,
+    asked: Annotated[wire.MemberChange, Depends(reader_of(wire.MemberChange))],
+    if_match: Annotated[str | None, Header(alias="If-Match", max_length=100)] = None,
+) -> Response:
+    """Changes a profile, if it is still the one that was read: ``If-Match`` is its ``ETag``."""
+    service.lookups.take(caller.secret)
+    if if_match is None:
+        raise ProblemError(428, "precondition_required", "Read the member first, and send its ETag as If-Match.")
+    values, who = _values(asked), audit.terminal(caller.terminal_id)
+    found = service.store.write(lambda connection: _changed(connection, member_id, if_match, values, who, service.now))
+    return _told(caller, request_id, found)
+
+
+def _changed(
+    connection: Connection, member_id: str, if_match: str, values: dict[str, str], who: str, now: str
+) -> dict[str, Any]:
+    """The member after the change. ProblemError: 404, 409, 412."""
+    turns.take_members(connection, [member_id, *([values["phone"]] if "phone" in values else [])])
+    row = members.find(connection, member_id)
+    if row is None or row["status"] == members.ERASED:
+        raise _nobody()
+    if if_match != _etag(members.version_of(row)):
+        raise ProblemError(412, "precondition_failed", "The member was changed meanwhile; read it again.")
+    try:
+        members.change(connection, row["member_id"], values, now)
+    except members.PhoneTaken as error:
+        raise ProblemError(409, "phone_taken", "Another member has this phone.") from error
+    audit.note(connection, who, "member.changed", row["member_id"], now, fields=sorted(values))
+    return members.in_full(connection, members.get(connection, row["member_id"]))
+
+
+def _values(asked: wire.MemberChange) -> dict[str, str]:
+    """What is to change, the phone in its normal form."""
+    values = asked.model_dump(exclude_none=True)
+    try:
+        return values | ({"phone": normalise_phone(asked.phone)} if asked.phone else {})
+    except PhoneInvalid as error:
+        raise ProblemError(400, "request_invalid", f"phone: {error}") from error
+
+
+def _told(caller: Terminal, request_id: str, found: dict[str, Any]) -> Response:
+    answer = wire.MemberAnswer(**found)
+    return signed(caller.secret, request_id, answer, {"ETag": _etag(answer.version)})
+
+
+def _etag(version: str) -> str:
+    return f'"{version}"'
 
 
 @router.get("/members/{member_id}/export", response_model=wire.ExportAnswer, responses=_ABOUT_ONE)
 def export_member(service: ServiceIn, caller: CallerIn, request_id: RequestIdIn, member_id: str) -> Response:
     """Everything this CRM holds of a member, for them to take away."""
     service.lookups.take(caller.secret)
-    with service.store.writing() as connection:
-        found = privacy.export(connection, member_id, audit.terminal(caller.terminal_id), service.now)
+    who = audit.terminal(caller.terminal_id)
+    found = service.store.write(lambda connection: privacy.export(connection, member_id, who, service.now))
     if found is None:
         raise _nobody()
     return signed(caller.secret, request_id, wire.ExportAnswer(**found))

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 from sqlalchemy import Connection, RowMapping, insert, select, update
 
 from terminal_agent.club.phone import normalise_phone
-from terminal_agent.contract import FeedKind
-from terminal_agent.crm import feed
+from terminal_agent.contract import FeedKind, canonical_json
+from terminal_agent.crm import consents, feed, turns
+from terminal_agent.crm.cards import fresh
 from terminal_agent.crm.events import CardIssued, EventData, MemberEnrolled
 from terminal_agent.crm.schema import cards, members
 
 DEFAULT_TIER = "basic"
 ACTIVE = "active"
+PENDING = "pending"
+REJECTED = "rejected"
 ERASED = "erased"
 
 
@@ -28,9 +32,19 @@ def names_in(data: EventData) -> list[str]:
 
 
 def enrol(
-    connection: Connection, member_id: str, *, phone: str | None, name: str | None, tier: str | None, now: str
+    connection: Connection,
+    member_id: str,
+    *,
+    phone: str | None,
+    name: str | None,
+    tier: str | None,
+    now: str,
+    status: str = ACTIVE,
 ) -> None:
-    """Books a member and tells the terminals. Who first had a phone keeps it; later ids become aliases."""
+    """Books a member and tells the terminals; a new one begins with ``status``.
+
+    Who first had a phone keeps it; later ids become aliases.
+    """
     number = normalise_phone(phone) if phone else None
     known = find(connection, member_id)
     owner = _owner_of(connection, number) if number else None
@@ -40,9 +54,10 @@ def enrol(
         given = {"name": name, "tier": tier, "phone": None if owner else number}
         _change(connection, known["member_id"], {key: value for key, value in given.items() if value is not None})
     else:
-        facts = {"alias_of": owner, "phone": number, "name": name, "tier": tier or DEFAULT_TIER, "status": ACTIVE}
+        status = _status_of(connection, owner) if owner else status
+        facts = {"alias_of": owner, "phone": number, "name": name, "tier": tier or DEFAULT_TIER, "status": status}
         connection.execute(insert(members).values(member_id=member_id, enrolled_at=now, **facts))
-    _announce(connection, member_id, now)
+    announce(connection, member_id, now)
 
 
 def _change(connection: Connection, member_id: str, values: dict[str, str]) -> None:
@@ -55,6 +70,28 @@ def _owner_of(connection: Connection, phone: str) -> str | None:
     return connection.execute(owner.order_by(members.c.enrolled_at, members.c.member_id).limit(1)).scalar()
 
 
+def _status_of(connection: Connection, member_id: str) -> str:
+    return str(connection.execute(select(members.c.status).where(members.c.member_id == member_id)).scalar_one())
+
+
+class PhoneTaken(Exception):
+    """Another member has this phone."""
+
+
+def change(connection: Connection, member_id: str, values: dict[str, str], now: str) -> None:
+    """Changes ``name`` or ``phone`` (in its normal form) of a member and tells the terminals. PhoneTaken."""
+    if "phone" in values and _owner_of(connection, values["phone"]) not in (None, member_id):
+        raise PhoneTaken
+    _change(connection, member_id, values)
+    for one in ids_of(connection, member_id):
+        announce(connection, one, now)
+
+
+def version_of(row: RowMapping) -> str:
+    """Changes with whatever :func:`describe` tells."""
+    return hashlib.sha256(canonical_json(describe(row))).hexdigest()[:16]
+
+
 def find(connection: Connection, member_id: str) -> RowMapping | None:
     """The member behind an id, which may be an alias of theirs."""
     query = select(members).where(members.c.member_id == member_id)
@@ -62,6 +99,11 @@ def find(connection: Connection, member_id: str) -> RowMapping | None:
     if row is None or row["alias_of"] is None:
         return row
     return connection.execute(select(members).where(members.c.member_id == row["alias_of"])).mappings().first()
+
+
+def get(connection: Connection, member_id: str) -> RowMapping:
+    """The row of a member who is known."""
+    return connection.execute(select(members).where(members.c.member_id == member_id)).mappings().one()
 
 
 def describe(row: RowMapping) -> dict[str, Any]:
@@ -73,7 +115,14 @@ def find_by_phone(connection: Connection, phone: str) -> dict[str, Any] | None:
     """The member of a phone (any spelling) with ``cards:[{card_no, status, balance}]``. Raises PhoneInvalid."""
     owner = _owner_of(connection, normalise_phone(phone))
     row = find(connection, owner) if owner else None
-    return {**describe(row), "cards": _cards_of(connection, row["member_id"])} if row else None
+    return in_full(connection, row) if row else None
+
+
+def in_full(connection: Connection, row: RowMapping) -> dict[str, Any]:
+    """A member as the API shows one, with ``version, consents, cards``."""
+    ids = ids_of(connection, row["member_id"])
+    said = consents.standing(connection, ids)
+    return {**describe(row), "version": version_of(row), "consents": said, "cards": _cards_of(connection, ids)}
 
 
 def ids_of(connection: Connection, member_id: str) -> list[str]:
@@ -88,6 +137,16 @@ def card_numbers_of(connection: Connection, ids: list[str]) -> list[str]:
     return list(connection.execute(query).scalars())
 
 
+def take_all_of(connection: Connection, row: RowMapping, now: str) -> tuple[list[str], list[str]]:
+    """A member's ids and cards, which nobody else changes until the commit."""
+    names = [*ids_of(connection, row["member_id"]), *([row["phone"]] if row["phone"] else [])]
+    turns.take_members(connection, names)
+    ids = ids_of(connection, row["member_id"])
+    card_nos = card_numbers_of(connection, ids)
+    turns.take_cards(connection, card_nos, fresh=fresh(now))
+    return ids, card_nos
+
+
 def forget(connection: Connection, ids: list[str]) -> None:
     """Who these ids of one member are; that there was one stays."""
     nobody = {"phone": None, "name": None, "status": ERASED}
@@ -100,13 +159,13 @@ def is_erased(connection: Connection, member_id: str) -> bool:
     return row is not None and row["status"] == ERASED
 
 
-def _cards_of(connection: Connection, member_id: str) -> list[dict[str, Any]]:
-    names = ids_of(connection, member_id)
+def _cards_of(connection: Connection, names: list[str]) -> list[dict[str, Any]]:
     query = select(cards.c.card_no, cards.c.status, cards.c.balance).where(cards.c.member_id.in_(names))
     return [dict(row) for row in connection.execute(query.order_by(cards.c.created_at, cards.c.card_no)).mappings()]
 
 
-def _announce(connection: Connection, member_id: str, now: str) -> None:
+def announce(connection: Connection, member_id: str, now: str) -> None:
+    """Tells the terminals who is behind an id."""
     row = find(connection, member_id)
     if row is None:
         return

@@ -18,6 +18,7 @@ _FEED_ITEMS: tuple[type[BaseModel], ...] = (
     wire.HotlistItem,
     wire.MemberItem,
     wire.ErasureItem,
+    wire.SettingsItem,
 )
 _REQUEST_ID = {
     "name": REQUEST_ID_HEADER,

@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, or_, select, update
+from sqlalchemy import ColumnElement, Connection, or_, select, update
 
 from terminal_agent.contract import EventType, FeedKind, Verdict, canonical_json, redact_enrolment
-from terminal_agent.crm import audit, card_history, cards, consents, feed, ledger, members, turns
-from terminal_agent.crm.schema import events, hotlist
+from terminal_agent.crm import audit, card_history, cards, consents, feed, ledger, members
+from terminal_agent.crm.schema import events
 from terminal_agent.crm.schema import feed as feed_items
 
 _PERSONAL = ("phone", "name", "first_name")
@@ -43,7 +43,7 @@ def export(connection: Connection, member_id: str, who: str, now: str) -> dict[s
 
 def _card(connection: Connection, card_no: str) -> dict[str, Any]:
     row = dict(cards.get(connection, card_no))
-    reason = connection.execute(select(hotlist.c.reason).where(hotlist.c.card_no == card_no)).scalar()
+    reason = cards.block_reason(connection, card_no)
     history = card_history.of(connection, card_no)
     return {
         **row,
@@ -68,7 +68,7 @@ def erase(connection: Connection, member_id: str, who: str, now: str) -> dict[st
     row = members.find(connection, member_id)
     if row is None:
         return None
-    ids, card_nos = _theirs(connection, row, now)
+    ids, card_nos = members.take_all_of(connection, row, now)
     if row["status"] != members.ERASED:
         members.forget(connection, ids)
         for one in ids:
@@ -81,16 +81,6 @@ def erase(connection: Connection, member_id: str, who: str, now: str) -> dict[st
             card_history.note(connection, card_no, "erased", now)
         audit.note(connection, who, "member.erased", row["member_id"], now, cards=len(card_nos))
     return {"member_id": row["member_id"], "card_nos": card_nos, "erased_at": now}
-
-
-def _theirs(connection: Connection, row: RowMapping, now: str) -> tuple[list[str], list[str]]:
-    """A member's ids and cards, which nobody else changes until the commit."""
-    names = [*members.ids_of(connection, row["member_id"]), *([row["phone"]] if row["phone"] else [])]
-    turns.take_members(connection, names)
-    ids = members.ids_of(connection, row["member_id"])
-    card_nos = members.card_numbers_of(connection, ids)
-    turns.take_cards(connection, card_nos, fresh=cards.fresh(now))
-    return ids, card_nos
 
 
 def retire_if_erased(connection: Connection, card_no: str, now: str) -> None:

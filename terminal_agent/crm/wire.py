@@ -111,6 +111,13 @@ class ErasureItem(BaseModel):
     card_nos: list[str]
 
 
+class SettingsItem(BaseModel):
+    """How the club is run: ``closed`` lets new members wait for an approval."""
+
+    kind: Literal["settings"]
+    club: Literal["open", "closed"]
+
+
 class MemberSummary(BaseModel):
     """Who a member is; only ``member_id`` is known before the member's own event arrived."""
 
@@ -119,6 +126,15 @@ class MemberSummary(BaseModel):
     phone: str | None = None
     tier: str | None = None
     status: str | None = None
+
+
+class MemberChange(BaseModel):
+    """What is to be different in a profile; what is not named stays."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str | None = Field(None, min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]*$")
+    phone: str | None = Field(None, min_length=1, max_length=40)
 
 
 class CardSummary(BaseModel):
@@ -130,8 +146,10 @@ class CardSummary(BaseModel):
 
 
 class MemberAnswer(MemberSummary):
-    """A member with their cards."""
+    """A member with their cards, and what they agreed to. ``version`` is the ``ETag``: it changes with the profile."""
 
+    version: str
+    consents: dict[str, bool]
     cards: list[CardSummary]
 
 

@@ -45,9 +45,9 @@ from terminal_agent.desk.issue import directory_blocks, issued_trailer, verify_t
 from terminal_agent.desk.tells import block_0_without_key, note_tells
 from terminal_agent.errors import AgentError, ErrorCode
 from terminal_agent.journal.intents import IntentState
-from terminal_agent.journal.knowledge import KnownCard
+from terminal_agent.journal.knowledge import KnownCard, Member
 from terminal_agent.ports import rfc3339
-from terminal_agent.taps import ACTIVE, ISSUE, WIPED, PresentedCard, Terminal, is_another_copy, present
+from terminal_agent.taps import ACTIVE, ISSUE, PENDING, WIPED, PresentedCard, Terminal, is_another_copy, present
 
 FREE_BLOCKS = sorted(
     {block for sector in range(SECTOR_COUNT) for block in data_blocks(sector)}
@@ -72,7 +72,7 @@ def show(terminal: Terminal, connection: ClassicConnection) -> dict[str, Any]:
         "sequence": card.state.sequence,
         "tier": (member.tier if member else None) or (by_card.tier if by_card else None),
         "member_id": member.member_id if member else None,
-        "status": _status(terminal, card.card_no),
+        "status": _status(terminal, card.card_no, member),
         "problem": _problem(terminal, card),
         "adjustments_through": card.state.adjustments_through,
         "redeemed_offline": card.state.redeemed_offline,
@@ -81,10 +81,12 @@ def show(terminal: Terminal, connection: ClassicConnection) -> dict[str, Any]:
     }
 
 
-def _status(terminal: Terminal, card_no: str) -> str:
+def _status(terminal: Terminal, card_no: str, member: Member | None) -> str:
     if terminal.journal.knowledge.is_erased(card_no):
         return "erased"
-    return "blocked" if terminal.journal.knowledge.block_reason(card_no) else "active"
+    if terminal.journal.knowledge.block_reason(card_no):
+        return "blocked"
+    return "pending" if member and member.status == PENDING else "active"
 
 
 def _problem(terminal: Terminal, card: PresentedCard) -> str | None:

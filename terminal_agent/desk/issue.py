@@ -49,8 +49,9 @@ from terminal_agent.contract import EventType
 from terminal_agent.desk.tells import note_tells
 from terminal_agent.errors import AgentError, ErrorCode
 from terminal_agent.journal.intents import Intent, IntentState
+from terminal_agent.journal.journal import CLOSED, CLUB
 from terminal_agent.journal.knowledge import Member
-from terminal_agent.taps import Terminal
+from terminal_agent.taps import ACTIVE, PENDING, Terminal
 
 FIRST_STATES = (CardState(sequence=0, balance=0), CardState(sequence=1, balance=0))
 LONGEST_NAME = 100
@@ -65,12 +66,15 @@ def issue_order(home: Home) -> list[int]:
 class IssueRequest:
     """Who the card is for; all may be unknown. ``phone`` in any spelling.
 
-    ``mad`` writes an application directory, so that other systems' tools can list the card; its key is public."""
+    ``mad`` writes an application directory, so that other systems' tools can list the card; its key is public.
+    ``replaces`` names a card whose owner, ``member_id``, gets this one instead."""
 
     phone: str | None = None
     name: str | None = None
     tier: str | None = None
     mad: bool = False
+    replaces: str | None = None
+    member_id: str | None = None
 
     def __post_init__(self) -> None:
         """Whatever could fail later fails here, before the card is touched. Raises AgentError ``invalid_input``."""
@@ -111,6 +115,7 @@ def issue(terminal: Terminal, connection: ClassicConnection, request: IssueReque
         "points": state.balance,
         "sequence": state.sequence,
         "key_set_version": version,
+        "status": PENDING if intent.history["member"].get("status") == PENDING else ACTIVE,
     }
 
 
@@ -169,6 +174,10 @@ def _intent_for(terminal: Terminal, connection: ClassicConnection, request: Issu
 
 def _is_for(intent: Intent, request: IssueRequest) -> bool:
     member = intent.history["member"]
+    if intent.history.get("replaces") != request.replaces:
+        return False
+    if request.member_id:
+        return bool(member["member_id"] == request.member_id)
     if request.phone:
         return bool(member["phone"] == request.phone)
     return member["phone"] is None and member["name"] == request.name
@@ -227,6 +236,9 @@ def _new_intent(terminal: Terminal, uid: str, request: IssueRequest) -> Intent:
         "key_set_version": version,
     }
     events.append(taps.new_event(terminal, EventType.CARD_ISSUED, card_no, issued))
+    if request.replaces:
+        swapped = {"card_no": card_no, "old_card_no": request.replaces, "member_id": member.member_id}
+        events.append(taps.new_event(terminal, EventType.CARD_REPLACED, card_no, swapped))
     return Intent(
         intent_id=terminal.ids.uuid(),
         kind=taps.ISSUE,
@@ -238,18 +250,23 @@ def _new_intent(terminal: Terminal, uid: str, request: IssueRequest) -> Intent:
         history={
             "kind": HistoryKind.ISSUE.value,
             "key_set_version": version,
-            "member": _member_data(member),
+            "member": {**_member_data(member), "status": member.status},
             "mad": request.mad,
+            "replaces": request.replaces,
         },
     )
 
 
 def _member(terminal: Terminal, request: IssueRequest) -> tuple[Member, bool]:
     """The member this card is for, and whether we know them already by their phone."""
-    known = terminal.journal.knowledge.member_by_phone(request.phone) if request.phone else None
+    knowledge = terminal.journal.knowledge
+    if request.member_id:  # known at the CRM in any case
+        return knowledge.member(request.member_id) or Member(request.member_id, None, None, None), True
+    known = knowledge.member_by_phone(request.phone) if request.phone else None
     if known is not None:
         return known, True
-    return Member(terminal.ids.uuid(), request.phone, request.name, request.tier), False
+    status = PENDING if terminal.journal.meta(CLUB) == CLOSED else ACTIVE
+    return Member(terminal.ids.uuid(), request.phone, request.name, request.tier, status), False
 
 
 def _member_data(member: Member) -> dict[str, Any]:

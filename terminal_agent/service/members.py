@@ -10,8 +10,9 @@ from http import HTTPStatus
 from typing import Any
 
 from terminal_agent import taps
+from terminal_agent.card.card_number import is_card_number
 from terminal_agent.club.phone import PhoneInvalid, normalise_phone
-from terminal_agent.club.text import TextInvalid, reference
+from terminal_agent.club.text import TextInvalid, fold_digits, plain_text, reference
 from terminal_agent.contract import EventType
 from terminal_agent.errors import AgentError, ErrorCode
 from terminal_agent.journal.knowledge import Member
@@ -23,6 +24,8 @@ from terminal_agent.sync.client import CrmClient, CrmError, CrmRefused
 Params = dict[str, Any]
 Talk = Callable[[str], None]
 LONGEST_WORD = 64
+LONGEST_REASON = 100
+CARD_TIMEOUT_S = 10.0
 _PURPOSE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -106,6 +109,47 @@ def consent(agent: Agent, params: Params, talk: Talk) -> Any:
     return {**said, "time": event.time}
 
 
+def owner_of(agent: Agent, card_no: str) -> str:
+    """The member whose card this is: as far as it is known here, else as the CRM says. Raises AgentError."""
+    known = agent.journal.knowledge.card(card_no)
+    if known is not None and known.member_id is not None:
+        return known.member_id
+    with _crm(agent) as client:
+        try:
+            owner = (client.get_card(card_no, CARD_TIMEOUT_S).get("member") or {}).get("member_id") if client else None
+        except CrmRefused as refused:
+            if refused.status != HTTPStatus.NOT_FOUND:
+                raise
+            owner = None
+    if owner is None:
+        hint = "Check the number; it stands in crm card, in the member's export and on old receipts"
+        raise AgentError(ErrorCode.NOT_FOUND, f"nobody knows whose card {card_no} is", hint=hint)
+    return str(owner)
+
+
+def block_card(agent: Agent, params: Params, talk: Talk) -> Any:
+    """``{card_no, blocked, reason}``: on the hotlist here at once, everywhere when the CRM has heard of it."""
+    card_no = card_number_of(params["card_no"])
+    reason = plain_text_of(params["reason"], "the reason")
+    terminal, journal = agent.terminal, agent.journal
+    data = {"card_no": card_no, "kind": "blocked", "detail": {"reason": reason}}
+    with journal.transaction():
+        journal.knowledge.set_hotlist(card_no, True, reason)
+        journal.events.append(taps.new_event(terminal, EventType.CARD_ANOMALY, card_no, data))
+        journal.audit("card.blocked", card_no=card_no)
+    agent.sync.wake()
+    return {"card_no": card_no, "blocked": True, "reason": reason}
+
+
+def card_number_of(text: str) -> str:
+    """A card number as it was typed, in its one form. Raises AgentError."""
+    card_no = fold_digits(text).replace(" ", "").replace("-", "")
+    if not is_card_number(card_no):
+        hint = "It has 16 digits, and the last one checks the others; see terminal-agent card show"
+        raise AgentError(ErrorCode.INVALID_INPUT, f"{text!r} is no card number", hint=hint)
+    return card_no
+
+
 def _member_id(agent: Agent, phone: str) -> str:
     """Whose phone this is: as far as it is known here, else as the CRM says. Raises AgentError."""
     local = agent.journal.knowledge.member_by_phone(phone)
@@ -166,6 +210,14 @@ def _purpose(text: str) -> str:
         hint = "Use Latin letters, digits, dots and dashes, as in marketing"
         raise AgentError(ErrorCode.INVALID_INPUT, f"{text!r} is no name of a purpose", hint=hint)
     return text
+
+
+def plain_text_of(text: str, what: str) -> str:
+    """Words that are kept and shown, in their one form. Raises AgentError."""
+    try:
+        return plain_text(text, LONGEST_REASON)
+    except TextInvalid as error:
+        raise AgentError(ErrorCode.INVALID_INPUT, f"{what} {error}", hint="Say it in fewer words") from error
 
 
 def _word(text: str, what: str) -> str:

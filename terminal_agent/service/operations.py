@@ -72,6 +72,15 @@ def card_issue(agent: Agent, params: Params, talk: Talk) -> Any:
     return answer
 
 
+def card_replace(agent: Agent, params: Params, talk: Talk) -> Any:
+    old = members.card_number_of(params["old"])
+    request = IssueRequest(replaces=old, member_id=members.owner_of(agent, old))
+    terminal = agent.terminal
+    answer = _with_card(agent, params, talk, lambda connection: issue(terminal, connection, request))
+    agent.sync.wake()
+    return {**answer, "replaces": old}
+
+
 def card_show(agent: Agent, params: Params, talk: Talk) -> Any:
     terminal = agent.terminal
     return _with_card(agent, params, talk, lambda connection: inspect.show(terminal, connection))
@@ -292,6 +301,8 @@ def backup(agent: Agent, params: Params, talk: Talk) -> Any:
 OPERATIONS: dict[str, Operation] = {
     "reader.test": reader_test,
     "card.issue": card_issue,
+    "card.replace": card_replace,
+    "card.block": members.block_card,
     "card.show": card_show,
     "card.verify": card_verify,
     "card.rekey": card_rekey,

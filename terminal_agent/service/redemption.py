@@ -12,7 +12,7 @@ from terminal_agent.card.layout import CardState
 from terminal_agent.journal import Journal
 from terminal_agent.journal.intents import IntentState
 from terminal_agent.sync.client import CrmClient, CrmError, CrmRefused
-from terminal_agent.taps import ACTIVE, BLOCKED, CardAtCrm
+from terminal_agent.taps import ACTIVE, BLOCKED, PENDING, CardAtCrm
 
 TIMEOUT_S = 1.5
 """For each request: a customer waits, and without an answer the offline limits hold."""
@@ -95,6 +95,8 @@ def _granted_without(known: CardAtCrm, refused: CrmRefused) -> CardAtCrm | None:
         return replace(known, balance=int(refused.facts.get("available", 0)))
     if refused.code == "card_blocked":
         return replace(known, status=BLOCKED)
+    if refused.code == "card_pending":
+        return replace(known, status=PENDING)
     if refused.code == "chain_ahead":
         return replace(known, sequence=int(refused.facts["sequence"]))
     return known if refused.status in _NO_HOLDS_HERE else None

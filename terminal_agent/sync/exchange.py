@@ -13,7 +13,7 @@ from terminal_agent.contract import ACKNOWLEDGED, MAX_BATCH_BYTES, MAX_BATCH_EVE
 from terminal_agent.errors import AgentError
 from terminal_agent.journal import Journal
 from terminal_agent.journal.events import HASH_CHAIN_BROKEN, OutboxEntry, OutboxState
-from terminal_agent.journal.journal import CLOCK_SKEW, KNOWLEDGE_LOST
+from terminal_agent.journal.journal import CLOCK_SKEW, CLUB, KNOWLEDGE_LOST
 from terminal_agent.journal.knowledge import Adjustment, Member
 from terminal_agent.ports import Clock
 from terminal_agent.sync.client import BATCH_REFUSALS, CrmRefused, CrmUnreachable
@@ -294,6 +294,12 @@ def _apply_erasure(journal: Journal, item: dict[str, Any]) -> None:
     journal.erase_member(str(item["member_id"]), {str(card_no) for card_no in item["card_nos"]})
 
 
+def _apply_settings(journal: Journal, item: dict[str, Any]) -> None:
+    if "club" in item:
+        journal.set_meta(CLUB, str(item["club"]))
+        journal.audit("settings.received", club=str(item["club"]))
+
+
 def _text(item: dict[str, Any], key: str) -> str | None:
     value = item.get(key)
     return None if value is None else str(value)
@@ -310,4 +316,5 @@ _APPLY: dict[FeedKind, Callable[[Journal, dict[str, Any]], None]] = {
     FeedKind.MEMBER: _apply_member,
     FeedKind.ERASURE: _apply_erasure,
     FeedKind.OFFER: _apply_offer,
+    FeedKind.SETTINGS: _apply_settings,
 }

@@ -114,6 +114,8 @@ def purchase(
 
 def _carry_out(terminal: Terminal, card: PresentedCard, request: PurchaseRequest, reserve: Reserve) -> dict[str, Any]:
     rules = evaluation.gather(terminal, card, request.lines, request.coupon)
+    if request.redeem:
+        taps.refuse_before_approval(terminal, card)
     if request.redeem and terminal.journal.short_of_space:
         raise _no_room_to_redeem()
     adjustments = decided.adjustments_due(terminal, card)

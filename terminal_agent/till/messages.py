@@ -149,6 +149,14 @@ _TOLD = {
             "Sell without it; the blank card can be issued anew.",
         ),
     ),
+    ErrorCode.CARD_PENDING: _Told(
+        UposCode.EXTENDED,
+        Words(
+            "عضویت صاحب این کارت هنوز تأیید نشده است.",
+            "The membership of this card's owner is not approved yet.",
+        ),
+        Words("بدون خرج امتیاز ادامه دهید؛ خرید امتیاز می‌گیرد.", "Go on without redeeming; the purchase earns points."),
+    ),
     ErrorCode.INSUFFICIENT_POINTS: _Told(
         UposCode.EXTENDED,
         Words("این مقدار امتیاز را نمی‌توان خرج کرد.", "This many points cannot be redeemed."),

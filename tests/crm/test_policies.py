@@ -114,7 +114,7 @@ def test_the_latest_that_has_begun_is_in_force(crm: Crm, file: Path) -> None:
 
 
 def test_of_two_policies_with_one_moment_the_later_published_is_in_force(tmp_path: Path) -> None:
-    with admin._store(tmp_path / "crm", create=True) as store, store.writing() as connection:
+    with admin.opened(tmp_path / "crm", create=True) as store, store.writing() as connection:
         for second, version in enumerate(("z", "a")):
             policies.load(connection, {**RULES, "version": version}, f"2099-11-22T00:00:0{second}.000Z")
         assert policies.in_force(connection, "2099-11-22T00:00:05.000Z").version == "a"

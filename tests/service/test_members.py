@@ -13,7 +13,7 @@ import pytest
 from drivers.errors import CardRemoved
 from drivers.mifare_classic import blank_card
 from drivers.simulator import Fault, MemoryImage, Torn
-from terminal_agent.crm import admin, allowance
+from terminal_agent.crm import admin, admin_club, allowance
 from terminal_agent.desk import inspect
 from terminal_agent.desk.issue import IssueRequest, issue
 from terminal_agent.errors import AgentError, ErrorCode
@@ -214,7 +214,9 @@ def test_an_erasure_is_written_down_at_the_crm_without_the_person(
     shown = admin.show_card(crm_dir, card_no)
     assert shown["status"] == "retired"
     assert [line["what"] for line in shown["history"]] == ["issued", "erased"]
-    [line] = [line for line in admin.show_audit(crm_dir, member_id, 10)["entries"] if line["action"] == "member.erased"]
+    [line] = [
+        line for line in admin_club.show_audit(crm_dir, member_id, 10)["entries"] if line["action"] == "member.erased"
+    ]
     assert (line["who"], line["subject"]) == ("terminal:till-1", member_id)
 
 
