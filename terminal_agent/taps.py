@@ -132,13 +132,6 @@ def refuse_erased(terminal: Terminal, card_no: str) -> None:
         raise card_erased()
 
 
-def refuse_before_approval(terminal: Terminal, card: PresentedCard) -> None:
-    """Raises AgentError ``card_pending`` for a redemption with the card of somebody the club has not taken in yet."""
-    member = terminal.journal.knowledge.member(card.known.member_id) if card.known else None
-    if member is not None and member.status == PENDING:
-        raise card_pending()
-
-
 @dataclass(frozen=True)
 class CardAtCrm:
     """What the CRM says of a card at this tap: its balance there, the newest sequence it has heard of, its status, and

@@ -10,6 +10,7 @@ from typing import Any
 from drivers.base import ClassicConnection
 from terminal_agent import taps
 from terminal_agent.card.layout import MAX_BALANCE, CardState, HistoryKind
+from terminal_agent.card.problems import card_pending
 from terminal_agent.club import offers
 from terminal_agent.club.purchase import Account, Outcome
 from terminal_agent.contract import EventType
@@ -115,7 +116,7 @@ def purchase(
 def _carry_out(terminal: Terminal, card: PresentedCard, request: PurchaseRequest, reserve: Reserve) -> dict[str, Any]:
     rules = evaluation.gather(terminal, card, request.lines, request.coupon)
     if request.redeem:
-        taps.refuse_before_approval(terminal, card)
+        _refuse_before_approval(terminal, card)
     if request.redeem and terminal.journal.short_of_space:
         raise _no_room_to_redeem()
     adjustments = decided.adjustments_due(terminal, card)
@@ -142,6 +143,13 @@ def _carry_out(terminal: Terminal, card: PresentedCard, request: PurchaseRequest
     )
     decided.carry_out(terminal, card, intent, _checkout(terminal, card, request, result))
     return {**result, "state": CheckoutState.DONE.value}
+
+
+def _refuse_before_approval(terminal: Terminal, card: PresentedCard) -> None:
+    """Raises AgentError ``card_pending`` for a redemption with the card of somebody the club has not taken in yet."""
+    member = terminal.journal.knowledge.member(card.known.member_id) if card.known else None
+    if member is not None and member.status == taps.PENDING:
+        raise card_pending()
 
 
 def _no_room_to_redeem() -> AgentError:
