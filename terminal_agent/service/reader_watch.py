@@ -93,10 +93,10 @@ class ReaderWatch:
         if now["state"] == "lost":
             since = before.get("since") or rfc3339(self._agent.clock.now())
             now = {**now, "name": now["name"] or before["name"], "since": since}
+        self.seen = now  # first: whoever hears of it may ask at once
         if now["state"] != before["state"]:
             problem = f" problem={now['problem']}" if "problem" in now else ""
             log.warning("reader=%s url=%s name=%s%s", now["state"], now["url"], now["name"], problem)
             self._tell(EventName.READER_CHANGED, now)
             if now["state"] == "lost":
                 self._note_card(False)
-        self.seen = now

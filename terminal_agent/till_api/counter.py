@@ -103,6 +103,9 @@ class _Open:
         self.asked = asked
         self.document = document
         self.deadline = deadline
+        self.reader_problem: dict[str, Any] | None = None
+        self.error_before: Any = None
+        """What was wrong with the card before the reader had a problem."""
 
     @property
     def checkout_id(self) -> str:
@@ -240,6 +243,7 @@ class Counter:
             if remaining <= 0:
                 self._expire(opened)
                 return
+            self._end_reader_problem(opened, reader)
             if reader.wait_for_card(min(LOOK_S, remaining)) and self._begin_reading(opened):
                 if not self._attempt(opened, reader):
                     return
@@ -284,7 +288,22 @@ class Counter:
         with self._changed:
             if self._open is not opened or opened.document["error"] == problem:
                 return
+            if opened.reader_problem is None:
+                opened.error_before = opened.document["error"]
+            opened.reader_problem = problem
             opened.document = {**opened.document, "error": problem}
+        self._publish(opened.document)
+
+    def _end_reader_problem(self, opened: _Open, reader: HeldReader) -> None:
+        """A reader that answers again is no problem any more; what its card left in doubt still is."""
+        if opened.reader_problem is None:
+            return
+        reader.wait_for_card(0)
+        with self._changed:
+            problem, opened.reader_problem = opened.reader_problem, None
+            if self._open is not opened or opened.document["error"] != problem:
+                return
+            opened.document = {**opened.document, "error": opened.error_before}
         self._publish(opened.document)
 
     def _note(self, opened: _Open, error: AgentError) -> bool:

@@ -66,7 +66,8 @@ class Shop:
 
     def init(self, reader: str | None = None) -> Any:
         reader = reader or f"sim:{self.card}"
-        return self.done("init", "--data-dir", str(self.data_dir), "--terminal-id", "till-1", "--reader", reader)
+        options = ("--terminal-id", "till-1", "--reader", reader, "--till", "127.0.0.1:0")  # any port that is free
+        return self.done("init", "--data-dir", str(self.data_dir), *options)
 
     def start(self, *arguments: str, stderr: Path | None = None) -> subprocess.Popen[str]:
         """A command in a process of its own, ended with the test. ``stderr``: a file for what it says meanwhile."""

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import requests
 
 from drivers.mifare_classic import blank_card
 from drivers.simulator import Fault, MemoryImage
@@ -121,6 +122,35 @@ def test_a_sale_that_waits_for_its_card_is_told_when_the_card_service_dies(
     queue = pcsc_shop.done("queue", "list")
     assert (queue["in_doubt"], [event["type"] for event in queue["events"]].count("purchase.recorded")) == (0, 0)
     assert buy(pcsc_shop, "1")["points_after"] == 25
+
+
+@pytest.mark.pcsc
+def test_a_checkout_of_the_till_outlives_the_card_service(
+    pcsc_shop: Shop, virtual_reader: VirtualReader, image: MemoryImage, mended: PcscService
+) -> None:
+    """It tells why it waits, and goes on when the reader is back."""
+    virtual_reader.remove()
+    pcsc_shop.start_daemon()
+    till = f"{wait_for_reader(pcsc_shop, 'ready')['till_url'].rstrip('/')}/v1"
+    token = requests.post(f"{till}/pair", json={"code": pcsc_shop.done("till", "code")["code"]}, timeout=10).json()
+    headers = {"Authorization": f"Bearer {token['token']}", "Idempotency-Key": "1"}
+    asked = {"amount": 250000, "currency": "IRR", "receipt_no": "1", "expires_in_s": 60}
+    opened = requests.post(f"{till}/checkouts", json=asked, headers=headers, timeout=10).json()
+
+    def checkout() -> Any:
+        return requests.get(f"{till}/checkouts/{opened['id']}", headers=headers, timeout=10).json()
+
+    mended.kill()
+    wait_until(lambda: bool(checkout()["error"]))
+    told = checkout()
+    assert (told["state"], told["error"]["code"]) == ("waiting_for_card", "service_unavailable")
+    assert requests.get(f"{till}/reader", headers=headers, timeout=10).json()["state"] == "lost"
+    mended.start()
+    recovered(pcsc_shop, "pcscd killed under a checkout")
+    wait_until(lambda: checkout()["error"] is None)
+    virtual_reader.insert(VirtualCard(image))
+    wait_until(lambda: checkout()["state"] == "done")
+    assert (checkout()["points_after"], checkout()["error"]) == (25, None)
 
 
 @pytest.mark.slow
