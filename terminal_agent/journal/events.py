@@ -166,18 +166,23 @@ class Events:
             "data": {**event.data, "previous_hash": previous_hash},
         }
 
-    def next_batch(self, max_events: int, max_bytes: int, after: int = 0) -> list[OutboxEntry]:
-        """The oldest pending events behind the position ``after`` that fit one request, all of one install epoch.
+    def next_batch(
+        self, max_events: int, max_bytes: int, after: int = 0, card_no: str | None = None
+    ) -> list[OutboxEntry]:
+        """The oldest pending events behind the position ``after`` that fit one request, all of one install epoch; of
+        one card, where one is named.
 
         Later events of a card wait behind its refused redemption, but its earnings pass: what a customer is given may
         be booked in any order.
         """
         rows = self._database.query(
             f"{_ENTRY} WHERE o.state = 'pending' AND o.state <> 'acknowledged' AND o.position > ? "
+            f"{'AND o.card_no = ? ' if card_no else ''}"
             "AND NOT EXISTS (SELECT 1 FROM outbox q WHERE q.state = 'quarantined' AND q.state <> 'acknowledged' "
             "AND q.redeems = 1 AND q.card_no = o.card_no AND q.position < o.position "
             "AND (o.redeems = 1 OR e.type <> ?)) ORDER BY o.position LIMIT ?",
             after,
+            *([card_no] if card_no else []),
             EventType.PURCHASE_RECORDED.value,
             max_events,
         )

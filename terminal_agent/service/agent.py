@@ -15,7 +15,9 @@ from terminal_agent.service.credentials import load_credentials, store_credentia
 from terminal_agent.service.key_store import FileKeyStore
 from terminal_agent.service.redemption import OnlineRedemptions
 from terminal_agent.service.settings import Settings, set_crm_url
-from terminal_agent.sync.client import Credentials, CrmClient
+from terminal_agent.sync.adapters.base import CrmAdapter
+from terminal_agent.sync.adapters.native import NativeCrm
+from terminal_agent.sync.client import Credentials
 from terminal_agent.sync.worker import SyncWorker
 from terminal_agent.taps import Terminal
 
@@ -31,7 +33,7 @@ class Agent:
         config: Path,
         clock: Clock | None = None,
         ids: Ids | None = None,
-        dial: Callable[[Credentials, Ids], CrmClient] = CrmClient,
+        dial: Callable[[Credentials, Ids], CrmAdapter] = NativeCrm,
     ) -> None:
         self.settings = settings
         self.config = config
@@ -46,7 +48,7 @@ class Agent:
         self.journal = Journal(settings.data_dir, self.terminal_id, settings.currency, self.clock, self.ids, space)
         self.lane = CardLane(self.clock)
         self.sync = SyncWorker(self.journal, lambda: self._crm, self.clock, self.ids)
-        self.redemptions = OnlineRedemptions(self.journal, self.open_crm, self.sync.exchange_now)
+        self.redemptions = OnlineRedemptions(self.journal, self.open_crm, self.sync.tell_of, self.clock)
 
     @property
     def terminal_id(self) -> str:
@@ -75,7 +77,7 @@ class Agent:
             programme_id=self._credentials.programme_id if self._credentials else None,
         )
 
-    def open_crm(self) -> CrmClient | None:
+    def open_crm(self) -> CrmAdapter | None:
         """A client of its own for who asks; None before enrolment."""
         return self._dial(self._credentials, self.ids) if self._credentials else None
 

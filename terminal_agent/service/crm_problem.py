@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from terminal_agent.errors import AgentError, ErrorCode
-from terminal_agent.sync import client as crm
+from terminal_agent.sync.adapters import base as crm
 
 
 def crm_problem(error: crm.CrmError, url: str | None) -> AgentError:
@@ -13,6 +13,12 @@ def crm_problem(error: crm.CrmError, url: str | None) -> AgentError:
             ErrorCode.CRM_UNAUTHORIZED,
             f"the CRM no longer accepts this terminal: {error}",
             hint="Get a new code from head office: terminal-agent enroll --crm-url URL --code-file FILE",
+        )
+    if isinstance(error, crm.CrmBlocked):
+        return AgentError(
+            ErrorCode.CRM_UNREACHABLE,
+            f"the CRM takes no events: {error}",
+            hint="Nothing is lost. Ask who runs the network or the CRM what stands between, then: terminal-agent sync",
         )
     return AgentError(
         ErrorCode.CRM_UNREACHABLE,

@@ -87,7 +87,7 @@ class Daemon:
             return "starting"
         troubles = (
             self._watch.seen["state"] == "lost",
-            self._agent.sync.state is CrmState.UNAUTHORIZED,
+            self._agent.sync.state in (CrmState.UNAUTHORIZED, CrmState.BLOCKED),
             bool(self._agent.journal.standing_alarms()),
         )
         return "degraded" if any(troubles) else "ready"

@@ -20,7 +20,8 @@ from terminal_agent.service.backend import open_backend
 from terminal_agent.service.operations import counts
 from terminal_agent.service.readers import look_at_reader
 from terminal_agent.service.settings import load_settings
-from terminal_agent.sync.client import CrmError, CrmRefused, CrmUnauthorized
+from terminal_agent.sync.adapters.base import CrmError, CrmRefused, CrmUnauthorized
+from terminal_agent.sync.worker import CrmState
 from terminal_agent.till.decided import EARLIEST_SANE_YEAR, SKEW_TOLERATED_S
 
 OTHERS = 0o077
@@ -240,6 +241,8 @@ def crm(agent: Agent) -> Finding:
 
 def queue(agent: Agent) -> Finding:
     """Nothing waits for a person, nothing waits for long."""
+    if agent.sync.state is CrmState.BLOCKED:
+        return _fail("every event is refused, by something that does not sign", "Ask who runs the network or the CRM")
     count = counts(agent)
     age = count["oldest_pending_age_s"] or 0.0
     said = f"{count['pending']} pending, {count['in_doubt']} in doubt, {count['quarantined']} quarantined"

@@ -19,7 +19,7 @@ from terminal_agent.journal.knowledge import Member
 from terminal_agent.ports import rfc3339
 from terminal_agent.service.agent import Agent
 from terminal_agent.service.crm_problem import crm_problem
-from terminal_agent.sync.client import CrmClient, CrmError, CrmRefused
+from terminal_agent.sync.adapters.base import CrmAdapter, CrmError, CrmRefused
 
 Params = dict[str, Any]
 Talk = Callable[[str], None]
@@ -171,7 +171,7 @@ def _at_crm(agent: Agent, phone: str) -> dict[str, Any] | None:
         return _look_up(client, phone)
 
 
-def _look_up(client: CrmClient, phone: str) -> dict[str, Any] | None:
+def _look_up(client: CrmAdapter, phone: str) -> dict[str, Any] | None:
     try:
         return client.get_member(phone)
     except CrmRefused as refused:
@@ -181,7 +181,7 @@ def _look_up(client: CrmClient, phone: str) -> dict[str, Any] | None:
 
 
 @contextmanager
-def _crm(agent: Agent) -> Iterator[CrmClient | None]:
+def _crm(agent: Agent) -> Iterator[CrmAdapter | None]:
     """A client of its own, its failures as a person is told them; None before enrolment."""
     client = agent.open_crm()
     if client is None:

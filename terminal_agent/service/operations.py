@@ -26,8 +26,9 @@ from terminal_agent.service.crm_problem import crm_problem
 from terminal_agent.service.key_store import parse_key
 from terminal_agent.service.readers import look_at_reader
 from terminal_agent.service.receipts import print_again
-from terminal_agent.sync import client as crm
-from terminal_agent.sync.exchange import SyncReport
+from terminal_agent.sync import client
+from terminal_agent.sync.adapters import base as crm
+from terminal_agent.sync.upload import SyncReport
 from terminal_agent.till import decided, reversal
 from terminal_agent.till.checkout import Line, PurchaseRequest, checkout_of, purchase, recorded
 
@@ -203,7 +204,7 @@ def queue_close(agent: Agent, params: Params, talk: Talk) -> Any:
 
 def sync_now(agent: Agent, params: Params, talk: Talk) -> Any:
     def progress(report: SyncReport) -> None:
-        talk(f"sent {report.sent}, {agent.journal.events.count(OutboxState.PENDING)} left")
+        talk(f"sent {report.sent}, {report.pending} left")
 
     try:
         report = agent.sync.exchange_now(progress)
@@ -229,9 +230,9 @@ def _enrolment_refused(error: crm.CrmRefused) -> AgentError:
 
 
 def enroll(agent: Agent, params: Params, talk: Talk) -> Any:
-    url = crm.checked_url(params["crm_url"])
+    url = client.checked_url(params["crm_url"])
     try:
-        credentials, _server_time = crm.enroll(url, params["code"], agent.terminal_id, agent.ids)
+        credentials, _server_time = client.enroll(url, params["code"], agent.terminal_id, agent.ids)
     except crm.CrmUnauthorized as error:
         raise AgentError(
             ErrorCode.CRM_UNAUTHORIZED,

@@ -1,4 +1,4 @@
-"""HTTP to the CRM: one request at a time, every answer authenticated before it is believed.
+"""HTTP to a CRM: one request at a time, each with an end, every answer authenticated before it is believed.
 
 tenacity repeats one call a few times at once; waiting longer is the sync worker's persisted schedule.
 """
@@ -7,74 +7,40 @@ from __future__ import annotations
 
 import base64
 import binascii
-import gzip
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from ipaddress import ip_address
-from typing import Any, Literal
-from urllib.parse import quote, urlsplit
+from typing import Any
+from urllib.parse import urlsplit
 
 import requests
+from requests.adapters import HTTPAdapter
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt
 from tenacity.nap import sleep
 
 from terminal_agent import __version__
-from terminal_agent.contract import (
-    BATCH_MEDIA_TYPE,
-    REQUEST_ID_HEADER,
-    SIGNATURE_HEADER,
-    canonical_json,
-    signature_is_valid,
-)
+from terminal_agent.contract import REQUEST_ID_HEADER, SIGNATURE_HEADER, signature_is_valid
 from terminal_agent.errors import AgentError, ErrorCode
 from terminal_agent.ports import Ids
+from terminal_agent.sync.adapters.base import CrmRefused, CrmUnauthorized, CrmUnreachable
+from terminal_agent.sync.prompt import OutOfTime, Sockets, within
 
 CONNECT_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 30.0
+CALL_LIMIT_S = 120.0
+"""For the whole of a call that nobody waits for: a slow line may take long over a batch, but not for ever."""
 TRIES_PER_CALL = 3
 PAUSE_BASE_S = 0.2
 PAUSE_CAP_S = 2.0
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
-GZIP_FROM_BYTES = 4096
 SECRET_BYTES = 32
 PROBLEM_MEDIA_TYPE = "application/problem+json"
-BATCH_REFUSALS = frozenset({400, 413, 422})
 RETRIED = frozenset({408, 425, 429})
 """A 4xx but these says no for good, and only as a problem document: a proxy's or a portal's page is no answer. A 409
 must say that it is not to be tried again: an earlier try may still be running."""
-
-
-class CrmError(Exception):
-    """What the CRM, or the way to it, answered."""
-
-
-class CrmUnreachable(CrmError):
-    """No answer that counts: nothing can be said of what the CRM did. ``retry_after_s`` if it asked for a pause."""
-
-    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
-        super().__init__(message)
-        self.retry_after_s = retry_after_s
-
-
-class CrmUnauthorized(CrmError):
-    """The CRM does not accept this terminal's token (401, 403). ``certain``: a problem document says so; a portal or a
-    proxy on the way may answer the same without one."""
-
-    def __init__(self, message: str, *, certain: bool = True) -> None:
-        super().__init__(message)
-        self.certain = certain
-
-
-class CrmRefused(CrmError):
-    """The CRM understood and said no (4xx). ``code`` is the problem's code, ``facts`` are all its members."""
-
-    def __init__(self, status: int, code: str, detail: str, facts: dict[str, Any] | None = None) -> None:
-        super().__init__(detail)
-        self.status = status
-        self.code = code
-        self.facts = facts or {}
 
 
 @dataclass(frozen=True)
@@ -107,17 +73,86 @@ def checked_url(url: str) -> str:
     )
 
 
+@dataclass(frozen=True)
+class Reply:
+    """What came back: the body after any content encoding."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    def signed_with(self, secret: bytes, request_id: str) -> bool:
+        return signature_is_valid(secret, request_id, self.body, self.headers.get(SIGNATURE_HEADER))
+
+
+class Wire:
+    """The way to the network. ``session`` is another one, for those who run in a time of their own: nothing is cut off
+    on it, because its time does not pass by itself."""
+
+    def __init__(self, session: requests.Session | None = None) -> None:
+        self._given = session
+        self._sockets = Sockets()
+        self._session = session or self._new_session()
+
+    def _new_session(self) -> requests.Session:
+        session, self._sockets = requests.Session(), Sockets()
+        for scheme in ("https://", "http://"):
+            session.mount(scheme, _CuttableAdapter(self._sockets))
+        return session
+
+    def ask(
+        self,
+        method: str,
+        url: str,
+        headers: dict[str, str],
+        payload: bytes | None = None,
+        limit_s: float = CALL_LIMIT_S,
+    ) -> Reply:
+        """One request and its whole answer within ``limit_s``. Raises :class:`CrmUnreachable`."""
+        session = self._session
+        if url.startswith("http:"):
+            session.trust_env = False  # plain http is for this machine alone; a proxy of the environment is not on it
+        headers = {"Accept": "application/json", "User-Agent": f"terminal-agent/{__version__}", **headers}
+        if self._given is not None:
+            return _ask(session, method, url, headers, payload, limit_s)
+        try:
+            return within(limit_s, lambda: _ask(session, method, url, headers, payload, limit_s), self._sockets.cut)
+        except OutOfTime:
+            self._session = self._new_session()  # the old one is still in the hands of the call that was cut off
+            raise CrmUnreachable(f"no answer from {urlsplit(url).netloc} in {limit_s:g} s") from None
+
+    def close(self) -> None:
+        self._session.close()
+
+
+class _CuttableAdapter(HTTPAdapter):
+    """requests' own transport, on connections that another thread can cut off."""
+
+    def __init__(self, sockets: Sockets) -> None:
+        self._pools = sockets.pool_classes()
+        super().__init__()
+
+    def init_poolmanager(self, *args: Any, **options: Any) -> None:
+        super().init_poolmanager(*args, **options)
+        self.poolmanager.pool_classes_by_scheme = self._pools
+
+    def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
+        manager = super().proxy_manager_for(proxy, **options)
+        manager.pool_classes_by_scheme = self._pools
+        return manager
+
+
 def enroll(
     url: str, code: str, terminal_id: str, ids: Ids, session: requests.Session | None = None
 ) -> tuple[Credentials, str]:
     """Join a CRM with a one-time code; gives credentials and the server's time. Raises :class:`CrmError`."""
     request_id = ids.uuid()
-    body = {"code": code, "terminal_id": terminal_id}
-    with session or requests.Session() as session:
-        response = _send(session, "POST", f"{url}/v1/terminals/enroll", {REQUEST_ID_HEADER: request_id}, json_body=body)
-        raw = _read(response)
-    _raise_for_status(response, raw)
-    answer = _json(raw)
+    headers = {REQUEST_ID_HEADER: request_id, "Content-Type": "application/json"}
+    payload = json.dumps({"code": code, "terminal_id": terminal_id}).encode()
+    with closing(Wire(session)) as wire:
+        reply = wire.ask("POST", f"{url}/v1/terminals/enroll", headers, payload)
+    _raise_for_status(reply, signed=False)
+    answer = _json(reply.body)
     try:
         secret = base64.b64decode(answer["secret"], validate=True)
         credentials = Credentials(url, answer["terminal_id"], str(answer["programme_id"]), answer["token"], secret)
@@ -125,14 +160,16 @@ def enroll(
         raise CrmUnreachable("the answer to the enrolment is not one of a CRM") from error
     if len(secret) != SECRET_BYTES:
         raise CrmUnreachable(f"the enrolment brought a secret of {len(secret)} bytes, not {SECRET_BYTES}")
-    if not signature_is_valid(secret, request_id, raw, response.headers.get(SIGNATURE_HEADER)):
+    if not reply.signed_with(secret, request_id):
         raise CrmUnreachable("the answer to the enrolment is not signed with the secret it brings")
     return credentials, str(answer.get("server_time", ""))
 
 
-class CrmClient:
-    """The calls of an enrolled terminal. One thread at a time. ``session`` and ``pause`` are the ways to the network
-    and to real time, for those who run in a time of their own."""
+class SignedClient:
+    """Calls with a terminal's credentials, whose answers are believed for their signature. One thread at a time.
+
+    ``session`` and ``pause`` are the ways to the network and to real time, for those who run in a time of their own.
+    """
 
     def __init__(
         self,
@@ -143,64 +180,13 @@ class CrmClient:
     ) -> None:
         self._credentials = credentials
         self._ids = ids
-        self._session = session or requests.Session()
+        self._wire = Wire(session)
         self._pause = pause
 
-    @property
-    def url(self) -> str:
-        return self._credentials.crm_url
-
-    def post_events(self, bodies: list[str]) -> dict[str, Any]:
-        """Send a batch, the stored bytes as they are; gives ``{results, acked_through, server_time}``."""
-        payload = ("[" + ",".join(bodies) + "]").encode()
-        headers = {"Content-Type": BATCH_MEDIA_TYPE}
-        if len(payload) >= GZIP_FROM_BYTES:
-            payload = gzip.compress(payload, mtime=0)
-            headers["Content-Encoding"] = "gzip"
-        return self._call("POST", "/v1/events", headers=headers, payload=payload)
-
-    def get_feed(self, cursor: str | None, limit: int) -> dict[str, Any]:
-        """The next page of the CRM's decisions: ``{items, next_cursor, has_more}``."""
-        parameters = f"limit={limit}" + (f"&cursor={quote(cursor, safe='')}" if cursor else "")
-        return self._call("GET", f"/v1/feed?{parameters}")
-
-    def get_card(self, card_no: str, timeout_s: float) -> dict[str, Any]:
-        """What the CRM knows of a card, asked once and not for long: a customer waits."""
-        return self._call("GET", f"/v1/cards/{quote(card_no, safe='')}", tries=1, timeout_s=timeout_s)
-
-    def post_hold(
-        self, card_no: str, points: int, card_sequence: int, reference: str, timeout_s: float
-    ) -> dict[str, Any]:
-        """Set a card's points aside, if ``card_sequence`` is the CRM's own counter of it: ``{hold_id, expires_at}``."""
-        asked = {"card_no": card_no, "points": points, "card_sequence": card_sequence, "reference": reference}
-        headers = {"Content-Type": "application/json"}
-        payload = canonical_json(asked)
-        return self._call("POST", "/v1/holds", headers=headers, payload=payload, tries=1, timeout_s=timeout_s)
-
-    def end_hold(self, hold_id: str, how: Literal["confirm", "release"], timeout_s: float) -> dict[str, Any]:
-        """The points of a hold are spent for certain, or free again."""
-        return self._call("POST", f"/v1/holds/{quote(hold_id, safe='')}/{how}", tries=1, timeout_s=timeout_s)
-
-    def get_member(self, phone: str) -> dict[str, Any]:
-        """The member who has this phone: ``{member_id, name, phone, tier, status, cards}``."""
-        return self._call("GET", f"/v1/members?phone={quote(phone, safe='')}", tries=1)
-
-    def export_member(self, member_id: str) -> dict[str, Any]:
-        """Everything the CRM holds of a member."""
-        return self._call("GET", f"/v1/members/{quote(member_id, safe='')}/export")
-
-    def erase_member(self, member_id: str) -> dict[str, Any]:
-        """Have the CRM forget who a member is: ``{member_id, card_nos, erased_at}``."""
-        return self._call("POST", f"/v1/members/{quote(member_id, safe='')}/erase")
-
-    def probe(self, timeout_s: float) -> None:
-        """Ask once for something small: does the CRM answer, and accept this terminal? Raises :class:`CrmError`."""
-        self._call("GET", "/v1/feed?limit=1", tries=1, timeout_s=timeout_s)
-
     def close(self) -> None:
-        self._session.close()
+        self._wire.close()
 
-    def _call(
+    def call(
         self,
         method: str,
         path: str,
@@ -208,8 +194,9 @@ class CrmClient:
         headers: dict[str, str] | None = None,
         payload: bytes | None = None,
         tries: int = TRIES_PER_CALL,
-        timeout_s: float = READ_TIMEOUT_S,
+        limit_s: float = CALL_LIMIT_S,
     ) -> dict[str, Any]:
+        """The answer to one call; a broken connection is tried again at once. Raises :class:`CrmError`."""
         for attempt in Retrying(
             retry=retry_if_exception_type(_PassingFault),
             stop=stop_after_attempt(tries),
@@ -218,7 +205,7 @@ class CrmClient:
             reraise=True,
         ):
             with attempt:
-                return self._call_once(method, path, headers or {}, payload, timeout_s)
+                return self._call_once(method, path, headers or {}, payload, limit_s)
         raise AssertionError("tenacity re-raises the last fault")
 
     def _pause_s(self, state: RetryCallState) -> float:
@@ -226,48 +213,34 @@ class CrmClient:
         return self._ids.uniform(0, min(PAUSE_CAP_S, PAUSE_BASE_S * 2.0 ** (state.attempt_number - 1)))
 
     def _call_once(
-        self, method: str, path: str, headers: dict[str, str], payload: bytes | None, timeout_s: float
+        self, method: str, path: str, headers: dict[str, str], payload: bytes | None, limit_s: float
     ) -> dict[str, Any]:
         request_id = self._ids.uuid()
         credentials = self._credentials
-        headers = {
-            **headers,
-            "Authorization": f"Bearer {credentials.token}",
-            REQUEST_ID_HEADER: request_id,
-        }
-        url = credentials.crm_url + path
-        response = _send(self._session, method, url, headers, payload=payload, read_timeout_s=timeout_s)
-        raw = _read(response)
-        _raise_for_status(response, raw)
-        if not signature_is_valid(credentials.secret, request_id, raw, response.headers.get(SIGNATURE_HEADER)):
+        ours = {"Authorization": f"Bearer {credentials.token}", REQUEST_ID_HEADER: request_id}
+        reply = self._wire.ask(method, credentials.crm_url + path, {**headers, **ours}, payload, limit_s)
+        signed = reply.signed_with(credentials.secret, request_id)
+        _raise_for_status(reply, signed=signed)
+        if not signed:
             raise CrmUnreachable("the answer is not signed by the CRM: something between answered in its place")
-        return _json(raw)
+        return _json(reply.body)
 
 
 class _PassingFault(CrmUnreachable):
     """Worth another try at once: the connection broke. A CRM that asks for a pause gets one instead."""
 
 
-def _send(
-    session: requests.Session,
-    method: str,
-    url: str,
-    headers: dict[str, str],
-    *,
-    payload: bytes | None = None,
-    json_body: dict[str, Any] | None = None,
-    read_timeout_s: float = READ_TIMEOUT_S,
-) -> requests.Response:
-    if url.startswith("http:"):
-        session.trust_env = False  # plain http is for this machine alone; a proxy of the environment is not on it
+def _ask(
+    session: requests.Session, method: str, url: str, headers: dict[str, str], payload: bytes | None, limit_s: float
+) -> Reply:
+    read_timeout_s = min(READ_TIMEOUT_S, limit_s)
     try:
-        return session.request(
+        response = session.request(
             method,
             url,
             auth=_keep_headers,
-            headers={"Accept": "application/json", "User-Agent": f"terminal-agent/{__version__}", **headers},
+            headers=headers,
             data=payload,
-            json=json_body,
             timeout=(min(CONNECT_TIMEOUT_S, read_timeout_s), read_timeout_s),
             allow_redirects=False,
             stream=True,
@@ -276,6 +249,7 @@ def _send(
         raise _PassingFault(f"no connection to {urlsplit(url).netloc}: {_cause(error)}") from error
     except requests.RequestException as error:
         raise CrmUnreachable(f"no answer from {urlsplit(url).netloc}: {type(error).__name__}") from error
+    return Reply(response.status_code, response.headers, _read(response))
 
 
 def _keep_headers(request: requests.PreparedRequest) -> requests.PreparedRequest:
@@ -306,21 +280,22 @@ def _read(response: requests.Response) -> bytes:
     return b"".join(chunks)
 
 
-def _raise_for_status(response: requests.Response, raw: bytes) -> None:
-    status = response.status_code
+def _raise_for_status(reply: Reply, *, signed: bool) -> None:
+    status = reply.status
     if 200 <= status < 300:
         return
-    problem = _problem(raw)
+    problem = _problem(reply.body)
     detail = str(problem.get("detail") or problem.get("title") or "")[:300]
-    is_problem = response.headers.get("Content-Type", "").startswith(PROBLEM_MEDIA_TYPE)
+    is_problem = reply.headers.get("Content-Type", "").startswith(PROBLEM_MEDIA_TYPE)
     if status in (401, 403):
         raise CrmUnauthorized(detail or f"the CRM answered {status}", certain=is_problem)
     says_so = (
         problem.get("retryable") is False or status != HTTPStatus.CONFLICT and problem.get("retryable") is not True
     )
     if is_problem and says_so and status < 500 and status not in RETRIED:
-        raise CrmRefused(status, str(problem.get("code", "")), detail or f"the CRM answered {status}", problem)
-    raise CrmUnreachable(f"the CRM answered {status}" + (f": {detail}" if detail else ""), _retry_after(response))
+        code = str(problem.get("code", ""))
+        raise CrmRefused(status, code, detail or f"the CRM answered {status}", problem, signed=signed)
+    raise CrmUnreachable(f"the CRM answered {status}" + (f": {detail}" if detail else ""), _retry_after(reply))
 
 
 def _problem(raw: bytes) -> dict[str, Any]:
@@ -332,9 +307,9 @@ def _problem(raw: bytes) -> dict[str, Any]:
     return problem if isinstance(problem, dict) else {}
 
 
-def _retry_after(response: requests.Response) -> float | None:
+def _retry_after(reply: Reply) -> float | None:
     """Seconds from ``Retry-After``; only delta-seconds, because a date needs a clock that is right."""
-    value = response.headers.get("Retry-After", "")
+    value = reply.headers.get("Retry-After", "")
     return float(value) if value.isascii() and value.isdigit() and len(value) < 9 else None
 
 

@@ -15,8 +15,9 @@ from enum import StrEnum
 
 from terminal_agent.journal import Journal
 from terminal_agent.ports import Clock, Ids, rfc3339
-from terminal_agent.sync.client import CrmClient, CrmError, CrmUnauthorized, CrmUnreachable
-from terminal_agent.sync.exchange import ACKED_THROUGH, FEED_CURSOR, SyncReport, exchange
+from terminal_agent.sync.adapters.base import CrmAdapter, CrmBlocked, CrmError, CrmUnauthorized, CrmUnreachable
+from terminal_agent.sync.exchange import FEED_CURSOR, exchange
+from terminal_agent.sync.upload import ACKED_THROUGH, SyncReport, send_card
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +40,14 @@ class CrmState(StrEnum):
     UP = "up"
     DOWN = "down"
     UNAUTHORIZED = "unauthorized"
+    BLOCKED = "blocked"
+    """It answers, and something on the way, or it itself, refuses every event."""
+
+
+def _state_after(error: CrmError) -> CrmState:
+    if isinstance(error, CrmUnauthorized):
+        return CrmState.UNAUTHORIZED
+    return CrmState.BLOCKED if isinstance(error, CrmBlocked) else CrmState.DOWN
 
 
 def backoff_s(failures: int, retry_after_s: float | None, uniform: Callable[[float, float], float]) -> float:
@@ -51,7 +60,7 @@ def backoff_s(failures: int, retry_after_s: float | None, uniform: Callable[[flo
 class SyncWorker:
     """One exchange at a time, from whichever thread asks for it."""
 
-    def __init__(self, journal: Journal, client: Callable[[], CrmClient | None], clock: Clock, ids: Ids) -> None:
+    def __init__(self, journal: Journal, client: Callable[[], CrmAdapter | None], clock: Clock, ids: Ids) -> None:
         self._journal = journal
         self._client = client
         self._clock = clock
@@ -101,9 +110,19 @@ class SyncWorker:
             self._note(CrmState.UP, 0, 0.0)
             return report
 
+    def tell_of(self, card_no: str, client: CrmAdapter, timeout_s: float) -> None:
+        """Tell the CRM what waits here of one card, because a customer waits for its word on it; an exchange under way
+        may be telling just that, and is waited for. Both in ``timeout_s``. Raises :class:`CrmError`."""
+        if not self._one_at_a_time.acquire(timeout=timeout_s):
+            return
+        try:
+            send_card(self._journal, client, self._clock, card_no, timeout_s)
+        finally:
+            self._one_at_a_time.release()
+
     def _note_failure(self, error: CrmError) -> None:
         failures = int(self._journal.meta(FAILURES) or 0) + 1
-        state = CrmState.UNAUTHORIZED if isinstance(error, CrmUnauthorized) else CrmState.DOWN
+        state = _state_after(error)
         retry_after = error.retry_after_s if isinstance(error, CrmUnreachable) else None
         wait_s = backoff_s(failures, retry_after, self._ids.uniform)
         if isinstance(error, CrmUnauthorized) and error.certain:
@@ -117,7 +136,8 @@ class SyncWorker:
             self._journal.set_meta(FAILURES, str(failures))
             self._journal.set_meta(NEXT_TRY, rfc3339(self._clock.now() + timedelta(seconds=wait_s)))
         if previous != state.value:
-            log.info("crm=%s", state.value)
+            needs_a_person = state in (CrmState.UNAUTHORIZED, CrmState.BLOCKED)
+            log.log(logging.ERROR if needs_a_person else logging.INFO, "crm=%s", state.value)
 
     def run(self, stop: threading.Event) -> None:
         """The daemon's loop: ends soon after ``stop`` is set and :meth:`wake` was called."""

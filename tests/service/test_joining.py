@@ -16,7 +16,8 @@ from terminal_agent.service.credentials import load_credentials
 from terminal_agent.service.initialise import initialise
 from terminal_agent.service.settings import load_settings
 from terminal_agent.sync.client import Credentials
-from terminal_agent.sync.exchange import ACKED_THROUGH, FEED_CURSOR
+from terminal_agent.sync.exchange import FEED_CURSOR
+from terminal_agent.sync.upload import ACKED_THROUGH
 from terminal_agent.sync.worker import CRM_STATE, NEXT_TRY, CrmState
 
 OLD, NEW = "https://old.example", "https://new.example"

@@ -19,7 +19,8 @@ from terminal_agent.desk.issue import IssueRequest, issue
 from terminal_agent.errors import AgentError, ErrorCode
 from terminal_agent.service import members
 from terminal_agent.service.operations import OPERATIONS
-from terminal_agent.sync.client import CrmClient, CrmUnreachable
+from terminal_agent.sync.adapters.base import CrmUnreachable
+from terminal_agent.sync.adapters.native import NativeCrm
 from tests.service.tills import Till
 from tests.workbench import UID, UID_7, blank, lay
 
@@ -263,7 +264,7 @@ def test_a_card_issued_before_the_erasure_and_told_after_it_is_retired_too(
     assert tills[0].agent.journal.knowledge.is_erased(card_no)
 
 
-def read_on(client: CrmClient) -> None:
+def read_on(client: NativeCrm) -> None:
     """Lookups come back while the others are answered, but not that fast."""
     for _ in range(2 * allowance.AT_ONCE):
         client.get_member(PHONE)

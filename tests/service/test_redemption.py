@@ -12,6 +12,7 @@ from drivers.simulator import Fault, MemoryImage, Torn
 from terminal_agent.crm import admin
 from terminal_agent.errors import AgentError, ErrorCode
 from terminal_agent.sync import client
+from terminal_agent.sync.adapters import native
 from terminal_agent.taps import present
 from tests.service.tills import WRITE, Till
 from tests.workbench import copy_of, lay
@@ -140,5 +141,5 @@ def test_a_crm_without_holds_is_believed_by_its_lookup_and_any_other_no_is_none(
             raise client.CrmRefused(status, problem["code"], "no", problem)
         raise client.CrmUnreachable("no")
 
-    monkeypatch.setattr(client.CrmClient, "post_hold", refuse)
+    monkeypatch.setattr(native.NativeCrm, "post_hold", refuse)
     assert tills[0].buy(card, "R-1", 100_000, redeem=150)["online"] is online

@@ -21,7 +21,8 @@ from terminal_agent.service.key_store import FileKeyStore
 from terminal_agent.service.lock import DataDirLock
 from terminal_agent.service.operations import OPERATIONS, close_overdue
 from terminal_agent.service.settings import Settings, render_config
-from terminal_agent.sync.client import Credentials, CrmClient, enroll
+from terminal_agent.sync.adapters.native import NativeCrm
+from terminal_agent.sync.client import Credentials, enroll
 from terminal_agent.till.checkout import PurchaseRequest, recorded
 from terminal_agent.till.reversal import ReversalRequest, recorded_reversal
 from tests.simulation.disk import Disk, install, uninstall
@@ -104,8 +105,8 @@ class Shop:
         database: Any = self._agent.journal._database
         database._connection = CutConnection(database._connection, self.fuse, self._tool_writes)
 
-    def _dial(self, credentials: Credentials, ids: Any) -> CrmClient:
-        return CrmClient(credentials, ids, self.line.session(self.fuse), self._timeline.sleep)
+    def _dial(self, credentials: Credentials, ids: Any) -> NativeCrm:
+        return NativeCrm(credentials, ids, self.line.session(self.fuse), self._timeline.sleep)
 
     def join(self, code: str) -> None:
         credentials, _ = enroll(CRM_URL, code, self.name, self._ids, self.line.session(self.fuse))

@@ -13,7 +13,7 @@ from terminal_agent.card import tap
 from terminal_agent.desk import issue
 from terminal_agent.journal.events import OutboxState
 from terminal_agent.service import agent
-from terminal_agent.sync import exchange
+from terminal_agent.sync import exchange, upload
 from tests.simulation.broken import BREAKS as BREAKS_OF_THE_WORLD
 
 
@@ -82,15 +82,15 @@ def _home_sector_first() -> Any:
 
 
 def _acknowledged_before_the_verdict() -> Any:
-    right = exchange._post
+    right = upload._post
 
-    def post(journal: Any, crm: Any, clock: Any, batch: Any) -> Any:
+    def post(journal: Any, crm: Any, clock: Any, batch: Any, timeout_s: Any = None) -> Any:
         with journal.transaction():
             for entry in batch:
                 journal.events.settle(entry.event_id, OutboxState.ACKNOWLEDGED, None)
-        return right(journal, crm, clock, batch)
+        return right(journal, crm, clock, batch, timeout_s)
 
-    return patch.object(exchange, "_post", post)
+    return patch.object(upload, "_post", post)
 
 
 def _cursor_before_its_items() -> Any:

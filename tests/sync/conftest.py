@@ -11,7 +11,7 @@ import tenacity.nap
 from pytest_httpserver import HTTPServer
 
 from terminal_agent.journal import Journal
-from terminal_agent.sync.client import CrmClient
+from terminal_agent.sync.adapters.native import NativeCrm
 from tests.journal.support import CountedIds, ManualClock
 from tests.sync.support import ScriptedCrm, client_of, scripted
 
@@ -44,7 +44,7 @@ def crm(httpserver: HTTPServer) -> ScriptedCrm:
 
 
 @pytest.fixture
-def client(crm: ScriptedCrm, ids: CountedIds) -> Iterator[CrmClient]:
+def client(crm: ScriptedCrm, ids: CountedIds) -> Iterator[NativeCrm]:
     made = client_of(crm.url, ids)
     yield made
     made.close()

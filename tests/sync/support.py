@@ -17,7 +17,8 @@ from werkzeug import Request, Response
 
 from terminal_agent.contract import sign
 from terminal_agent.ports import Ids
-from terminal_agent.sync.client import Credentials, CrmClient
+from terminal_agent.sync.adapters.native import NativeCrm
+from terminal_agent.sync.client import Credentials
 
 SECRET = b"canary-secret-of-thirty-two-byte"
 TOKEN = "canary-token"
@@ -139,5 +140,5 @@ def _read_request(connection: socket.socket) -> bytes:
     return request
 
 
-def client_of(url: str, ids: Ids) -> CrmClient:
-    return CrmClient(credentials(url), ids)
+def client_of(url: str, ids: Ids) -> NativeCrm:
+    return NativeCrm(credentials(url), ids)

@@ -18,16 +18,9 @@ from werkzeug import Request, Response
 from terminal_agent.contract import sign
 from terminal_agent.errors import AgentError, ErrorCode
 from terminal_agent.sync import client as module
-from terminal_agent.sync.client import (
-    Credentials,
-    CrmClient,
-    CrmError,
-    CrmRefused,
-    CrmUnauthorized,
-    CrmUnreachable,
-    checked_url,
-    enroll,
-)
+from terminal_agent.sync.adapters.base import CrmError, CrmRefused, CrmUnauthorized, CrmUnreachable
+from terminal_agent.sync.adapters.native import NativeCrm
+from terminal_agent.sync.client import Credentials, checked_url, enroll
 from tests.journal.support import CountedIds
 from tests.sync.support import (
     SECRET,
@@ -87,14 +80,14 @@ def signed_and_then_changed(request: Request) -> Response:
         lambda _request: Response("[" * 200_000, 500, content_type="application/problem+json"),
     ],
 )
-def test_what_is_no_signed_answer_is_no_answer(crm: ScriptedCrm, client: CrmClient, answer: Answer) -> None:
+def test_what_is_no_signed_answer_is_no_answer(crm: ScriptedCrm, client: NativeCrm, answer: Answer) -> None:
     crm.usual_feed = answer
     with pytest.raises(CrmUnreachable):
         client.get_feed(None, 10)
     assert len(crm.feeds) == 1, "repeating at once would only add load"
 
 
-def test_an_answer_recorded_before_is_not_believed_again(crm: ScriptedCrm, client: CrmClient) -> None:
+def test_an_answer_recorded_before_is_not_believed_again(crm: ScriptedCrm, client: NativeCrm) -> None:
     recorded: list[Response] = []
 
     def record(request: Request) -> Response:
@@ -107,7 +100,7 @@ def test_an_answer_recorded_before_is_not_believed_again(crm: ScriptedCrm, clien
         client.get_feed(None, 10)
 
 
-def test_a_redirect_is_not_followed_and_the_token_stays_here(client: CrmClient, crm: ScriptedCrm) -> None:
+def test_a_redirect_is_not_followed_and_the_token_stays_here(client: NativeCrm, crm: ScriptedCrm) -> None:
     with raw_server(lambda _connection, _request: None) as (portal, requests):
         crm.usual_feed = page(307, Location=portal + "/login")
         with pytest.raises(CrmUnreachable, match="307"):
@@ -116,14 +109,14 @@ def test_a_redirect_is_not_followed_and_the_token_stays_here(client: CrmClient, 
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_a_token_that_is_not_accepted_is_told_apart(crm: ScriptedCrm, client: CrmClient, status: int) -> None:
+def test_a_token_that_is_not_accepted_is_told_apart(crm: ScriptedCrm, client: NativeCrm, status: int) -> None:
     crm.usual_feed = problem(status)
     with pytest.raises(CrmUnauthorized, match="the detail"):
         client.get_feed(None, 10)
 
 
 @pytest.mark.parametrize("status", [400, 404, 413, 422])
-def test_a_refusal_counts_only_as_a_problem_document(crm: ScriptedCrm, client: CrmClient, status: int) -> None:
+def test_a_refusal_counts_only_as_a_problem_document(crm: ScriptedCrm, client: NativeCrm, status: int) -> None:
     crm.usual_feed = problem(status, code="event_bad")
     with pytest.raises(CrmRefused) as refused:
         client.get_feed(None, 10)
@@ -138,7 +131,7 @@ def test_a_refusal_counts_only_as_a_problem_document(crm: ScriptedCrm, client: C
     [("120", 120.0), ("0", 0.0), ("", None), ("-5", None), ("Fri, 31 Dec 2027 23:59:59 GMT", None), ("9" * 12, None)],
 )
 def test_a_pause_the_crm_asks_for_is_passed_on(
-    crm: ScriptedCrm, client: CrmClient, value: str, seconds: float | None
+    crm: ScriptedCrm, client: NativeCrm, value: str, seconds: float | None
 ) -> None:
     crm.usual_feed = problem(429, **{"Retry-After": value})
     with pytest.raises(CrmUnreachable) as asked:
@@ -146,7 +139,7 @@ def test_a_pause_the_crm_asks_for_is_passed_on(
     assert asked.value.retry_after_s == seconds
 
 
-def test_a_large_batch_is_compressed_and_a_small_one_is_not(crm: ScriptedCrm, client: CrmClient) -> None:
+def test_a_large_batch_is_compressed_and_a_small_one_is_not(crm: ScriptedCrm, client: NativeCrm) -> None:
     small, large = '{"id":"1"}', json.dumps({"id": "2", "note": "x" * 5_000})
     client.post_events([small])
     client.post_events([small, large])
@@ -156,7 +149,7 @@ def test_a_large_batch_is_compressed_and_a_small_one_is_not(crm: ScriptedCrm, cl
     assert {post.content_type for post in crm.posts} == {"application/cloudevents-batch+json"}
 
 
-def test_a_compressed_answer_is_checked_as_it_was_before_compression(crm: ScriptedCrm, client: CrmClient) -> None:
+def test_a_compressed_answer_is_checked_as_it_was_before_compression(crm: ScriptedCrm, client: NativeCrm) -> None:
     def compressed(request: Request) -> Response:
         answer = signed(request, FEED)
         answer.set_data(gzip.compress(answer.get_data()))
@@ -167,7 +160,7 @@ def test_a_compressed_answer_is_checked_as_it_was_before_compression(crm: Script
     assert client.get_feed(None, 10) == FEED
 
 
-def test_a_cursor_and_a_card_number_are_passed_on_whatever_they_hold(httpserver: HTTPServer, client: CrmClient) -> None:
+def test_a_cursor_and_a_card_number_are_passed_on_whatever_they_hold(httpserver: HTTPServer, client: NativeCrm) -> None:
     httpserver.expect_request("/v1/cards/a/b?c").respond_with_handler(lambda request: signed(request, {"balance": 1}))
     assert client.get_card("a/b?c", 1.0) == {"balance": 1}
 
@@ -248,7 +241,7 @@ def test_a_card_is_asked_for_once_because_a_customer_waits(ids: CountedIds) -> N
     assert len(requests) == 1
 
 
-def test_an_endless_answer_is_given_up(crm: ScriptedCrm, client: CrmClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_endless_answer_is_given_up(crm: ScriptedCrm, client: NativeCrm, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_ANSWER_BYTES", 100_000)
     crm.usual_feed = lambda request: signed(request, b'{"items":"' + b"x" * 200_000 + b'"}')
     with pytest.raises(CrmUnreachable, match="longer"):
@@ -256,7 +249,7 @@ def test_an_endless_answer_is_given_up(crm: ScriptedCrm, client: CrmClient, monk
 
 
 def test_settings_of_the_machine_neither_replace_the_token_nor_send_it_through_a_proxy(
-    crm: ScriptedCrm, client: CrmClient, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+    crm: ScriptedCrm, client: NativeCrm, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
 ) -> None:
     netrc = tmp_path / "netrc"
     netrc.write_text("default login somebody password else\n")
@@ -347,7 +340,7 @@ def failures(crm: ScriptedCrm) -> list[Answer]:
 
 
 def test_no_secret_appears_in_a_repr_an_error_or_the_log(
-    crm: ScriptedCrm, client: CrmClient, ids: CountedIds, caplog: pytest.LogCaptureFixture
+    crm: ScriptedCrm, client: NativeCrm, ids: CountedIds, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
     told = [repr(credentials(crm.url)), str(credentials(crm.url)), repr(client)]
@@ -370,7 +363,7 @@ def test_no_secret_appears_in_a_repr_an_error_or_the_log(
         assert canary not in everything
 
 
-def test_the_feed_is_asked_for_with_the_cursor_as_it_was_given(crm: ScriptedCrm, client: CrmClient) -> None:
+def test_the_feed_is_asked_for_with_the_cursor_as_it_was_given(crm: ScriptedCrm, client: NativeCrm) -> None:
     crm.usual_feed = no_feed
     client.get_feed("a+b/c==&limit=9", 7)
     assert dict(crm.feeds[0].args) == {"limit": "7", "cursor": "a+b/c==&limit=9"}

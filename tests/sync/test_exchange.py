@@ -17,8 +17,10 @@ from terminal_agent.journal import Journal
 from terminal_agent.journal.events import NewEvent, OutboxState
 from terminal_agent.journal.journal import CLOCK_SKEW
 from terminal_agent.journal.knowledge import Adjustment, Member
-from terminal_agent.sync.client import CrmClient, CrmUnauthorized, CrmUnreachable
-from terminal_agent.sync.exchange import FEED_CURSOR, SyncReport, exchange
+from terminal_agent.sync.adapters.base import CrmUnauthorized, CrmUnreachable
+from terminal_agent.sync.adapters.native import NativeCrm
+from terminal_agent.sync.exchange import FEED_CURSOR, exchange
+from terminal_agent.sync.upload import SyncReport
 from tests.journal.support import CARD, OTHER_CARD, ManualClock, event, event_id
 from tests.sync.support import Answer, ScriptedCrm, accept, events_of, no_feed, page, problem, signed, verdicts
 
@@ -26,7 +28,7 @@ Exchange = Callable[[], SyncReport]
 
 
 @pytest.fixture
-def run(journal: Journal, client: CrmClient, clock: ManualClock) -> Exchange:
+def run(journal: Journal, client: NativeCrm, clock: ManualClock) -> Exchange:
     return lambda: exchange(journal, client, clock)
 
 

@@ -8,8 +8,9 @@ import pytest
 from werkzeug import Request, Response
 
 from terminal_agent.journal import Journal
-from terminal_agent.sync.client import CrmClient
-from terminal_agent.sync.exchange import SyncReport, exchange
+from terminal_agent.sync.adapters.native import NativeCrm
+from terminal_agent.sync.exchange import exchange
+from terminal_agent.sync.upload import SyncReport
 from tests.journal.support import ManualClock, event, event_id
 from tests.sync.support import ScriptedCrm, events_of, signed
 
@@ -45,7 +46,7 @@ def remembering(crm: ScriptedCrm) -> RememberingCrm:
 
 
 @pytest.fixture
-def run(journal: Journal, client: CrmClient, clock: ManualClock) -> Exchange:
+def run(journal: Journal, client: NativeCrm, clock: ManualClock) -> Exchange:
     return lambda: exchange(journal, client, clock)
 
 

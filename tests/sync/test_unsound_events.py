@@ -10,8 +10,10 @@ from terminal_agent.journal import Journal
 from terminal_agent.journal.alarms import AlarmCode
 from terminal_agent.journal.events import HASH_CHAIN_BROKEN, OutboxState
 from terminal_agent.journal.journal import KNOWLEDGE_LOST
-from terminal_agent.sync.client import CrmClient, CrmError
-from terminal_agent.sync.exchange import FEED_CURSOR, SyncReport, exchange
+from terminal_agent.sync.adapters.base import CrmError
+from terminal_agent.sync.adapters.native import NativeCrm
+from terminal_agent.sync.exchange import FEED_CURSOR, exchange
+from terminal_agent.sync.upload import SyncReport
 from tests.journal.support import CARD, OTHER_CARD, ManualClock, event, event_id
 from tests.sync.support import ScriptedCrm, page, signed, verdicts
 
@@ -19,7 +21,7 @@ Exchange = Callable[[], SyncReport]
 
 
 @pytest.fixture
-def run(journal: Journal, client: CrmClient, clock: ManualClock) -> Exchange:
+def run(journal: Journal, client: NativeCrm, clock: ManualClock) -> Exchange:
     return lambda: exchange(journal, client, clock)
 
 

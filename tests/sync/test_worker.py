@@ -17,7 +17,8 @@ from terminal_agent.journal import Journal
 from terminal_agent.journal.events import OutboxState
 from terminal_agent.ports import SystemIds
 from terminal_agent.sync import worker as module
-from terminal_agent.sync.client import CrmClient, CrmUnauthorized, CrmUnreachable
+from terminal_agent.sync.adapters.base import CrmUnauthorized, CrmUnreachable
+from terminal_agent.sync.adapters.native import NativeCrm
 from terminal_agent.sync.exchange import FEED_CURSOR
 from terminal_agent.sync.worker import (
     BACKOFF_BASE_S,
@@ -35,7 +36,7 @@ MakeWorker = Callable[[], SyncWorker]
 
 
 @pytest.fixture
-def make_worker(journal: Journal, client: CrmClient, clock: ManualClock, ids: CountedIds) -> MakeWorker:
+def make_worker(journal: Journal, client: NativeCrm, clock: ManualClock, ids: CountedIds) -> MakeWorker:
     """A worker as each start of the daemon makes one."""
     return lambda: SyncWorker(journal, lambda: client, clock, ids)
 
