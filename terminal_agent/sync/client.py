@@ -97,7 +97,7 @@ class Wire:
     def _new_session(self) -> requests.Session:
         session, self._sockets = requests.Session(), Sockets()
         for scheme in ("https://", "http://"):
-            session.mount(scheme, _CuttableAdapter(self._sockets))
+            session.mount(scheme, CuttableAdapter(self._sockets))
         return session
 
     def ask(
@@ -125,7 +125,7 @@ class Wire:
         self._session.close()
 
 
-class _CuttableAdapter(HTTPAdapter):
+class CuttableAdapter(HTTPAdapter):
     """requests' own transport, on connections that another thread can cut off."""
 
     def __init__(self, sockets: Sockets) -> None:

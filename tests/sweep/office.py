@@ -21,6 +21,7 @@ from urllib3 import HTTPResponse
 from terminal_agent.crm import feed, schema
 from terminal_agent.crm.sqlite import database_file
 from terminal_agent.ports import rfc3339
+from terminal_agent.sync import client
 from tests.simulation.crm import CrmHouse, endpoints_inline
 from tests.simulation.ports import START, Timeline
 from tests.sweep.ports import Do, Port, Ports, Ways, after
@@ -138,6 +139,7 @@ def counted(ports: Ports, offices: Mapping[str, HeadOffice]) -> Iterator[None]:
     """Inside, every HTTP request of the program goes over the counted line, and no time passes between tries."""
     with ExitStack() as stack:
         stack.enter_context(endpoints_inline())
-        stack.enter_context(patch("requests.sessions.HTTPAdapter", lambda: CountedLine(ports, offices)))
+        stack.enter_context(patch.object(client, "CuttableAdapter", lambda _sockets: CountedLine(ports, offices)))
+        stack.enter_context(patch.object(client, "within", lambda _limit_s, action, _cut: action()))
         stack.enter_context(patch.object(tenacity.nap, "time", _NoWaiting))
         yield
