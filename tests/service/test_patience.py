@@ -57,6 +57,15 @@ class SlowCrm:
     def get_feed(self, cursor: str | None, limit: int) -> dict[str, Any]:
         raise AssertionError
 
+    def get_member(self, phone: str) -> dict[str, Any]:
+        raise AssertionError
+
+    def export_member(self, member_id: str) -> dict[str, Any]:
+        raise AssertionError
+
+    def erase_member(self, member_id: str) -> dict[str, Any]:
+        raise AssertionError
+
     def probe(self, timeout_s: float) -> None:
         raise AssertionError
 
@@ -93,6 +102,15 @@ def test_a_crm_that_is_slow_each_time_is_given_up_when_the_patience_is_over(
     assert redemptions(journal, crm, clock).reserve(CARD, STATE, 50, "r") is None
     assert crm.asked == [("card", TIMEOUT_S), ("hold", TIMEOUT_S), ("release", 0.2)]
     assert clock.monotonic() == pytest.approx(PATIENCE_S)
+
+
+def test_nothing_more_is_asked_when_the_patience_is_over(journal: Journal, clock: ManualClock) -> None:
+    crm = SlowCrm(clock, TIMEOUT_S)
+    crm.held = True
+    with journal.transaction():
+        journal.set_meta(f"hold:{CARD}", "h0")
+    assert redemptions(journal, crm, clock).reserve(CARD, STATE, 50, "r") is None
+    assert [what for what, _timeout_s in crm.asked] == ["card", "hold"]
 
 
 def test_one_answer_is_never_waited_for_longer_than_its_own_time(journal: Journal, clock: ManualClock) -> None:

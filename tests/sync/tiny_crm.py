@@ -70,6 +70,15 @@ class TinyCrm:
     def end_hold(self, hold_id: str, how: Literal["confirm", "release"], timeout_s: float) -> Any:
         raise AssertionError("it has no holds, and said so")
 
+    def get_member(self, phone: str) -> dict[str, Any]:
+        raise CrmRefused(404, "not_found", "this CRM keeps no members")
+
+    def export_member(self, member_id: str) -> dict[str, Any]:
+        raise CrmRefused(404, "not_found", "this CRM keeps no members")
+
+    def erase_member(self, member_id: str) -> dict[str, Any]:
+        raise CrmRefused(404, "not_found", "this CRM keeps no members")
+
     def probe(self, timeout_s: float) -> None:
         """It always answers."""
 
