@@ -137,7 +137,7 @@ class SyncWorker:
             self._journal.set_meta(NEXT_TRY, rfc3339(self._clock.now() + timedelta(seconds=wait_s)))
         if previous != state.value:
             needs_a_person = state in (CrmState.UNAUTHORIZED, CrmState.BLOCKED)
-            log.log(logging.ERROR if needs_a_person else logging.INFO, "crm=%s", state.value)
+            log.log(logging.WARNING if needs_a_person else logging.INFO, "crm=%s", state.value)
 
     def run(self, stop: threading.Event) -> None:
         """The daemon's loop: ends soon after ``stop`` is set and :meth:`wake` was called."""
