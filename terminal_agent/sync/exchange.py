@@ -121,9 +121,11 @@ def _apply_erasure(journal: Journal, item: dict[str, Any]) -> None:
 
 
 def _apply_settings(journal: Journal, item: dict[str, Any]) -> None:
-    if "club" in item:
-        journal.set_meta(CLUB, str(item["club"]))
-        journal.audit("settings.received", club=str(item["club"]))
+    if "club" not in item:
+        return _ignore(journal, item)
+    journal.set_meta(CLUB, str(item["club"]))
+    journal.audit("settings.received", club=str(item["club"]))
+    return None
 
 
 def _text(item: dict[str, Any], key: str) -> str | None:
