@@ -18,6 +18,7 @@ from terminal_agent.service.control import SOCKET_FILE, connect
 REPOSITORY = Path(__file__).parents[1]
 START_TIMEOUT_S = 30.0
 COMMAND_TIMEOUT_S = 120.0
+ANY_PORT = "127.0.0.1:0"
 
 
 class DidNotHappen(Exception):
@@ -55,7 +56,7 @@ class TerminalProcesses:
         return ["-m", self._module, "--config", str(self.config), "--json", *arguments]
 
     def init_words(self, terminal_id: str = "till-1") -> list[str]:
-        return self.words("init", "--data-dir", str(self.data_dir), "--terminal-id", terminal_id)
+        return self.words("init", "--data-dir", str(self.data_dir), "--terminal-id", terminal_id, "--till", ANY_PORT)
 
     def start(self, *arguments: str, log: IO[str] | None = None) -> subprocess.Popen[str]:
         """A command in a process of its own; what it says goes to pipes, or all of it to ``log``."""

@@ -55,6 +55,7 @@ def _print_status(answer: dict[str, Any]) -> None:
         ("daemon", answer["state"]),
         ("reader", escape(f"{reader['state']}  {reader['name'] or reader['url'] or ''}")),
         *((("", escape(f"{reader['problem']}. {reader['hint']}")),) if "problem" in reader else ()),
+        ("till", answer["till_url"] or answer["till_problem"] or "not running"),
         ("CRM", f"{crm['state']}  {crm['url'] or ''}"),
         ("queue", waiting + (f", oldest {age:.0f} s" if age is not None else "")),
         ("data", answer["data_dir"]),

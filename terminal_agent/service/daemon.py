@@ -77,7 +77,9 @@ class Daemon:
 
     def _execute(self, operation: str, params: Params, talk: Talk) -> Any:
         if operation == "status":
-            params = {"state": self._state(), "reader_seen": self._watch.seen, "till_url": self._till.url}
+            problem = str(self._till.problem) if self._till.problem else None
+            till = {"till_url": self._till.url, "till_problem": problem}
+            params = {"state": self._state(), "reader_seen": self._watch.seen, **till}
         if operation == TILL_CODE:
             return self._till.code(tuple(params["scopes"]))
         return OPERATIONS[operation](self._agent, params, talk)

@@ -281,6 +281,7 @@ def status(agent: Agent, params: Params, talk: Talk) -> Any:
         "data_dir": str(agent.settings.data_dir),
         "config": str(agent.config),
         "till_url": params.get("till_url"),
+        "till_problem": params.get("till_problem"),
         "reader": params.get("reader_seen") or look_at_reader(agent.settings.reader),
         "crm": {"url": agent.crm_url, "state": agent.sync.state.value},
         "journal": agent.journal.health(),

@@ -20,6 +20,7 @@ from terminal_agent.till_api.server import TillServer
 
 log = logging.getLogger(__name__)
 
+RETRY_S = 5.0
 Ask = Callable[[str, Params, Talk], Any]
 
 
@@ -47,35 +48,69 @@ class TillService:
             ask=lambda operation, params: ask(operation, params, _say_nothing),
             reader=reader,
         )
-        app = create_app(till, lambda: self._server.hosts, frozenset(agent.settings.till.origins))
-        self._server = TillServer(app, agent.settings.till.listen, agent.settings.data_dir)
-        self._thread = threading.Thread(target=self._counter.run, name="counter")
+        self._app = create_app(till, self._hosts, frozenset(agent.settings.till.origins))
+        self._server: TillServer | None = None
+        self.problem: AgentError | None = None
+        """Why the API cannot be called now, if it cannot."""
+        self._stopped = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._counter.run, name="counter"),
+            threading.Thread(target=self._serve, name="till"),
+        ]
 
     @property
-    def url(self) -> str:
-        return self._server.url
+    def url(self) -> str | None:
+        """Where the API is reached; None while its port is taken."""
+        return self._server.url if self._server else None
 
     def start(self) -> None:
         """Serve, and go on with the checkout that was open when the agent ended."""
+        self._listen()
         try:
             self._counter.resume(asked_of)
         except AgentError as error:
-            log.error("till: %s", error)
-        self._thread.start()
-        self._server.start()
+            log.error("till=not_resumed %s", error)
+        for thread in self._threads:
+            thread.start()
 
     def stop(self) -> None:
         """The card in hand is finished first."""
         self._counter.stop()
-        self._server.stop(self._hub.close)
-        self._thread.join()
+        self._stopped.set()
+        if self._server is not None:
+            self._server.stop(self._hub.close)
+        for thread in self._threads:
+            thread.join()
+
+    def _serve(self) -> None:
+        """A port that another program has is tried again: cards and commands work meanwhile."""
+        while self._server is None and not self._stopped.wait(RETRY_S):
+            self._listen()
+
+    def _listen(self) -> None:
+        settings = self._agent.settings
+        try:
+            server = TillServer(self._app, settings.till.listen, settings.data_dir)
+        except AgentError as error:
+            if self.problem is None:
+                log.error("till=down %s", error)
+            self.problem = error
+            return
+        self._server, self.problem = server, None
+        server.start()
+        log.info("till=up url=%s", server.url)
+
+    def _hosts(self) -> frozenset[str]:
+        return self._server.hosts if self._server else frozenset()
 
     def publish(self, name: EventName, data: dict[str, Any]) -> None:
         """Tell the listeners; from any thread."""
         self._hub.publish(name, data)
 
     def code(self, scopes: tuple[str, ...] = ALL_SCOPES) -> dict[str, Any]:
-        """``{code, expires_in_s, till_url}``"""
+        """``{code, expires_in_s, till_url}``. Raises AgentError while the API cannot be called."""
+        if self.problem is not None:
+            raise self.problem
         return {"code": self._access.new_code(scopes), "expires_in_s": int(CODE_LIFE_S), "till_url": self.url}
 
     def _hold_reader(self) -> AbstractContextManager[HeldReader]:

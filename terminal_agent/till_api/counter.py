@@ -29,7 +29,8 @@ log = logging.getLogger(__name__)
 Answer = TypeVar("Answer")
 LOOK_S = 1.0
 """How often a waiting checkout looks whether it was cancelled or is over; a card is seen at once."""
-PEACE_S = 1.0
+PEACE_S = 0.5
+"""How long a card, or a reader, that just failed is left alone; longer than pcscd takes to notice a change (0.4 s)."""
 _ENDS = {
     ErrorCode.INSUFFICIENT_POINTS,
     ErrorCode.OFFLINE_LIMIT,
@@ -247,9 +248,7 @@ class Counter:
             if reader.wait_for_card(min(LOOK_S, remaining)) and self._begin_reading(opened):
                 if not self._attempt(opened, reader):
                     return
-                while self._open is opened and not self._stopping and not reader.wait_until_removed(LOOK_S):
-                    if opened.deadline < self._shop.terminal().clock.monotonic():
-                        break
+                reader.wait_until_removed(PEACE_S)  # and once more: a card may be swapped between two looks
 
     def _begin_reading(self, opened: _Open) -> bool:
         """False when it was cancelled in the same moment."""

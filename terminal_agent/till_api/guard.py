@@ -37,6 +37,10 @@ _ALLOWED_TO_ASK = {
 }
 
 
+# No browser can reach the Unix socket; its clients have no port to name.
+_NATIVE = frozenset({"localhost"})
+
+
 class Guard:
     """Wraps the API. ``hosts``: the values of Host that name us; ``origins``: other programs' pages that may call."""
 
@@ -64,7 +68,7 @@ class Guard:
 
     def _refusal(self, scope: Scope, headers: dict[str, str], origin: str) -> Refusal | None:
         hosts = self._hosts()
-        if headers.get("host", "").lower() not in hosts:
+        if headers.get("host", "").lower() not in (_NATIVE if _is_native(scope) else hosts):
             return Refusal.WRONG_HOST
         if origin and origin not in self._origins and origin.lower() not in {f"http://{host}" for host in hosts}:
             return Refusal.FOREIGN_ORIGIN
@@ -94,6 +98,11 @@ class Guard:
             return {"type": "http.request", "body": body, "more_body": False}
 
         await self._app(scope, replay, send)
+
+
+def _is_native(scope: Scope) -> bool:
+    """Whether the request came by the Unix socket: its server has no port (ASGI, connection scope)."""
+    return not scope.get("server") or scope["server"][1] is None
 
 
 def _single_headers(scope: Scope) -> dict[str, str]:

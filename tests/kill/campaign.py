@@ -23,7 +23,7 @@ from drivers.mifare_classic import blank_card
 from terminal_agent.errors import AgentError, ErrorCode
 from terminal_agent.service import control
 from tests.kill.settlement import Finished, problems
-from tests.processes import CrmProcess, DidNotHappen, TerminalProcesses, wait_for
+from tests.processes import ANY_PORT, CrmProcess, DidNotHappen, TerminalProcesses, wait_for
 from tests.program import BROKEN, PROGRAM
 
 CASHIERS = 3
@@ -100,7 +100,7 @@ class Shop:
     def open(self) -> None:
         """Cards issued, the CRM joined, everything running."""
         terminal = self.terminal
-        terminal.done("init", "--data-dir", str(terminal.data_dir), "--terminal-id", "till-1")
+        terminal.done("init", "--data-dir", str(terminal.data_dir), "--terminal-id", "till-1", "--till", ANY_PORT)
         log = self._stack.enter_context(self.log_file.open("w"))
         self.daemon = Service(lambda: terminal.start("run", log=log), terminal.listens)
         self.crm_server = Service(lambda: terminal.start(*self.crm.serve_words(), log=log), self.crm.listens)

@@ -18,7 +18,7 @@ from terminal_agent.service.settings import load_settings
 from tests.power_cut.campaign import LOST, Violation
 from tests.power_cut.recorder import Recorder, Recording, record
 from tests.power_cut.trace import Operation, Said
-from tests.processes import CrmProcess, TerminalProcesses, wait_for
+from tests.processes import ANY_PORT, CrmProcess, TerminalProcesses, wait_for
 from tests.program import BROKEN, PROGRAM
 
 CRM = "crm"
@@ -30,7 +30,7 @@ def day_of_a_crm(folder: Path, sales: int, *, broken: str = "") -> Recording:
     root = folder / "recorded"
     crm = CrmProcess(terminal, root / CRM)
     terminal.folder.mkdir()
-    terminal.done("init", "--data-dir", str(terminal.data_dir), "--terminal-id", "till-1")
+    terminal.done("init", "--data-dir", str(terminal.data_dir), "--terminal-id", "till-1", "--till", ANY_PORT)
     code = crm.new_code()
     card = folder / "card.mfd"
     card.write_bytes(blank_card(b"\x1a\x2b\x3c\x4d"))

@@ -17,7 +17,7 @@ from drivers.simulator import Torn
 from terminal_agent.errors import AgentError
 from terminal_agent.service import control
 from tests.power_cut.recorder import Recorder, Recording, record
-from tests.processes import CrmProcess, TerminalProcesses, wait_for
+from tests.processes import ANY_PORT, CrmProcess, TerminalProcesses, wait_for
 from tests.program import BROKEN, PROGRAM, tear_at
 
 TEAR_AT = 5
@@ -141,7 +141,7 @@ def day_of_a_daemon(
     """One daemon, asked over its control socket."""
     shop = Shop(folder, cards)
     terminal = shop.terminal
-    terminal.done("init", "--data-dir", str(terminal.data_dir), "--terminal-id", "till-1")
+    terminal.done("init", "--data-dir", str(terminal.data_dir), "--terminal-id", "till-1", "--till", ANY_PORT)
 
     def ask(operation: str, params: dict[str, Any]) -> dict[str, Any]:
         connection = control.connect(terminal.data_dir)

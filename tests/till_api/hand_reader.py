@@ -1,0 +1,59 @@
+"""A reader whose cards are laid on and lifted by the test's hand, behind the real lane and the real till."""
+
+from __future__ import annotations
+
+import threading
+
+from drivers.base import ClassicConnection, Reader, ReaderState
+from drivers.errors import CardRemoved
+from drivers.simulator import Fault, MemoryImage, SimulatedChip, SimulatedConnection
+
+
+class HandReader(Reader):
+    """Many may open it, as a PC/SC reader: each sees the same card."""
+
+    url = "sim:by-hand"
+    name = "By hand"
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._image: MemoryImage | None = None
+        self._fault: Fault | None = None
+        self._lost = False
+
+    def lay(self, image: MemoryImage, fault: Fault | None = None) -> None:
+        with self._changed:
+            self._image, self._fault = image, fault
+            self._changed.notify_all()
+
+    def lift(self) -> None:
+        with self._changed:
+            self._image = None
+            self._changed.notify_all()
+
+    def unplug(self, lost: bool = True) -> None:
+        with self._changed:
+            self._lost = lost
+            self._changed.notify_all()
+
+    def _state(self) -> ReaderState:
+        return ReaderState.LOST if self._lost else ReaderState.CARD if self._image else ReaderState.EMPTY
+
+    def wait_for_change(self, known: ReaderState, timeout_s: float) -> ReaderState:
+        with self._changed:
+            self._changed.wait_for(lambda: self._state() is not known, timeout_s)
+            return self._state()
+
+    def connect(self) -> ClassicConnection:
+        with self._changed:
+            if self._image is None:
+                raise CardRemoved("no card")
+            fault, self._fault = self._fault, None
+            return SimulatedConnection(SimulatedChip(self._image, fault))
+
+    def interrupt(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        self.interrupt()

@@ -1,0 +1,262 @@
+"""Checkouts through the till's API: each sale once, each state told, whatever the card or the caller does."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from drivers.mifare_classic import blank_card
+from drivers.simulator import Fault, MemoryImage, Torn
+from tests.till_api.hand_reader import HandReader
+from tests.till_api.pos import PATIENCE_S, TEAR_AT_WRITE, Pos, Shop, a_key
+
+
+def test_a_card_that_lies_there_earns_at_once(shop: Shop, pos: Pos, reader: HandReader) -> None:
+    reader.lay(shop.issue("سارا احمدی"))
+    sold = pos.sell("R-1", 250_000)
+    assert (sold["points_before"], sold["points_earned"], sold["points_after"]) == (0, 25, 25)
+    assert sold["member"] == {"first_name": "سارا", "tier": None}
+    assert sold["explanation"][0]["points"] == 25
+    assert sold["error"] is None
+
+
+def test_a_checkout_waits_for_its_card(shop: Shop, pos: Pos, reader: HandReader) -> None:
+    opened = pos.open("R-1")
+    assert opened["state"] == "waiting_for_card"
+    reader.lay(shop.issue())
+    assert pos.wait_for(opened["id"], "done")["points_after"] == 25
+
+
+def test_the_same_key_and_body_get_the_very_same_answer_and_one_sale(shop: Shop, pos: Pos, reader: HandReader) -> None:
+    reader.lay(shop.issue())
+    key = a_key()
+    first = pos.open("R-1", key=key)
+    pos.wait_for(first["id"], "done")
+    assert pos.open("R-1", key=key) == first
+    assert pos.get("/v1/card")["points"] == 25
+
+
+def test_the_same_key_with_another_body_is_refused(shop: Shop, pos: Pos, reader: HandReader) -> None:
+    reader.lay(shop.issue())
+    key = a_key()
+    pos.wait_for(pos.open("R-1", key=key)["id"], "done")
+    answer = pos.call("POST", "/v1/checkouts", key=key, json={"amount": 1, "currency": "IRR", "receipt_no": "R-1"})
+    assert (answer.status_code, answer.json()["code"]) == (422, "key_reused")
+
+
+def test_two_programs_may_use_the_same_key(shop: Shop, pos: Pos, reader: HandReader) -> None:
+    reader.lay(shop.issue())
+    other, key = shop.pair(), a_key()
+    first = pos.wait_for(pos.open("R-1", key=key)["id"], "done")
+    second = other.wait_for(other.open("R-2", key=key)["id"], "done")
+    assert first["id"] != second["id"]
+
+
+def test_one_request_sent_by_many_at_once_is_one_sale(shop: Shop, pos: Pos, reader: HandReader) -> None:
+    reader.lay(shop.issue())
+    key = a_key()
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _n: pos.open("R-1", key=key), range(8)))
+    assert all(answer == answers[0] for answer in answers)
+    pos.wait_for(answers[0]["id"], "done")
+    assert pos.get("/v1/card")["points"] == 25
+
+
+def test_a_finished_receipt_is_answered_without_a_card(shop: Shop, pos: Pos, reader: HandReader) -> None:
+    reader.lay(shop.issue())
+    sold = pos.sell("R-1")
+    reader.lift()
+    again = pos.open("R-1")
+    assert (again["state"], again["replayed"], again["id"]) == ("done", True, sold["id"])
+
+
+def test_a_finished_receipt_with_another_amount_is_a_conflict(shop: Shop, pos: Pos, reader: HandReader) -> None:
+    reader.lay(shop.issue())
+    pos.sell("R-1", 250_000)
+    answer = pos.call("POST", "/v1/checkouts", key=a_key(), json={"amount": 1, "currency": "IRR", "receipt_no": "R-1"})
+    assert (answer.status_code, answer.json()["code"]) == (409, "receipt_conflict")
+
+
+def test_a_second_checkout_while_one_is_open_is_busy(pos: Pos) -> None:
+    pos.open("R-1")
+    answer = pos.call("POST", "/v1/checkouts", key=a_key(), json={"amount": 1, "currency": "IRR", "receipt_no": "R-2"})
+    assert (answer.status_code, answer.json()["code"], answer.json()["retryable"]) == (409, "busy", True)
+
+
+def test_a_cancelled_checkout_touches_no_card(shop: Shop, pos: Pos, reader: HandReader) -> None:
+    opened = pos.open("R-1")
+    answer = pos.call("POST", f"/v1/checkouts/{opened['id']}/cancel", key=a_key())
+    assert (answer.status_code, answer.json()["state"]) == (200, "cancelled")
+    card = shop.issue()
+    reader.lay(card)
+    assert pos.sell("R-2")["points_before"] == 0
+    assert pos.get(f"/v1/checkouts/{opened['id']}")["state"] == "cancelled"
+
+
+def test_what_is_done_can_not_be_cancelled(shop: Shop, pos: Pos, reader: HandReader) -> None:
+    reader.lay(shop.issue())
+    sold = pos.sell("R-1")
+    answer = pos.call("POST", f"/v1/checkouts/{sold['id']}/cancel", key=a_key())
+    assert (answer.status_code, answer.json()["code"]) == (409, "too_late")
+
+
+def test_no_card_in_time_expires_and_the_next_sale_goes_on(shop: Shop, pos: Pos, reader: HandReader) -> None:
+    expired = pos.wait_for(pos.open("R-1", expires_in_s=1)["id"], "expired")
+    assert expired["error"]["code"] == "no_card_timeout"
+    reader.lay(shop.issue())
+    assert pos.sell("R-2")["points_after"] == 25
+
+
+@pytest.mark.parametrize(
+    ("content", "code"),
+    [(bytes(blank_card(bytes.fromhex("0A0B0C0D"))), "blank_card"), (bytes(1024), "blank_card")],
+)
+def test_a_wrong_card_is_told_and_the_checkout_waits_on(
+    content: bytes, code: str, shop: Shop, pos: Pos, reader: HandReader
+) -> None:
+    after = pos.get("/v1/events", wait_s=0)["last_id"]
+    opened = pos.open("R-1")
+    reader.lay(MemoryImage(content))
+    problem = _first(pos, after, "card.problem")
+    assert problem["checkout_id"] == opened["id"]
+    assert set(problem["error"]["message"]) == {"fa", "en"}
+    assert pos.get(f"/v1/checkouts/{opened['id']}")["state"] == "waiting_for_card"
+    reader.lift()
+    reader.lay(shop.issue())
+    assert pos.wait_for(opened["id"], "done")["error"] is None
+
+
+def test_too_few_points_fail_the_checkout(shop: Shop, pos: Pos, reader: HandReader) -> None:
+    reader.lay(shop.issue())
+    failed = pos.wait_for(pos.open("R-1", redeem_points=5)["id"], "failed")
+    assert (failed["error"]["code"], failed["error"]["retryable"]) == ("insufficient_points", False)
+    assert pos.sell("R-1")["points_after"] == 25
+
+
+@pytest.mark.parametrize("outcome", list(Torn))
+def test_a_torn_card_put_back_is_settled_once(outcome: Torn, shop: Shop, pos: Pos, reader: HandReader) -> None:
+    card = shop.issue()
+    reader.lay(card, Fault(TEAR_AT_WRITE.call, outcome))
+    opened = pos.open("R-1")
+    in_doubt = pos.wait_for(opened["id"], "in_doubt")
+    assert in_doubt["error"]["code"] == "card_removed_early"
+    reader.lift()
+    reader.lay(card)
+    assert pos.wait_for(opened["id"], "done")["points_after"] == 25
+    assert pos.get("/v1/card")["points"] == 25
+
+
+def test_a_torn_card_that_stays_away_leaves_the_sale_in_doubt_until_it_is_back(
+    shop: Shop, pos: Pos, reader: HandReader
+) -> None:
+    card = shop.issue()
+    reader.lay(card, TEAR_AT_WRITE)
+    opened = pos.open("R-1", expires_in_s=2)
+    pos.wait_for(opened["id"], "in_doubt")
+    reader.lift()
+    other = shop.issue("Another")
+    _until_free(pos)
+    reader.lay(other)
+    assert pos.sell("R-2")["points_after"] == 25
+    assert pos.get(f"/v1/checkouts/{opened['id']}")["state"] == "in_doubt"
+    reader.lift()
+    reader.lay(card)
+    again = pos.open("R-1")
+    assert again["id"] == opened["id"]
+    assert pos.wait_for(opened["id"], "done")["points_after"] == 25
+
+
+def test_a_lost_reader_is_told_and_the_sale_goes_on_when_it_is_back(shop: Shop, pos: Pos, reader: HandReader) -> None:
+    after = pos.get("/v1/events", wait_s=0)["last_id"]
+    reader.unplug()
+    assert _first(pos, after, "reader.changed")["state"] == "lost"
+    opened = pos.open("R-1")
+    reader.unplug(lost=False)
+    reader.lay(shop.issue())
+    assert pos.wait_for(opened["id"], "done")["points_after"] == 25
+
+
+def test_a_checkout_that_waits_survives_a_restart(open_shop: Callable[[], Shop], reader: HandReader) -> None:
+    pos = open_shop().pair()
+    opened = pos.open("R-1", expires_in_s=600)
+    shop = open_shop()
+    pos.url = shop.till.url
+    assert pos.get(f"/v1/checkouts/{opened['id']}")["state"] == "waiting_for_card"
+    reader.lay(shop.issue())
+    assert pos.wait_for(opened["id"], "done")["points_after"] == 25
+
+
+def test_a_sale_in_doubt_survives_a_restart(open_shop: Callable[[], Shop], reader: HandReader) -> None:
+    shop = open_shop()
+    pos, card = shop.pair(), shop.issue()
+    reader.lay(card, TEAR_AT_WRITE)
+    opened = pos.open("R-1", expires_in_s=600)
+    pos.wait_for(opened["id"], "in_doubt")
+    reader.lift()
+    pos.url = open_shop().till.url
+    assert pos.get(f"/v1/checkouts/{opened['id']}")["state"] == "in_doubt"
+    reader.lay(card)
+    assert pos.wait_for(opened["id"], "done")["points_after"] == 25
+
+
+def test_a_sale_is_taken_back_by_its_receipt(shop: Shop, pos: Pos, reader: HandReader) -> None:
+    reader.lay(shop.issue())
+    pos.sell("R-1", 250_000)
+    answer = pos.call("POST", "/v1/reversals", key=a_key(), json={"receipt_no": "R-1", "amount": 100_000})
+    assert answer.status_code == 201, answer.text
+    back = pos.wait_for(answer.json()["id"], "done")
+    assert (back["kind"], back["amount"], back["points_earned"], back["points_after"]) == ("reversal", 100_000, -10, 15)
+
+
+def test_a_sale_that_was_never_made_can_not_be_taken_back(pos: Pos) -> None:
+    answer = pos.call("POST", "/v1/reversals", key=a_key(), json={"receipt_no": "R-1"})
+    assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+
+
+def test_every_step_of_a_sale_is_told_in_order(shop: Shop, pos: Pos, reader: HandReader) -> None:
+    after = pos.get("/v1/events", wait_s=0)["last_id"]
+    reader.lay(shop.issue("Sara"))
+    opened = pos.open("R-1")
+    pos.wait_for(opened["id"], "done")
+    told = [event["data"] for event in pos.events(after) if event["event"] == "checkout.changed"]
+    assert [data["state"] for data in told] == ["waiting_for_card", "reading", "writing", "done"]
+    assert told[2]["member"] == {"first_name": "Sara", "tier": None}
+    assert told[3] == pos.get(f"/v1/checkouts/{opened['id']}")
+
+
+def test_cards_that_come_and_go_are_told(shop: Shop, pos: Pos, reader: HandReader) -> None:
+    after = pos.get("/v1/events", wait_s=0)["last_id"]
+    reader.lay(shop.issue())
+    assert _first(pos, after, "card.presented") == {"reader": "sim:by-hand"}
+    reader.lift()
+    assert _first(pos, after, "card.removed") == {"reader": "sim:by-hand"}
+
+
+def test_no_card_on_the_reader_is_not_found(pos: Pos) -> None:
+    answer = pos.call("GET", "/v1/card")
+    assert (answer.status_code, answer.json()["code"]) == (404, "no_card_timeout")
+
+
+def _first(pos: Pos, after: str, name: str) -> dict[str, Any]:
+    """The data of the first event of this name after ``after``."""
+    seen = after
+    for _ in range(20):
+        for event in pos.events(seen, wait_s=2):
+            seen = event["id"]
+            if event["event"] == name:
+                data: dict[str, Any] = event["data"]
+                return data
+    raise AssertionError(f"{name} was never told")
+
+
+def _until_free(pos: Pos) -> None:
+    """Until no checkout is open."""
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        if pos.call("GET", "/v1/card").json().get("code") != "busy":
+            return
+    raise AssertionError("the till stays busy")
