@@ -8,7 +8,7 @@ The file holds committed pages alone, so what is found there was recorded.
 from __future__ import annotations
 
 import json
-import mmap
+import os
 import re
 import sqlite3
 from collections.abc import Iterator
@@ -24,6 +24,8 @@ _BODY_BEGINS = b'{"data":'
 _HASHES = re.compile(rb"\}([0-9a-f]{64})[0-9a-f]{64}")
 PAGE_BYTES = 4096
 """An event longer than a page is in pieces, and read as a row or not at all."""
+HASHES_BYTES = 1 + 64 + 64
+WINDOW_BYTES = 1 << 18
 PASSING = frozenset({sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_CANTOPEN})
 """What SQLite may say of a file that it can read another time; damage stays damage."""
 
@@ -74,7 +76,7 @@ def salvage(database: Path) -> Salvage:
             found.proven += _in_rows(rows("SELECT body, fingerprint FROM events"), seen)
             found.checkouts = [dict(row) for row in rows("SELECT * FROM checkouts WHERE state <> 'in_doubt'")]
             found.in_doubt = sum(1 for _ in rows("SELECT 1 FROM checkouts WHERE state = 'in_doubt'"))
-    found.proven += _in_pages(database, seen)
+    found.proven += _in_pages(database, found, seen)
     found.events = [event for event in found.proven if event.event_id not in acknowledged]
     found.events.sort(key=lambda event: (event.install_epoch, event.sequence))
     return found
@@ -86,6 +88,10 @@ def _as_far_as_possible(found: Salvage) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         found.whole = found.whole and primary_code(error) not in PASSING
+    except FileNotFoundError:
+        pass  # what is not there is not waited for
+    except OSError:
+        found.whole = False
 
 
 def _in_rows(rows: Iterator[sqlite3.Row], seen: set[str]) -> Iterator[KeptEvent]:
@@ -96,11 +102,9 @@ def _in_rows(rows: Iterator[sqlite3.Row], seen: set[str]) -> Iterator[KeptEvent]
             yield event
 
 
-def _in_pages(database: Path, seen: set[str]) -> Iterator[KeptEvent]:
+def _in_pages(file: Path, found: Salvage, seen: set[str]) -> Iterator[KeptEvent]:
     """Those that were not seen yet."""
-    if not database.exists() or not database.stat().st_size:
-        return  # nothing to map
-    with database.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+    for content in _windows(file, found):
         for match in _HASHES.finditer(content):
             event = None if match[1].decode() in seen else _before(content, match)
             if event is not None:
@@ -108,7 +112,33 @@ def _in_pages(database: Path, seen: set[str]) -> Iterator[KeptEvent]:
                 yield event
 
 
-def _before(content: mmap.mmap, match: re.Match[bytes]) -> KeptEvent | None:
+def _windows(file: Path, found: Salvage) -> Iterator[bytes]:
+    """The file piece by piece, each long enough into the next for the event that crosses from one to the other.
+
+    Read, not mapped: the disk that damaged the file may fail still, and a mapped page that cannot be read is a signal
+    that ends the process.
+    """
+    with _as_far_as_possible(found), file.open("rb", buffering=0) as opened:
+        handle, size = opened.fileno(), os.fstat(opened.fileno()).st_size
+        for at in range(0, size, WINDOW_BYTES):
+            yield _window(handle, at, min(size, at + WINDOW_BYTES + PAGE_BYTES + HASHES_BYTES), found)
+
+
+def _window(handle: int, at: int, end: int, found: Salvage) -> bytes:
+    """What stands there; zeros in place of each page that the disk does not give."""
+    content = b""
+    while at + len(content) < end:
+        try:
+            piece = os.pread(handle, end - at - len(content), at + len(content))
+        except OSError:
+            found.whole, piece = False, bytes(PAGE_BYTES)
+        if not piece:
+            break
+        content += piece
+    return content
+
+
+def _before(content: bytes, match: re.Match[bytes]) -> KeptEvent | None:
     """The event that ends where a hash begins, if its bytes have that hash."""
     end = match.start(1)
     earliest = max(0, end - PAGE_BYTES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sqlite3
@@ -487,3 +488,47 @@ def test_a_journal_whose_first_page_was_not_finished_is_begun_anew(
     assert not list(tmp_path.glob("damaged-*"))
     with journal.transaction():
         assert journal.events.append(event(1)) == 1
+
+
+def test_the_disk_that_damaged_the_journal_may_fail_while_it_is_salvaged(
+    open_journal: OpenJournal, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used(open_journal, events=600, acknowledged=0)
+    without_header(file)
+    first_bad, plain = 100 * PAGE, os.pread
+
+    def failing(handle: int, size: int, at: int) -> bytes:
+        """Like a bad sector: what stands before it is read, then nothing."""
+        if at <= first_bad < at + size and "damaged-" in os.readlink(f"/proc/self/fd/{handle}"):
+            if at == first_bad:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            size = first_bad - at
+        return plain(handle, size, at)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pread", failing)
+        journal = open_journal()
+        assert 580 <= journal.events.count(OutboxState.PENDING) < 600, "all but what the bad page held"
+        assert journal.meta(SALVAGE_DUE) is not None
+        journal.close()
+    journal = open_journal()
+    assert journal.events.count(OutboxState.PENDING) == 600, "and that too once it can be read"
+    assert journal.meta(SALVAGE_DUE) is None
+
+
+def test_a_damaged_file_that_cannot_even_be_opened_stops_no_start(
+    open_journal: OpenJournal, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used(open_journal)
+    without_header(file)
+    plain = Path.open
+
+    def failing(self: Path, *values: Any, **options: Any) -> Any:
+        if "damaged-" in str(self):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return plain(self, *values, **options)
+
+    monkeypatch.setattr(Path, "open", failing)
+    journal = open_journal()
+    assert [alarm.code for alarm in journal.alarms.standing()] == [AlarmCode.STARTED_OVER]
+    assert journal.meta(SALVAGE_DUE) is not None, "tried again at the next start"
