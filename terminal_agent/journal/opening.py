@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import struct
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,6 +16,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from terminal_agent.errors import AgentError, ErrorCode
+from terminal_agent.journal import wal
 from terminal_agent.journal.files import sync_folder
 from terminal_agent.journal.mark import Tally
 from terminal_agent.journal.migrations import migrations
@@ -29,9 +29,7 @@ COPIED_AT = "copied_at"
 ASIDE = "damaged-"
 SIDE_FILES = ("", "-wal", "-shm")
 DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
-WAL_HEADER_BYTES = 32
 PAGE_BYTES = 4096
-_WAL_WORD_ORDER = {bytes.fromhex("377F0682"): "<", bytes.fromhex("377F0683"): ">"}
 
 
 class Damaged(Exception):
@@ -71,9 +69,8 @@ def look(path: Path, mark: Tally | None) -> Found:
     """Check the file and read how far it had come. Raises :class:`Damaged` or sqlite3.Error, and AgentError for a file
     of a newer version."""
     _undo_unfinished_making(path)
-    wal = path.with_name(path.name + "-wal")
-    readable = wal_is_readable(wal)
-    left_by_crash = wal.exists() and wal.stat().st_size > 0
+    log = log_of(path)
+    left_by_crash, readable = log.exists() and log.stat().st_size > 0, wal.is_readable(log)
     if not path.exists():
         if left_by_crash:
             raise Damaged("the database is gone, its write-ahead log is there")
@@ -88,9 +85,22 @@ def look(path: Path, mark: Tally | None) -> Found:
         if is_damage(error):
             raise Damaged(str(error)) from error
         raise
-    if not readable and mark is not None and found.tally < mark:
-        raise Damaged("its write-ahead log cannot be read, and sales were in it")
+    if left_by_crash:
+        _require_whole(log, readable=readable, behind=mark is not None and found.tally < mark)
     return found
+
+
+def _require_whole(log: Path, *, readable: bool, behind: bool) -> None:
+    """Raises :class:`Damaged` for a log in which something was recorded that SQLite does not reach any more, and would
+    write over. ``behind``: the database is behind its mark; where its log is whole, that is a copy put back."""
+    rest = wal.out_of_reach(log)
+    if behind and (rest.frames or not readable) or rest.commits > wal.MOST_COMMITS_TORN:
+        raise Damaged("its write-ahead log cannot be read to its end, and sales were in it")
+
+
+def log_of(database: Path) -> Path:
+    """The write-ahead log that belongs to a database file."""
+    return database.with_name(database.name + "-wal")
 
 
 def _undo_unfinished_making(path: Path) -> None:
@@ -172,29 +182,6 @@ _FACTS = (INSTALL_EPOCH, OPENED, COPIED_AT)
 
 def _has_table(connection: sqlite3.Connection, name: str) -> bool:
     return connection.execute("SELECT 1 FROM sqlite_schema WHERE name = ?", (name,)).fetchone() is not None
-
-
-def wal_is_readable(wal: Path) -> bool:
-    """Whether a write-ahead log begins as SQLite begins one. SQLite takes one that does not for empty, without a word.
-
-    https://www.sqlite.org/fileformat2.html#wal_file_format
-    """
-    try:
-        with wal.open("rb") as file:
-            header = file.read(WAL_HEADER_BYTES)
-    except FileNotFoundError:
-        return True
-    if not header:
-        return True
-    order = _WAL_WORD_ORDER.get(header[:4])
-    if order is None or len(header) < WAL_HEADER_BYTES:
-        return False
-    words = struct.unpack(f"{order}6I", header[:24])
-    first = second = 0
-    for even, odd in zip(words[::2], words[1::2], strict=True):
-        first = (first + even + second) % 2**32
-        second = (second + odd + first) % 2**32
-    return header[24:] == struct.pack(">2I", first, second)
 
 
 def move_aside(path: Path, moment: datetime) -> Path:

@@ -1,8 +1,10 @@
 """What can still be read of a damaged journal. Nothing is believed that does not prove itself, nothing is changed.
 
 An event proves itself by its hash. Those in pages that SQLite can reach are read as rows; the others are found in the
-database file by their form, because an event stands in it in one piece: its bytes, their hash, the hash before.
-The file holds committed pages alone, so what is found there was recorded.
+database file and its log by their form, because an event stands there in one piece: its bytes, their hash, the hash
+before. One longer than a page is in pieces, and read as a row or not at all. The database file holds committed pages
+alone; the end of the log may hold a commit that a power cut tore. Its events are as true as the others, because an
+event is written when what it tells of has happened.
 """
 
 from __future__ import annotations
@@ -18,12 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from terminal_agent.contract import minted_fingerprint
-from terminal_agent.journal.opening import open_read_only, primary_code, wal_is_readable
+from terminal_agent.journal import wal
+from terminal_agent.journal.opening import PAGE_BYTES, log_of, open_read_only, primary_code
 
 _BODY_BEGINS = b'{"data":'
 _HASHES = re.compile(rb"\}([0-9a-f]{64})[0-9a-f]{64}")
-PAGE_BYTES = 4096
-"""An event longer than a page is in pieces, and read as a row or not at all."""
 HASHES_BYTES = 1 + 64 + 64
 WINDOW_BYTES = 1 << 18
 PASSING = frozenset({sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_CANTOPEN})
@@ -64,8 +65,8 @@ def salvage(database: Path) -> Salvage:
     """Everything sound in a journal that was moved aside."""
     found, acknowledged, seen = Salvage(), set[str](), set[str]()
     with _as_far_as_possible(found):
-        wal = database.with_name(database.name + "-wal")
-        with closing(open_read_only(database, with_wal=wal.exists() and wal_is_readable(wal))) as connection:
+        log = log_of(database)
+        with closing(open_read_only(database, with_wal=log.exists() and wal.is_readable(log))) as connection:
 
             def rows(sql: str) -> Iterator[sqlite3.Row]:
                 """The rows up to the first that cannot be read."""
@@ -76,7 +77,8 @@ def salvage(database: Path) -> Salvage:
             found.proven += _in_rows(rows("SELECT body, fingerprint FROM events"), seen)
             found.checkouts = [dict(row) for row in rows("SELECT * FROM checkouts WHERE state <> 'in_doubt'")]
             found.in_doubt = sum(1 for _ in rows("SELECT 1 FROM checkouts WHERE state = 'in_doubt'"))
-    found.proven += _in_pages(database, found, seen)
+    for file in (database, log_of(database)):
+        found.proven += _in_pages(file, found, seen)
     found.events = [event for event in found.proven if event.event_id not in acknowledged]
     found.events.sort(key=lambda event: (event.install_epoch, event.sequence))
     return found

@@ -22,7 +22,7 @@ from terminal_agent.journal.alarms import AlarmCode
 from terminal_agent.journal.events import OutboxState
 from terminal_agent.journal.intents import Checkout, CheckoutState
 from terminal_agent.journal.journal import JOURNAL_FILE, SALVAGE_DUE
-from terminal_agent.journal.opening import WAL_HEADER_BYTES, wal_is_readable
+from terminal_agent.journal.wal import HEADER_BYTES, is_readable
 from tests.journal.support import CARD, event, event_id, spoil_index
 
 OpenJournal = Callable[..., Journal]
@@ -342,7 +342,7 @@ def wal_of(file: Path) -> Path:
 def test_the_log_of_a_killed_process_is_read_and_nothing_is_alarmed(
     open_journal: OpenJournal, file: Path, epoch_of_killed: str
 ) -> None:
-    assert wal_is_readable(wal_of(file))
+    assert is_readable(wal_of(file))
     journal = open_journal()
     assert journal.events.install_epoch == epoch_of_killed
     assert journal.position() == 20
@@ -362,14 +362,17 @@ def test_a_log_of_garbage_with_sales_in_it_is_moved_aside_with_its_database(
     assert journal.events.install_epoch != epoch_of_killed
 
 
-def test_a_log_whose_end_is_garbage_has_lost_sales_and_the_mark_tells(
+def test_a_log_whose_end_is_garbage_has_lost_sales_and_is_moved_aside(
     open_journal: OpenJournal, file: Path, epoch_of_killed: str
 ) -> None:
     size = wal_of(file).stat().st_size
     overwrite(wal_of(file), size // 2, os.urandom(size // 2))
+    log = wal_of(file).read_bytes()
     journal = open_journal()
-    assert 0 < journal.position() < 20
-    assert [alarm.code for alarm in journal.alarms.standing()] == [AlarmCode.RESTORED]
+    (aside,) = file.parent.glob("damaged-*")
+    assert wal_of(aside / JOURNAL_FILE).read_bytes() == log, "the evidence is as it was found"
+    assert 0 < journal.events.count(OutboxState.PENDING) < 20
+    assert [alarm.code for alarm in journal.alarms.standing()] == [AlarmCode.STARTED_OVER]
     assert journal.events.install_epoch != epoch_of_killed, "the sequences that were lost are not given out again"
 
 
@@ -480,7 +483,7 @@ def test_a_journal_whose_first_page_was_not_finished_is_begun_anew(
         making.commit()
         log = model.with_name("model-wal").read_bytes()
         file.write_bytes(model.read_bytes()[:PAGE])
-        file.with_name(file.name + "-wal").write_bytes(log[:WAL_HEADER_BYTES])
+        file.with_name(file.name + "-wal").write_bytes(log[:HEADER_BYTES])
     undo_to_nothing = struct.pack(">8s5I", bytes.fromhex("D9D505F920A163D7"), 0, 1, 0, 512, PAGE)
     file.with_name(file.name + "-journal").write_bytes(undo_to_nothing.ljust(512, b"\0"))
     journal = open_journal()
