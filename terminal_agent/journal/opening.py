@@ -7,6 +7,7 @@ ordinary connection would fold the log into a damaged database and remove it.
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 from contextlib import closing
 from dataclasses import dataclass
@@ -185,12 +186,9 @@ def _has_table(connection: sqlite3.Connection, name: str) -> bool:
 
 
 def move_aside(path: Path, moment: datetime) -> Path:
-    """Move the database and its side files into a new folder ``damaged-<UTC time>``; gives the folder."""
-    stem = f"{ASIDE}{moment:%Y%m%dT%H%M%SZ}"
-    number, folder = 1, path.parent / stem
-    while folder.exists():
-        number += 1
-        folder = path.parent / f"{stem}-{number}"
+    """Move the database and its side files into a new folder ``damaged-<number>-<UTC time>``; gives the folder."""
+    number = 1 + max(map(_number_aside, folders_aside(path.parent)), default=0)
+    folder = path.parent / f"{ASIDE}{number}-{moment:%Y%m%dT%H%M%SZ}"
     folder.mkdir(mode=0o700)
     for suffix in SIDE_FILES:
         file = path.with_name(path.name + suffix)
@@ -202,5 +200,11 @@ def move_aside(path: Path, moment: datetime) -> Path:
 
 
 def folders_aside(folder: Path) -> list[Path]:
-    """Where damaged journals were moved, oldest first."""
-    return sorted(path for path in folder.glob(f"{ASIDE}*") if path.is_dir())
+    """Where damaged journals were moved, in that order: numbered, because a clock may have been behind."""
+    return sorted((path for path in folder.glob(f"{ASIDE}*") if path.is_dir()), key=lambda x: (_number_aside(x), x))
+
+
+def _number_aside(folder: Path) -> int:
+    """0 for a folder of a version that did not number them."""
+    match = re.match(rf"{ASIDE}(\d+)-", folder.name)
+    return int(match[1]) if match else 0

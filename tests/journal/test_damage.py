@@ -23,7 +23,7 @@ from terminal_agent.journal.events import OutboxState
 from terminal_agent.journal.intents import Checkout, CheckoutState
 from terminal_agent.journal.journal import JOURNAL_FILE, SALVAGE_DUE
 from terminal_agent.journal.wal import HEADER_BYTES, is_readable
-from tests.journal.support import CARD, event, event_id, spoil_index
+from tests.journal.support import CARD, ManualClock, event, event_id, spoil_index
 
 OpenJournal = Callable[..., Journal]
 MANY_BYTES = 1 << 20
@@ -134,6 +134,25 @@ def test_a_second_damage_gets_a_folder_of_its_own(open_journal: OpenJournal, fil
         without_header(file)
         open_journal().close()
     assert len(list(file.parent.glob(f"damaged-*/{JOURNAL_FILE}"))) == 3
+
+
+def test_the_newest_damage_is_salvaged_though_the_clock_is_behind(
+    open_journal: OpenJournal, file: Path, clock: ManualClock
+) -> None:
+    """An empty battery, and the PC starts years ago; the folders of a version before were not numbered."""
+    (file.parent / "damaged-20261121T093000Z-2").mkdir()
+    open_journal().close()
+    for days_back, sold in ((0, 10), (9000, 20), (3, 30)):
+        journal = open_journal()
+        with journal.transaction():
+            for number in range(1, sold + 1):
+                journal.events.append(event(1000 * sold + number, note="x" * 300))
+            journal.checkouts.begin(checkout(sold))
+        journal.close()
+        without_header(file)
+        clock.advance(-days_back * 86400)
+    journal = open_journal()
+    assert journal.events.count(OutboxState.PENDING) == 10 + 20 + 30
 
 
 def test_a_journal_that_is_gone_is_told_too(open_journal: OpenJournal, file: Path) -> None:
