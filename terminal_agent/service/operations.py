@@ -162,6 +162,11 @@ def queue_list(agent: Agent, params: Params, talk: Talk) -> Any:
     return {**counts(agent), "events": [entry.to_json() for entry in events], "checkouts_in_doubt": in_doubt}
 
 
+def crm_seen(agent: Agent) -> dict[str, Any]:
+    """``{url, state}`` of the CRM, as the last exchange found it."""
+    return {"url": agent.crm_url, "state": agent.sync.state.value}
+
+
 def counts(agent: Agent) -> dict[str, Any]:
     """What waits, for the CRM or for a person."""
     events = agent.journal.events
@@ -283,7 +288,7 @@ def status(agent: Agent, params: Params, talk: Talk) -> Any:
         "till_url": params.get("till_url"),
         "till_problem": params.get("till_problem"),
         "reader": params.get("reader_seen") or look_at_reader(agent.settings.reader),
-        "crm": {"url": agent.crm_url, "state": agent.sync.state.value},
+        "crm": crm_seen(agent),
         "journal": agent.journal.health(),
         **counts(agent),
         "version": agent.version,

@@ -10,7 +10,7 @@ from typing import Any
 
 from terminal_agent.errors import AgentError
 from terminal_agent.service.agent import Agent
-from terminal_agent.service.operations import Params, Talk, reader_url
+from terminal_agent.service.operations import Params, Talk, counts, crm_seen, reader_url
 from terminal_agent.till_api.access import ALL_SCOPES, CODE_LIFE_S, Access
 from terminal_agent.till_api.app import create_app
 from terminal_agent.till_api.counter import Counter, HeldReader, Shop
@@ -39,6 +39,7 @@ class TillService:
             hold_reader=self._hold_reader,
         )
         self._counter = Counter(shop, self._hub)
+        agent.sync.told = self._tell_of_sync
         till = Till(
             terminal_id=lambda: agent.terminal_id,
             currency=agent.settings.currency,
@@ -106,6 +107,9 @@ class TillService:
     def publish(self, name: EventName, data: dict[str, Any]) -> None:
         """Tell the listeners; from any thread."""
         self._hub.publish(name, data)
+
+    def _tell_of_sync(self) -> None:
+        self._hub.publish(EventName.SYNC_CHANGED, {"crm": crm_seen(self._agent), **counts(self._agent)})
 
     def code(self, scopes: tuple[str, ...] = ALL_SCOPES) -> dict[str, Any]:
         """``{code, expires_in_s, till_url}``. Raises AgentError while the API cannot be called."""

@@ -67,6 +67,8 @@ class SyncWorker:
         self._ids = ids
         self._one_at_a_time = threading.Lock()
         self._woken = threading.Event()
+        self.told: Callable[[], None] = lambda: None
+        """Called when an exchange has got on, or has ended."""
 
     @property
     def state(self) -> CrmState:
@@ -102,8 +104,13 @@ class SyncWorker:
             client = self._client()
             if client is None:
                 return None
+
+            def get_on(report: SyncReport) -> None:
+                progress(report)
+                self.told()
+
             try:
-                report = exchange(self._journal, client, self._clock, progress)
+                report = exchange(self._journal, client, self._clock, get_on)
             except CrmError as error:
                 self._note_failure(error)
                 raise
@@ -138,6 +145,7 @@ class SyncWorker:
         if previous != state.value:
             needs_a_person = state in (CrmState.UNAUTHORIZED, CrmState.BLOCKED)
             log.log(logging.WARNING if needs_a_person else logging.INFO, "crm=%s", state.value)
+        self.told()
 
     def run(self, stop: threading.Event) -> None:
         """The daemon's loop: ends soon after ``stop`` is set and :meth:`wake` was called."""

@@ -18,6 +18,7 @@ from terminal_agent.service.operations import OPERATIONS, Params, Talk
 from terminal_agent.service.reader_watch import ReaderWatch
 from terminal_agent.service.settings import load_settings
 from terminal_agent.service.till import TillService
+from terminal_agent.sync.client import Credentials
 from tests.till_api.hand_reader import HandReader
 from tests.workbench import MASTER_KEY, blank, lay
 
@@ -63,6 +64,10 @@ class Shop:
         with lay(image) as connection:
             issue(self.agent.terminal, connection, IssueRequest(name=name))
         return image
+
+    def join_a_crm_that_is_down(self) -> None:
+        nowhere = "http://127.0.0.1:9"  # discard (RFC 863): nobody listens
+        self.agent.join(Credentials(nowhere, "till-1", "a programme", "a token", bytes(32)))
 
     def pair(self) -> Pos:
         answer = requests.post(f"{self.till.url}/v1/pair", json={"code": self.till.code()["code"]}, timeout=10)

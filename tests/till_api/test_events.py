@@ -7,6 +7,9 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+import pytest
+
+from terminal_agent.sync.adapters.base import CrmUnreachable
 from terminal_agent.till_api.hub import KEPT, EventName, Hub
 from terminal_agent.till_api.routes import MAX_STREAMS
 from tests.till_api.hand_reader import HandReader
@@ -115,3 +118,14 @@ def test_the_ring_forgets_the_oldest_and_never_repeats() -> None:
     assert [event.data["number"] for event in hub.after(f"boot-{KEPT + 4}")] == [KEPT + 4]
     assert [event.data["number"] for event in hub.after("boot-1")] == numbers
     assert hub.after("boot-99999999") == []
+
+
+def test_an_exchange_with_the_crm_is_told(shop: Shop, pos: Pos, reader: HandReader) -> None:
+    reader.lay(shop.issue())
+    pos.sell("R-1")
+    after = pos.get("/v1/events", wait_s=0)["last_id"]
+    shop.join_a_crm_that_is_down()
+    with pytest.raises(CrmUnreachable):
+        shop.agent.sync.exchange_now()
+    [told] = [event["data"] for event in pos.events(after) if event["event"] == "sync.changed"]
+    assert (told["crm"]["state"], told["pending"], told["quarantined"]) == ("down", 2, 0)
