@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from terminal_agent.cli import crm_club
+from terminal_agent.cli import crm_club, crm_office
 from terminal_agent.cli.crm_options import crm_place
 from terminal_agent.cli.crm_policy import policy
 from terminal_agent.cli.output import AgentCommand, AgentGroup, emit
@@ -21,7 +21,7 @@ def crm() -> None:
     """The reference CRM, and its administration."""
 
 
-for command in (policy, *crm_club.COMMANDS):
+for command in (policy, *crm_club.COMMANDS, *crm_office.COMMANDS):
     crm.add_command(command)
 
 
@@ -46,7 +46,14 @@ def serve(place: Place, listen: str, workers: int) -> None:
 @crm.command(cls=AgentCommand)
 @crm_place
 @click.option("--expires-in-s", type=int, default=24 * 3600, show_default=True, help="how long the code is good")
-def code(place: Place, expires_in_s: int) -> None:
+@click.option(
+    "--scope",
+    "scopes",
+    multiple=True,
+    type=click.Choice(["members", "privacy", "none"]),
+    help="what else the terminal may do: look members up, export and erase them; all if not given",
+)
+def code(place: Place, expires_in_s: int, scopes: tuple[str, ...]) -> None:
     """Make a one-time code that lets one terminal join.
 
     \b
@@ -54,8 +61,10 @@ def code(place: Place, expires_in_s: int) -> None:
       terminal-agent crm code --data-dir crm > code.txt
     """
     from terminal_agent.crm import admin
+    from terminal_agent.crm.enrolment import ALL_SCOPES, Scope
 
-    answer = admin.make_code(place, expires_in_s)
+    chosen = [Scope(name) for name in scopes if name != "none"] if scopes else ALL_SCOPES
+    answer = admin.make_code(place, expires_in_s, chosen)
     emit(answer, answer["code"])
 
 

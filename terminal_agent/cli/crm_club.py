@@ -13,7 +13,7 @@ from terminal_agent.cli.output import AgentCommand, AgentGroup, emit
 from terminal_agent.crm.place import Place
 from terminal_agent.errors import AgentError, ErrorCode
 
-_limit = click.option("--limit", type=int, default=200, show_default=True, help="how many rows to show at most")
+limit = click.option("--limit", type=int, default=200, show_default=True, help="how many rows to show at most")
 _member = click.argument("member_id")
 
 
@@ -43,7 +43,7 @@ def member() -> None:
 @click.option(
     "--status", type=click.Choice(["active", "pending", "rejected", "erased"]), help="only members in this state"
 )
-@_limit
+@limit
 @crm_place
 def list_(status: str | None, limit: int, place: Place) -> None:
     """List members by their enrolment; that it was done is written into the audit log.
@@ -55,7 +55,7 @@ def list_(status: str | None, limit: int, place: Place) -> None:
     from terminal_agent.crm import admin_club
 
     rows = admin_club.list_members(place, status, limit)
-    emit(rows, lambda: _print_rows(rows, ("member_id", "name", "phone", "tier", "status", "enrolled_at")))
+    emit(rows, lambda: print_rows(rows, ("member_id", "name", "phone", "tier", "status", "enrolled_at")))
 
 
 @member.command(cls=AgentCommand)
@@ -115,7 +115,7 @@ def erase(member_id: str, force: bool, place: Place) -> None:
 
 @click.command(cls=AgentCommand)
 @click.option("--subject", metavar="ID", help="only lines about this member, card or terminal")
-@_limit
+@limit
 @crm_place
 def audit(subject: str | None, limit: int, place: Place) -> None:
     """Show who did what to whom, the newest first; it holds no names and no phones.
@@ -128,13 +128,14 @@ def audit(subject: str | None, limit: int, place: Place) -> None:
 
     answer = admin_club.show_audit(place, subject, limit)
     rows = [{**row, "detail": json.dumps(row["detail"])} for row in answer["entries"]]
-    emit(answer, lambda: _print_rows(rows, ("time", "who", "action", "subject", "detail")))
+    emit(answer, lambda: print_rows(rows, ("time", "who", "action", "subject", "detail")))
 
 
 WIDTH_OF_A_PIPE = 160
 
 
-def _print_rows(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:
+def print_rows(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:
+    """A table of these columns, for people."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text

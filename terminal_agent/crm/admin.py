@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import Connection
 
-from terminal_agent.crm import card_history, cards, enrolment, holds, ledger, lookups, policies
+from terminal_agent.crm import audit, card_history, cards, enrolment, holds, ledger, lookups, policies
 from terminal_agent.crm.place import Place
 from terminal_agent.crm.store import Store, open_store
 from terminal_agent.errors import AgentError, ErrorCode
@@ -28,13 +28,18 @@ def opened(place: Place, *, create: bool = False) -> Iterator[Store]:
         store.close()
 
 
-def make_code(place: Place, expires_in_s: int = enrolment.DEFAULT_CODE_LIFE_S) -> dict[str, Any]:
-    """A one-time enrolment code: ``{code, expires_in_s}``. Makes the CRM if there is none."""
+def make_code(
+    place: Place,
+    expires_in_s: int = enrolment.DEFAULT_CODE_LIFE_S,
+    scopes: Sequence[enrolment.Scope] = enrolment.ALL_SCOPES,
+) -> dict[str, Any]:
+    """A one-time enrolment code: ``{code, expires_in_s, scopes}``. Makes the CRM if there is none."""
     if expires_in_s <= 0:
         raise bad_input("A code must live for at least one second.", "Give --expires-in-s a positive number.")
     with opened(place, create=True) as store, store.writing() as connection:
-        code = enrolment.new_code(connection, CLOCK.now(), expires_in_s)
-    return {"code": code, "expires_in_s": expires_in_s}
+        code = enrolment.new_code(connection, CLOCK.now(), expires_in_s, scopes)
+        audit.note(connection, audit.ADMIN, "code.made", None, rfc3339(CLOCK.now()), scopes=list(scopes))
+    return {"code": code, "expires_in_s": expires_in_s, "scopes": [scope.value for scope in scopes]}
 
 
 def show_card(place: Place, card_no: str) -> dict[str, Any]:
@@ -72,6 +77,7 @@ def adjust_card(place: Place, card_no: str, points: int, reason: str) -> dict[st
             reference=f"{card_no}/{number}",
             now=now,
         )
+        audit.note(connection, audit.ADMIN, "card.adjusted", card_no, now, number=number, points=points)
         balance = _require_card(connection, card_no)
     return {"card_no": card_no, "number": number, "points": points, "reason": reason, "balance": balance}
 
@@ -80,7 +86,9 @@ def block_card(place: Place, card_no: str, reason: str) -> dict[str, Any]:
     """Puts a card on the hotlist; doing it again changes nothing. ``{card_no, blocked, changed}``."""
     with opened(place) as store, store.writing() as connection:
         _require_card(connection, card_no)
-        changed = cards.block(connection, card_no, reason, rfc3339(CLOCK.now()))
+        now = rfc3339(CLOCK.now())
+        changed = cards.block(connection, card_no, reason, now)
+        audit.note(connection, audit.ADMIN, "card.blocked", card_no, now, changed=changed)
     return {"card_no": card_no, "blocked": True, "changed": changed}
 
 
@@ -88,7 +96,9 @@ def unblock_card(place: Place, card_no: str, reason: str) -> dict[str, Any]:
     """Takes a card off the hotlist. ``{card_no, blocked, changed}``."""
     with opened(place) as store, store.writing() as connection:
         _require_card(connection, card_no)
-        changed = cards.unblock(connection, card_no, reason, rfc3339(CLOCK.now()))
+        now = rfc3339(CLOCK.now())
+        changed = cards.unblock(connection, card_no, reason, now)
+        audit.note(connection, audit.ADMIN, "card.freed", card_no, now, changed=changed)
     return {"card_no": card_no, "blocked": False, "changed": changed}
 
 
@@ -97,7 +107,10 @@ def load_policy(place: Place, text: str) -> dict[str, Any]:
     document = policies.read(text)
     policies.checked(document)
     with opened(place, create=True) as store, store.writing() as connection:
-        return policies.load(connection, document, rfc3339(CLOCK.now()))
+        answer = policies.load(connection, document, rfc3339(CLOCK.now()))
+        if answer["published"]:
+            audit.note(connection, audit.ADMIN, "policy.published", answer["version"], rfc3339(CLOCK.now()))
+        return answer
 
 
 def list_policies(place: Place) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from terminal_agent.contract import REQUEST_ID_HEADER, SIGNATURE_HEADER, canonic
 from terminal_agent.crm import enrolment
 from terminal_agent.crm.allowance import Allowance
 from terminal_agent.crm.bodies import JSON_MEDIA_TYPE
-from terminal_agent.crm.enrolment import Terminal
+from terminal_agent.crm.enrolment import Scope, Terminal
 from terminal_agent.crm.problems import ProblemError
 from terminal_agent.crm.store import Store
 from terminal_agent.ports import Clock, Ids, rfc3339
@@ -73,6 +73,15 @@ def _caller(
 
 
 CallerIn = Annotated[Terminal, Depends(_caller)]
+
+
+def require(caller: Terminal, scope: Scope) -> None:
+    """ProblemError: 403 for a token that was not given for this."""
+    if scope not in caller.scopes:
+        detail = (
+            f"This terminal's token lacks the scope {scope.value}; a code with it: terminal-agent crm code --scope."
+        )
+        raise ProblemError(403, "scope_missing", detail)
 
 
 def signed(secret: bytes, request_id: str, answer: BaseModel, headers: Mapping[str, str] | None = None) -> Response:

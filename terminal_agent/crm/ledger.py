@@ -15,6 +15,7 @@ from terminal_agent.crm.schema import cards, entries, transfers
 ISSUED = "programme:issued"
 REDEEMED = "programme:redeemed"
 ADJUSTED = "programme:adjusted"
+EXPIRED = "programme:expired"
 MOVED = "programme:moved"
 """Between a card and the one that replaces it; always 0."""
 _CARD_PREFIX = "card:"

@@ -10,8 +10,8 @@ from sqlalchemy import Connection
 from terminal_agent.club.phone import PhoneInvalid, normalise_phone
 from terminal_agent.crm import audit, members, privacy, turns, wire
 from terminal_agent.crm.bodies import JSON_MEDIA_TYPE, json_body, reader_of
-from terminal_agent.crm.calls import SIGNED, CallerIn, RequestIdIn, ServiceIn, signed
-from terminal_agent.crm.enrolment import Terminal
+from terminal_agent.crm.calls import SIGNED, CallerIn, RequestIdIn, Service, ServiceIn, require, signed
+from terminal_agent.crm.enrolment import Scope, Terminal
 from terminal_agent.crm.problems import ProblemError, describe_problems
 
 router = APIRouter()
@@ -26,7 +26,7 @@ def get_member(
     phone: Annotated[str, Query(min_length=1, max_length=40)],
 ) -> Response:
     """The member who has this phone, in any spelling."""
-    service.lookups.take(caller.secret)
+    _admit(service, caller, Scope.MEMBERS)
     try:
         with service.store.reading() as connection:
             found = members.find_by_phone(connection, phone)
@@ -40,7 +40,7 @@ def get_member(
 @router.get("/members/{member_id}", response_model=wire.MemberAnswer, responses=_ABOUT_ONE)
 def get_member_by_id(service: ServiceIn, caller: CallerIn, request_id: RequestIdIn, member_id: str) -> Response:
     """The member behind an id, which may be an alias of theirs."""
-    service.lookups.take(caller.secret)
+    _admit(service, caller, Scope.MEMBERS)
     with service.store.reading() as connection:
         row = members.find(connection, member_id)
         if row is None:
@@ -64,12 +64,17 @@ def change_member(
     if_match: Annotated[str | None, Header(alias="If-Match", max_length=100)] = None,
 ) -> Response:
     """Changes a profile, if it is still the one that was read: ``If-Match`` is its ``ETag``."""
-    service.lookups.take(caller.secret)
+    _admit(service, caller, Scope.MEMBERS)
     if if_match is None:
         raise ProblemError(428, "precondition_required", "Read the member first, and send its ETag as If-Match.")
     values, who = _values(asked), audit.terminal(caller.terminal_id)
     found = service.store.write(lambda connection: _changed(connection, member_id, if_match, values, who, service.now))
     return _told(caller, request_id, found)
+
+
+def _admit(service: Service, caller: Terminal, scope: Scope) -> None:
+    require(caller, scope)
+    service.lookups.take(caller.secret)
 
 
 def _changed(
@@ -111,7 +116,7 @@ def _etag(version: str) -> str:
 @router.get("/members/{member_id}/export", response_model=wire.ExportAnswer, responses=_ABOUT_ONE)
 def export_member(service: ServiceIn, caller: CallerIn, request_id: RequestIdIn, member_id: str) -> Response:
     """Everything this CRM holds of a member, for them to take away."""
-    service.lookups.take(caller.secret)
+    _admit(service, caller, Scope.PRIVACY)
     who = audit.terminal(caller.terminal_id)
     found = service.store.write(lambda connection: privacy.export(connection, member_id, who, service.now))
     if found is None:
@@ -122,7 +127,7 @@ def export_member(service: ServiceIn, caller: CallerIn, request_id: RequestIdIn,
 @router.post("/members/{member_id}/erase", response_model=wire.ErasureAnswer, responses=_ABOUT_ONE)
 def erase_member(service: ServiceIn, caller: CallerIn, request_id: RequestIdIn, member_id: str) -> Response:
     """Forgets who a member is and tells every terminal; their cards are blanked at their next tap. The ledger stays."""
-    service.lookups.take(caller.secret)
+    _admit(service, caller, Scope.PRIVACY)
     found = service.store.write(
         lambda connection: privacy.erase(connection, member_id, audit.terminal(caller.terminal_id), service.now)
     )

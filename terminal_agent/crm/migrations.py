@@ -15,6 +15,8 @@ from terminal_agent.crm.schema import (
     entries,
     feed_waiting,
     meta,
+    referrals,
+    scopes,
     transfers,
     turns,
 )
@@ -58,9 +60,16 @@ def _turns(connection: Connection) -> None:
     turns.create(connection)
 
 
+def _scopes_and_referrals(connection: Connection) -> None:
+    """5: what tokens may do, who brought whom."""
+    for table in (scopes, referrals):
+        table.create(connection)
+
+
 STEPS: dict[int, Callable[[Connection], None]] = {
     2: _keep_transfers_with_their_card,
     3: _members_rights,
     4: _turns,
+    5: _scopes_and_referrals,
 }
 """By the version each leads to."""

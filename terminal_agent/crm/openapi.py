@@ -19,6 +19,7 @@ _FEED_ITEMS: tuple[type[BaseModel], ...] = (
     wire.MemberItem,
     wire.ErasureItem,
     wire.SettingsItem,
+    wire.ResolutionItem,
 )
 _REQUEST_ID = {
     "name": REQUEST_ID_HEADER,

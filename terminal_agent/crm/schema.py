@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.schema import SchemaItem
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 PARTITIONS = 8
 """Of each split table on PostgreSQL. A power of two; each open transaction may lock all of them."""
 
@@ -291,4 +291,18 @@ audit_log = Table(
     _text("detail"),
     Index("audit_by_subject", "subject"),
     sqlite_autoincrement=True,
+)
+
+# What a token may do besides telling events and reading the feed; a holder is a terminal, or the hash of a code.
+scopes = Table("scopes", metadata, _text("holder", key=True), _text("scopes"))
+
+# Who brought whom; paid once both have a card.
+referrals = _split(
+    "referrals",
+    "member_id",
+    _text("member_id", key=True),
+    _text("referrer_member_id"),
+    _text("told_at"),
+    _maybe_text("paid_at"),
+    Index("referrals_by_referrer", "referrer_member_id"),
 )

@@ -118,6 +118,16 @@ class SettingsItem(BaseModel):
     club: Literal["open", "closed"]
 
 
+class ResolutionItem(BaseModel):
+    """What a terminal does with an event in its quarantine."""
+
+    kind: Literal["resolution"]
+    terminal_id: str
+    event_id: str
+    action: Literal["retry", "drop"]
+    reason: str
+
+
 class MemberSummary(BaseModel):
     """Who a member is; only ``member_id`` is known before the member's own event arrived."""
 

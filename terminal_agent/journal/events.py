@@ -25,6 +25,8 @@ from terminal_agent.ports import Clock, rfc3339
 
 HASH_CHAIN_BROKEN = "hash_chain_broken"
 """Why an event was quarantined that is not what was minted; it was never sent."""
+DROPPED = "dropped"
+"""Why an event is done with that the CRM never booked: head office said so."""
 SALVAGED = "salvaged:"
 """Before an install epoch: it was put together from a damaged journal, and has gaps."""
 
@@ -267,6 +269,19 @@ class Events:
         rows = self._database.query("SELECT card_no, body FROM events ORDER BY rowid")
         about = (row for row in rows if row["card_no"] in card_nos or member_id in row["body"])
         return [json.loads(row["body"]) for row in about]
+
+    def drop(self, event_id: str, reason: str) -> bool:
+        """Head office lets a quarantined event be: it waits no more, and stays here; whether there was one."""
+        return (
+            self._database.execute(
+                "UPDATE outbox SET state = 'acknowledged', reason = ?, settled_at = ? "
+                "WHERE event_id = ? AND state = 'quarantined'",
+                f"{DROPPED}: {reason}",
+                rfc3339(self._clock.now()),
+                event_id,
+            )
+            == 1
+        )
 
     def forgotten_after(self, install_epoch: str, sequence: int) -> int:
         """The CRM has lost what it had acknowledged of an epoch beyond ``sequence``: back into the queue with it.

@@ -128,6 +128,18 @@ def _apply_settings(journal: Journal, item: dict[str, Any]) -> None:
     return None
 
 
+def _apply_resolution(journal: Journal, item: dict[str, Any]) -> None:
+    """Only what is in quarantine here is decided on; the feed speaks to every terminal."""
+    if item["terminal_id"] != journal.events.terminal_id:
+        return
+    event_id, action, reason = str(item["event_id"]), item["action"], _text(item, "reason") or "no reason given"
+    if action not in ("retry", "drop"):
+        raise ValueError(f"{action!r} is no resolution")
+    events = journal.events
+    if events.retry(event_id) if action == "retry" else events.drop(event_id, reason):
+        journal.audit("queue.resolved", event_id=event_id, resolution=action, reason=reason)
+
+
 def _text(item: dict[str, Any], key: str) -> str | None:
     value = item.get(key)
     return None if value is None else str(value)
@@ -145,4 +157,5 @@ _APPLY: dict[FeedKind, Callable[[Journal, dict[str, Any]], None]] = {
     FeedKind.ERASURE: _apply_erasure,
     FeedKind.OFFER: _apply_offer,
     FeedKind.SETTINGS: _apply_settings,
+    FeedKind.RESOLUTION: _apply_resolution,
 }
