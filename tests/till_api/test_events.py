@@ -128,4 +128,4 @@ def test_an_exchange_with_the_crm_is_told(shop: Shop, pos: Pos, reader: HandRead
     with pytest.raises(CrmUnreachable):
         shop.agent.sync.exchange_now()
     [told] = [event["data"] for event in pos.events(after) if event["event"] == "sync.changed"]
-    assert (told["crm"]["state"], told["pending"], told["quarantined"]) == ("down", 2, 0)
+    assert (told["crm"]["state"], told["pending"], told["quarantined"]) == ("down", 3, 0)  # member, card, sale
