@@ -9,7 +9,7 @@ from werkzeug import Request, Response
 
 from terminal_agent.journal import Journal
 from terminal_agent.journal.events import OutboxState
-from terminal_agent.sync.client import CrmClient
+from terminal_agent.sync.adapters.native import NativeCrm
 from terminal_agent.sync.exchange import SyncReport, exchange
 from tests.journal.support import ManualClock, event, event_id
 from tests.sync.support import ScriptedCrm, signed, verdicts
@@ -28,7 +28,7 @@ def resolution(action: str, terminal_id: str = "till-1", number: int = 1) -> dic
 
 
 @pytest.fixture
-def quarantined(journal: Journal, crm: ScriptedCrm, client: CrmClient, clock: ManualClock) -> Journal:
+def quarantined(journal: Journal, crm: ScriptedCrm, client: NativeCrm, clock: ManualClock) -> Journal:
     with journal.transaction():
         journal.events.append(event(1))
     crm.events_script.append(lambda request: verdicts(request, lambda _event: "rejected"))
@@ -36,13 +36,13 @@ def quarantined(journal: Journal, crm: ScriptedCrm, client: CrmClient, clock: Ma
     return journal
 
 
-def hear(journal: Journal, crm: ScriptedCrm, client: CrmClient, clock: ManualClock, item: dict[str, Any]) -> SyncReport:
+def hear(journal: Journal, crm: ScriptedCrm, client: NativeCrm, clock: ManualClock, item: dict[str, Any]) -> SyncReport:
     crm.feed_script.append(told(item))
     return exchange(journal, client, clock)
 
 
 def test_an_event_is_sent_again_when_head_office_says_so(
-    quarantined: Journal, crm: ScriptedCrm, client: CrmClient, clock: ManualClock
+    quarantined: Journal, crm: ScriptedCrm, client: NativeCrm, clock: ManualClock
 ) -> None:
     assert hear(quarantined, crm, client, clock, resolution("retry")).pending == 1
     report = exchange(quarantined, client, clock)
@@ -50,7 +50,7 @@ def test_an_event_is_sent_again_when_head_office_says_so(
 
 
 def test_an_event_that_is_let_be_waits_no_more_and_stays_in_the_journal(
-    quarantined: Journal, crm: ScriptedCrm, client: CrmClient, clock: ManualClock
+    quarantined: Journal, crm: ScriptedCrm, client: NativeCrm, clock: ManualClock
 ) -> None:
     report = hear(quarantined, crm, client, clock, resolution("drop"))
     assert (report.pending, report.quarantined) == (0, 0)
@@ -66,13 +66,13 @@ def test_an_event_that_is_let_be_waits_no_more_and_stays_in_the_journal(
     "item", [resolution("drop", terminal_id="till-2"), resolution("burn"), resolution("drop", number=9)]
 )
 def test_what_is_not_for_this_till_changes_nothing(
-    quarantined: Journal, crm: ScriptedCrm, client: CrmClient, clock: ManualClock, item: dict[str, Any]
+    quarantined: Journal, crm: ScriptedCrm, client: NativeCrm, clock: ManualClock, item: dict[str, Any]
 ) -> None:
     assert hear(quarantined, crm, client, clock, item).quarantined == 1
 
 
 def test_an_event_that_waits_is_not_dropped(
-    journal: Journal, crm: ScriptedCrm, client: CrmClient, clock: ManualClock
+    journal: Journal, crm: ScriptedCrm, client: NativeCrm, clock: ManualClock
 ) -> None:
     with journal.transaction():
         journal.events.append(event(1))
