@@ -14,24 +14,25 @@ from urllib.parse import urlsplit
 import pytest
 
 from terminal_agent.crm import admin
+from terminal_agent.crm.place import Place
 from terminal_agent.crm.server import listen, url_of
 from terminal_agent.errors import AgentError, ErrorCode
 from tests.crm.world import CARD, Crm
 
-SERVE = "import sys; from pathlib import Path; from terminal_agent.crm.server import serve; "
-SERVE += "serve(Path(sys.argv[1]), '127.0.0.1', 0)"
+SERVE = [sys.executable, "-m", "terminal_agent", "crm", "serve", "--listen", "127.0.0.1:0"]
 READY = "listening on "
 
 
 @contextmanager
-def served(data_dir: Path) -> Iterator[tuple[Crm, subprocess.Popen[str]]]:
-    command = [sys.executable, "-c", SERVE, str(data_dir)]
+def served(place: Place, *options: str) -> Iterator[tuple[Crm, subprocess.Popen[str]]]:
+    where = ["--data-dir", str(place)] if isinstance(place, Path) else ["--database-url", place.text]
+    command = [*SERVE, *where, *options]
     with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stderr is not None
             line = process.stderr.readline()
             assert line.startswith(READY), line
-            yield Crm(line.removeprefix(READY).strip(), data_dir), process
+            yield Crm(line.removeprefix(READY).strip(), place), process
         finally:
             process.kill()
 
