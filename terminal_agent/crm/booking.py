@@ -5,9 +5,11 @@ Nothing here refuses: what a customer walked out with is a fact, even when a bal
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import Connection
 
-from terminal_agent.contract import EventType
+from terminal_agent.contract import EventType, Verdict
 from terminal_agent.crm import (
     card_history,
     cards,
@@ -20,6 +22,7 @@ from terminal_agent.crm import (
     privacy,
     replacement,
     restore,
+    reversals,
 )
 from terminal_agent.crm.events import (
     CardAnomaly,
@@ -68,14 +71,45 @@ def moved_points(event: Event) -> tuple[int, int]:
     return (event.data.points.earned, event.data.points.redeemed) if event.type in _SOURCES else (0, 0)
 
 
-def _book_points(connection: Connection, event: Event, card_no: str, now: str) -> None:
+def moves_of(event: Event, card_no: str) -> list[ledger.Move]:
+    """The transfers an event books on its card."""
     earned, redeemed = moved_points(event)
     card = ledger.card_account(card_no)
     source = _SOURCES.get(event.type, ledger.ISSUED)
-    for origin, target, points in ((source, card, earned), (card, ledger.REDEEMED, redeemed)):
-        ledger.transfer(
-            connection, source=origin, target=target, points=points, kind=event.type, reference=event.id, now=now
-        )
+    moves = (ledger.Move(source, card, earned), ledger.Move(card, ledger.REDEEMED, redeemed))
+    return [move for move in moves if move.points]
+
+
+def facts_of(event: Event, *, moves_nothing: bool = False) -> dict[str, Any]:
+    """What is kept of an event beside its place: its columns in ``events``, its bytes included."""
+    earned, redeemed = (0, 0) if moves_nothing else moved_points(event)
+    bill = reversals.Bill() if moves_nothing else reversals.bill_of(event)
+    return {
+        "id": event.id,
+        "type": event.type.value,
+        "time": event.time,
+        "card_no": event.card_no,
+        "card_sequence": event.data.card.sequence if event.data.card else None,
+        "earned": earned,
+        "redeemed": redeemed,
+        "amount": bill.amount,
+        "currency": bill.currency,
+        "reverses": bill.reverses,
+        "body": event.body.decode(),
+    }
+
+
+def row_of(event: Event, facts: dict[str, Any], verdict: Verdict, code: str | None, now: str) -> dict[str, Any]:
+    """The row of an event in ``events``."""
+    place = {"install_epoch": event.position.install_epoch, "sequence": event.position.sequence}
+    key = {"terminal_id": event.terminal_id, **place, "fingerprint": event.fingerprint}
+    return {**key, **facts, "verdict": verdict.value, "code": code, "booked_at": now}
+
+
+def _book_points(connection: Connection, event: Event, card_no: str, now: str) -> None:
+    for move in moves_of(event, card_no):
+        ledger.transfer(connection, **vars(move), kind=event.type, reference=event.id, now=now)
+    earned, redeemed = moved_points(event)
     if earned != redeemed and event.data.card is None and event.data.intent is None:
         cards.adjust(connection, card_no, earned - redeemed, event.type, now)  # no tap brought them to the card
 

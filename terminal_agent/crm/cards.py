@@ -80,11 +80,14 @@ def set_owner(connection: Connection, card_no: str, uid: str | None, member_id: 
             connection.execute(update(cards).where(unknown).values({column: value}))
 
 
+def link(event: Event, state: CardState, intent_id: str | None) -> dict[str, Any]:
+    """What an event wrote to its card, as it stands in the card's chain."""
+    return {"fingerprint": event.fingerprint, "event_id": event.id, "intent_id": intent_id, **dict(state)}
+
+
 def add_state(connection: Connection, event: Event, state: CardState, intent_id: str | None) -> None:
     """Adds one link to the card's chain."""
-    connection.execute(
-        insert(card_chain).values(fingerprint=event.fingerprint, event_id=event.id, intent_id=intent_id, **dict(state))
-    )
+    connection.execute(insert(card_chain).values(**link(event, state, intent_id)))
     raise_counter(connection, state.card_no, state.sequence)
 
 

@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, and_, insert, or_,
 from sqlalchemy.exc import DataError, IntegrityError
 
 from terminal_agent.contract import Verdict, fingerprint
-from terminal_agent.crm import booking, cards, members, privacy, reconcile, replacement, restore, reversals, turns
+from terminal_agent.crm import booking, bulk, cards, members, privacy, reconcile, replacement, restore, reversals, turns
 from terminal_agent.crm.events import (
     Event,
     EventRejected,
@@ -34,10 +34,10 @@ def receive(connection: Connection, terminal_id: str, documents: list[Any], now:
     parsed = [_parse(document, terminal_id) for document in documents]
     _take_turns(connection, terminal_id, [event for event in parsed if isinstance(event, Event)], now)
     new: list[Event] = []
-    results = [
-        _receive_one(connection, terminal_id, document, event, now, new)
-        for document, event in zip(documents, parsed, strict=True)
-    ]
+    results: list[EventResult] = []
+    while (place := len(results)) < len(documents):
+        together = _receive_together(connection, bulk.run_from(parsed, place), now, new)
+        results += together or [_receive_one(connection, terminal_id, documents[place], parsed[place], now, new)]
     if restore.happened(connection):
         for card_no in sorted({event.card_no for event in new if event.card_no}):
             reconcile.reconcile(connection, card_no, now)
@@ -60,6 +60,19 @@ def _take_turns(connection: Connection, terminal_id: str, batch: list[Event], no
     card_nos = [card_no for event in batch for card_no in (event.card_no, event.data.other_card) if card_no]
     card_nos += replacement.successors_of(connection, card_nos)
     turns.take_cards(connection, card_nos, fresh=cards.fresh(now))
+
+
+def _receive_together(connection: Connection, run: list[Event], now: str, new: list[Event]) -> list[EventResult]:
+    """The verdicts on what can be booked together at the beginning of a run; new events are added to ``new``."""
+    if not run:
+        return []
+    try:
+        with connection.begin_nested():
+            results = bulk.book(connection, run, now)
+    except (IntegrityError, DataError):
+        return []  # one by one it shows which
+    new += [event for event, result in zip(run, results, strict=False) if result.status is Verdict.ACCEPTED]
+    return results
 
 
 def _receive_one(
@@ -97,21 +110,7 @@ def _accept(connection: Connection, event: Event, now: str) -> EventResult:
     if not told_again and booking.book(connection, event, now):
         code = booking.REASON_FORKED
     verdict = Verdict.FORK if code else Verdict.ACCEPTED
-    earned, redeemed = (0, 0) if told_again else booking.moved_points(event)
-    bill = reversals.Bill() if told_again else reversals.bill_of(event)
-    facts = {
-        "id": event.id,
-        "type": event.type.value,
-        "time": event.time,
-        "card_no": event.card_no,
-        "card_sequence": event.data.card.sequence if event.data.card else None,
-        "earned": earned,
-        "redeemed": redeemed,
-        "amount": bill.amount,
-        "currency": bill.currency,
-        "reverses": bill.reverses,
-        "body": _body_to_keep(connection, event),
-    }
+    facts = booking.facts_of(event, moves_nothing=told_again) | {"body": _body_to_keep(connection, event)}
     code = TOLD_AGAIN if told_again else code
     _keep(connection, event.terminal_id, event.position, event.fingerprint, facts, verdict, code, now)
     exceeds = None if told_again else reversals.check(connection, event)

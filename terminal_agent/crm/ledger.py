@@ -29,6 +29,15 @@ class Balance:
     balance: int
 
 
+@dataclass(frozen=True)
+class Move:
+    """Points on their way from one account to another."""
+
+    source: str
+    target: str
+    points: int
+
+
 def card_account(card_no: str) -> str:
     """The account of a card."""
     return _CARD_PREFIX + card_no
@@ -43,16 +52,26 @@ def transfer(
     """
     if points == 0:
         return
-    moves = {source: -points, target: points}
-    card_no = next(account.removeprefix(_CARD_PREFIX) for account in moves if account.startswith(_CARD_PREFIX))
-    for account, moved in moves.items():  # first: it also keeps others from the card
-        if account.startswith(_CARD_PREFIX):
-            _cache_balance(connection, account.removeprefix(_CARD_PREFIX), moved)
+    move = Move(source, target, points)
+    card_no = next(name.removeprefix(_CARD_PREFIX) for name in (source, target) if name.startswith(_CARD_PREFIX))
+    # First: it also keeps others from the card.
+    _cache_balance(connection, card_no, points if target == card_account(card_no) else -points)
     last = select(func.coalesce(func.max(transfers.c.transfer_id), 0)).where(transfers.c.card_no == card_no)
-    place = {"card_no": card_no, "transfer_id": connection.execute(last).scalar_one() + 1}
-    connection.execute(insert(transfers).values(**place, kind=kind, reference=reference, booked_at=now))
-    connection.execute(
-        insert(entries), [{**place, "account": account, "points": moved} for account, moved in moves.items()]
+    number = connection.execute(last).scalar_one() + 1
+    transfer_row, sides = rows_of(move, card_no, number, kind, reference, now)
+    connection.execute(insert(transfers).values(**transfer_row))
+    connection.execute(insert(entries), sides)
+
+
+def rows_of(
+    move: Move, card_no: str, number: int, kind: str, reference: str, now: str
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """A transfer of a card and its two entries, as they are kept."""
+    place = {"card_no": card_no, "transfer_id": number}
+    sides = {move.source: -move.points, move.target: move.points}
+    return (
+        {**place, "kind": kind, "reference": reference, "booked_at": now},
+        [{**place, "account": account, "points": points} for account, points in sides.items()],
     )
 
 

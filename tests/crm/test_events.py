@@ -10,12 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
-from terminal_agent.crm import booking
+from terminal_agent.crm import cards
 from terminal_agent.crm.bodies import unzip
-from terminal_agent.crm.events import Event
+from terminal_agent.crm.events import CardState, Event
 from terminal_agent.crm.problems import ProblemError
 from tests.crm.world import CARD, Crm, Terminal
 
@@ -196,15 +195,14 @@ def test_an_event_the_database_refuses_is_kept_waiting_and_its_neighbours_pass(
     crm: Crm, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     events = [terminal.purchase(counter, earned=counter) for counter in (1, 2, 3)]
-    original = booking.book
+    original = cards.link
 
-    def book(connection: Connection, event: Event, now: str) -> bool:
-        forked = original(connection, event, now)
+    def link(event: Event, state: CardState, intent_id: str | None) -> dict[str, Any]:
         if event.id == events[1]["id"]:
             raise IntegrityError("insert", {}, Exception("refused"))
-        return forked
+        return original(event, state, intent_id)
 
-    monkeypatch.setattr(booking, "book", book)
+    monkeypatch.setattr(cards, "link", link)
     assert terminal.verdicts(*events) == ["accepted", "retry", "accepted"]
     assert crm.ledger()[f"card:{CARD}"] == 4
     monkeypatch.undo()
