@@ -13,10 +13,11 @@ log = logging.getLogger(__name__)
 
 
 class AlarmCode(StrEnum):
-    """Stable names; docs/journal.md says what each means. The first two stand until acknowledged."""
+    """Stable names; docs/journal.md says what each means. The first three stand until acknowledged."""
 
     STARTED_OVER = "started_over"
     RESTORED = "restored"
+    INDEXES_REBUILT = "indexes_rebuilt"
     SHORT_OF_SPACE = "short_of_space"
     HASH_CHAIN_BROKEN = "hash_chain_broken"
 
@@ -25,6 +26,7 @@ _ACKNOWLEDGE = "tell head office, then: terminal-agent doctor --acknowledge"
 _FIXES = {
     AlarmCode.STARTED_OVER: f"Keep what was moved aside, have the disk checked, {_ACKNOWLEDGE}",
     AlarmCode.RESTORED: f"What was sold after the copy was made is not in it: {_ACKNOWLEDGE}",
+    AlarmCode.INDEXES_REBUILT: "Nothing was lost; have the disk checked, then: terminal-agent doctor --acknowledge",
     AlarmCode.SHORT_OF_SPACE: "Free some space: df -h shows where",
     AlarmCode.HASH_CHAIN_BROKEN: "What was recorded was changed, by the disk or by a hand. See which: "
     "terminal-agent queue list --state quarantined",

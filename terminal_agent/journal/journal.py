@@ -18,7 +18,7 @@ from terminal_agent.journal.intents import Checkouts, Intents
 from terminal_agent.journal.knowledge import Knowledge
 from terminal_agent.journal.mark import Mark, Tally
 from terminal_agent.journal.offers import Offers
-from terminal_agent.journal.opening import COPIED_AT, INSTALL_EPOCH, OPENED, Past, folders_aside
+from terminal_agent.journal.opening import COPIED_AT, INSTALL_EPOCH, OPENED, Past, folders_aside, note_suspicion
 from terminal_agent.journal.receipts import checkout_told_by
 from terminal_agent.journal.salvage import Salvage, salvage
 from terminal_agent.journal.space import Space
@@ -61,6 +61,8 @@ class Journal:
             space.release()  # opening alone takes some: the log, its index
         begun = start(data_dir / JOURNAL_FILE, self._mark.tally, clock)
         self._database = begun.database
+        self._database.on_damage = self._met_damage
+        self._on_damage: Callable[[JournalFailed], None] = lambda _problem: None
         self._database.keep_log_small(self.short_of_space)
         self._opened = max(begun.found.tally, self._mark.tally or begun.found.tally).opened + 1
         self._counted = False
@@ -73,6 +75,7 @@ class Journal:
         self.till = TillBook(self._database, clock)
         try:
             self._take_up(begun, terminal_id)
+            self._tell_rebuilt(begun.difference)
         except BaseException:
             self.close()
             raise
@@ -90,6 +93,12 @@ class Journal:
         else:
             self.events = Events(self._database, self._clock, terminal_id, epoch, self._recorded)
             self._salvage_the_rest()
+
+    def _tell_rebuilt(self, difference: str | None) -> None:
+        if difference is not None:
+            with suppress(JournalFailed), self.transaction():
+                self.alarms.sound(AlarmCode.INDEXES_REBUILT, f"indexes were made anew from their tables: {difference}")
+                self.audit(f"journal.{AlarmCode.INDEXES_REBUILT.value}", difference=difference)
 
     def _start_over(self, begun: Start, terminal_id: str) -> None:
         try:
@@ -230,7 +239,11 @@ class Journal:
 
     def when_damaged(self, action: Callable[[JournalFailed], None]) -> None:
         """Call ``action``, from whichever thread met it, when the file turns out to be damaged while it is in use."""
-        self._database.on_damage = action
+        self._on_damage = action
+
+    def _met_damage(self, problem: JournalFailed) -> None:
+        note_suspicion(self._database.path)
+        self._on_damage(problem)
 
     def keep_house(self) -> None:
         """What is done now and then: the reserve is set aside again when there is room, and a copy made each day."""
@@ -293,12 +306,15 @@ class Journal:
         return [str(folder) for folder in folders_aside(self._folder)]
 
     def integrity_problems(self) -> list[str]:
-        """What SQLite finds wrong, indexes included; table by table, so that a tap waits for one of them at most."""
+        """What SQLite finds wrong, indexes included; table by table, so that a tap waits for one of them at most.
+        The next start then looks as thoroughly, and mends it or moves the file aside."""
         tables = self._database.query(
             "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT GLOB 'sqlite_*'"
         )
         found = [self._database.query(f"PRAGMA integrity_check('{table['name']}')") for table in tables]
         problems = [row[0] for rows in found for row in rows if row[0] != "ok"]
+        if problems:
+            note_suspicion(self._database.path)
         lost = self._database.query("PRAGMA foreign_key_check")
         return problems + [f"row {row['rowid']} of {row['table']} names what is not there" for row in lost]
 

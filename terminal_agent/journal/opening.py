@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -29,12 +29,18 @@ COPIED_AT = "copied_at"
 """A copy made by ``backup`` carries when it was made; the journal it is a copy of does not."""
 ASIDE = "damaged-"
 SIDE_FILES = ("", "-wal", "-shm")
+SUSPECT_FILE = "journal.suspect"
 DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+_NOT_TO_BE_REBUILT = DAMAGE | {sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_FULL}
 PAGE_BYTES = 4096
 
 
 class Damaged(Exception):
     """The file cannot be trusted any more; the text says why."""
+
+
+class IndexesDiffer(Damaged):
+    """The tables are sound, and an index of them is not what they hold."""
 
 
 class Past(StrEnum):
@@ -67,8 +73,8 @@ def judge(found: Found, mark: Tally | None, *, any_aside: bool) -> Past:
 
 
 def look(path: Path, mark: Tally | None) -> Found:
-    """Check the file and read how far it had come. Raises :class:`Damaged` or sqlite3.Error, and AgentError for a file
-    of a newer version."""
+    """Check the file and read how far it had come; after a crash, or damage met in use, also whether its indexes agree
+    with its tables. Raises :class:`Damaged` or sqlite3.Error, and AgentError for a file of a newer version."""
     _undo_unfinished_making(path)
     log = log_of(path)
     left_by_crash, readable = log.exists() and log.stat().st_size > 0, wal.is_readable(log)
@@ -79,7 +85,7 @@ def look(path: Path, mark: Tally | None) -> Found:
     try:
         with closing(open_read_only(path, with_wal=left_by_crash and readable)) as connection:
             _require_ours(connection)
-            _require_sound(connection, thorough=left_by_crash)
+            difference = _difference(connection, thorough=left_by_crash or suspect_of(path).exists())
             refuse_newer(connection, path)
             found = _found(connection)
     except sqlite3.DatabaseError as error:
@@ -88,6 +94,8 @@ def look(path: Path, mark: Tally | None) -> Found:
         raise
     if left_by_crash:
         _require_whole(log, readable=readable, behind=mark is not None and found.tally < mark)
+    if difference is not None:
+        raise IndexesDiffer(difference)
     return found
 
 
@@ -146,12 +154,43 @@ def _require_ours(connection: sqlite3.Connection) -> None:
         raise Damaged("it is a database of another program")
 
 
-def _require_sound(connection: sqlite3.Connection, *, thorough: bool) -> None:
-    """quick_check at every start; after a crash also whether indexes and tables agree."""
-    check = "integrity_check" if thorough else "quick_check"
-    problems = [row[0] for row in connection.execute(f"PRAGMA {check}(1)")]
-    if problems != ["ok"]:
-        raise Damaged(problems[0].replace("\n", " "))
+def _difference(connection: sqlite3.Connection, *, thorough: bool) -> str | None:
+    """Raises :class:`Damaged` unless the tables are sound; where ``thorough``, what their indexes hold differently."""
+    difference = _problem(connection, "integrity_check") if thorough else None
+    problem = _problem(connection, "quick_check") if difference is not None or not thorough else None
+    if problem is not None:
+        raise Damaged(problem)
+    return difference
+
+
+def _problem(connection: sqlite3.Connection, check: str) -> str | None:
+    (verdict,) = connection.execute(f"PRAGMA {check}(1)").fetchone()
+    return None if verdict == "ok" else str(verdict).replace("\n", " ")
+
+
+def rebuild_indexes(path: Path) -> None:
+    """Make every index anew from its table, all or none. Raises :class:`Damaged` where that cannot be, because the rows
+    themselves are at odds or there is no room, and sqlite3.Error for a file that cannot be written now."""
+    try:
+        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            connection.execute("PRAGMA synchronous=FULL")
+            connection.execute("REINDEX")
+    except sqlite3.Error as error:
+        if primary_code(error) in _NOT_TO_BE_REBUILT:
+            raise Damaged(str(error)) from error
+        raise
+
+
+def suspect_of(path: Path) -> Path:
+    """The file that says that damage was met in use, which a quick check may not see."""
+    return path.with_name(SUSPECT_FILE)
+
+
+def note_suspicion(path: Path) -> None:
+    """Have the next start look thoroughly. As far as the disk lets it."""
+    with suppress(OSError):
+        suspect_of(path).touch(mode=0o600)
+        sync_folder(path.parent)
 
 
 def refuse_newer(connection: sqlite3.Connection, path: Path) -> None:

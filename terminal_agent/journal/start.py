@@ -9,7 +9,19 @@ from pathlib import Path
 from terminal_agent.errors import AgentError, ErrorCode
 from terminal_agent.journal.database import Database, JournalFailed
 from terminal_agent.journal.mark import Tally
-from terminal_agent.journal.opening import Damaged, Found, Past, folders_aside, judge, look, move_aside
+from terminal_agent.journal.opening import (
+    Damaged,
+    Found,
+    IndexesDiffer,
+    Past,
+    folders_aside,
+    judge,
+    look,
+    move_aside,
+    note_suspicion,
+    rebuild_indexes,
+    suspect_of,
+)
 from terminal_agent.journal.salvage import Salvage, salvage
 from terminal_agent.ports import Clock
 
@@ -17,7 +29,7 @@ from terminal_agent.ports import Clock
 @dataclass(frozen=True)
 class Start:
     """An open database and its past. ``detail`` is what a person is told of it, ``salvage`` what an older file gave,
-    and ``aside`` the folder that was moved to."""
+    ``aside`` the folder that was moved to, and ``difference`` what was wrong with indexes that were made anew."""
 
     database: Database
     past: Past
@@ -25,13 +37,15 @@ class Start:
     detail: str = ""
     salvage: Salvage = field(default_factory=Salvage)
     aside: Path | None = None
+    difference: str | None = None
 
 
 def start(path: Path, mark: Tally | None, clock: Clock) -> Start:
     """Open ``path``; a damaged file is moved aside and a new one begun. Raises AgentError for a file that cannot be
     used now, and is as good as it was: locked, out of reach, of a newer version, on a disk that is full."""
     try:
-        database, found, reason = _open(path, mark, clock)
+        database, found, reason, difference = _open(path, mark, clock)
+        suspect_of(path).unlink(missing_ok=True)
     except sqlite3.Error as error:
         raise JournalFailed(error, path.parent) from error
     except OSError as error:
@@ -42,17 +56,28 @@ def start(path: Path, mark: Tally | None, clock: Clock) -> Start:
     past = judge(found, mark, any_aside=bool(aside))
     if past is Past.STARTED_OVER:
         return _started_over(database, aside[-1] if aside else None, reason)
-    return Start(database, past, found, _detail_of_copy(found) if past is Past.RESTORED else "")
+    return Start(database, past, found, _detail_of_copy(found) if past is Past.RESTORED else "", difference=difference)
 
 
-def _open(path: Path, mark: Tally | None, clock: Clock) -> tuple[Database, Found, str | None]:
-    """The database, what its file said before, and the damage of the file that was moved aside in its place."""
+def _open(path: Path, mark: Tally | None, clock: Clock) -> tuple[Database, Found, str | None, str | None]:
+    """The database, what its file said before, the damage of the file that was moved aside in its place, and what was
+    wrong with the indexes that were made anew."""
     try:
-        found = look(path, mark)
-        return _connect(path), found, None
+        found, difference = _looked_at(path, mark)
+        return _connect(path), found, None, difference
     except Damaged as damage:
         move_aside(path, clock.now())
-        return Database(path), Found(), str(damage)
+        return Database(path), Found(), str(damage), None
+
+
+def _looked_at(path: Path, mark: Tally | None) -> tuple[Found, str | None]:
+    """An index holds nothing that its table does not: one that differs is made anew, and nothing is lost."""
+    try:
+        return look(path, mark), None
+    except IndexesDiffer as difference:
+        rebuild_indexes(path)
+        note_suspicion(path)  # look as thoroughly again
+        return look(path, mark), str(difference)
 
 
 def _connect(path: Path) -> Database:

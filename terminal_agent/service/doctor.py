@@ -128,7 +128,7 @@ def journal(agent: Agent) -> Finding:
     if problems:
         return _fail(
             f"the journal is damaged: {problems[0]}",
-            "Stop the daemon and copy the data directory away, then start it: what is damaged is then moved aside",
+            "Stop the daemon, copy the data directory away, start it: what is damaged is then mended or moved aside",
         )
     return _ok(f"whole, {agent.journal.position():,} events")
 

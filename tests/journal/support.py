@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -73,6 +75,20 @@ def spoil_index(connection: sqlite3.Connection) -> None:
     )
     connection.execute("PRAGMA writable_schema=OFF")
     connection.execute("PRAGMA schema_version=99")  # read it again
+
+
+def flip_index_entry(file: Path, number: int = 3) -> None:
+    """What one flipped bit in the index of the queue does: its entry leads to a row that is not there."""
+    with closing(sqlite3.connect(file, isolation_level=None)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        root = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'outbox_waiting'").fetchone()[0]
+        page_bytes = connection.execute("PRAGMA page_size").fetchone()[0]
+    content = bytearray(file.read_bytes())
+    page = (root - 1) * page_bytes
+    pointer = page + 8 + 2 * (number - 1)
+    cell = page + int.from_bytes(content[pointer : pointer + 2], "big")
+    content[cell + content[cell]] ^= 0x40  # the last byte of a cell is the row's id
+    file.write_bytes(content)
 
 
 def event_id(number: int) -> str:

@@ -22,8 +22,9 @@ from terminal_agent.journal.alarms import AlarmCode
 from terminal_agent.journal.events import OutboxState
 from terminal_agent.journal.intents import Checkout, CheckoutState
 from terminal_agent.journal.journal import JOURNAL_FILE, SALVAGE_DUE
+from terminal_agent.journal.opening import SUSPECT_FILE
 from terminal_agent.journal.wal import HEADER_BYTES, is_readable
-from tests.journal.support import CARD, ManualClock, event, event_id, spoil_index
+from tests.journal.support import CARD, ManualClock, event, event_id, flip_index_entry, spoil_index
 
 OpenJournal = Callable[..., Journal]
 MANY_BYTES = 1 << 20
@@ -88,6 +89,12 @@ def of_another_program(file: Path) -> None:
     file.unlink()
     with closing(sqlite3.connect(file)) as other, other:
         other.execute("CREATE TABLE bookmarks (url TEXT)")
+
+
+def without_audit(file: Path) -> None:
+    with closing(sqlite3.connect(f"file:{file}?immutable=1", uri=True)) as connection:
+        root = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'audit'").fetchone()[0]
+    overwrite(file, (root - 1) * PAGE, os.urandom(PAGE))
 
 
 DAMAGES = [not_a_database, without_header, without_first_page, with_garbage_pages, cut_off, of_another_program]
@@ -200,9 +207,7 @@ def test_where_the_outbox_can_be_read_only_what_was_not_acknowledged_is_sent_aga
     open_journal: OpenJournal, file: Path
 ) -> None:
     used(open_journal, events=400, acknowledged=390)
-    with closing(sqlite3.connect(file)) as connection:
-        root = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'audit'").fetchone()[0]
-    overwrite(file, (root - 1) * PAGE, os.urandom(PAGE))
+    without_audit(file)
     journal = open_journal()
     assert [e.sequence for e in journal.events.next_batch(1000, MANY_BYTES)] == list(range(391, 401))
     assert "1 sales in doubt" in journal.alarms.standing()[0].detail
@@ -210,9 +215,7 @@ def test_where_the_outbox_can_be_read_only_what_was_not_acknowledged_is_sent_aga
 
 def test_receipts_of_a_damaged_journal_are_known_again(open_journal: OpenJournal, file: Path) -> None:
     used(open_journal)
-    with closing(sqlite3.connect(file)) as connection:
-        root = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'audit'").fetchone()[0]
-    overwrite(file, (root - 1) * PAGE, os.urandom(PAGE))
+    without_audit(file)
     journal = open_journal()
     known = journal.checkouts.by_receipt("purchase", "R-7")
     assert known is not None
@@ -264,8 +267,7 @@ def test_what_could_not_be_read_for_a_moment_is_salvaged_at_the_next_start(
     open_journal: OpenJournal, file: Path, monkeypatch: pytest.MonkeyPatch, unread: str
 ) -> None:
     used(open_journal, events=30, acknowledged=10)
-    with closing(sqlite3.connect(file)) as connection:
-        spoil_index(connection)
+    without_audit(file)
     plain = sqlite3.connect
 
     class Failing(sqlite3.Connection):
@@ -282,6 +284,7 @@ def test_what_could_not_be_read_for_a_moment_is_salvaged_at_the_next_start(
     with monkeypatch.context() as patch:
         patch.setattr(sqlite3, "connect", lambda *values, **options: plain(*values, factory=Failing, **options))
         open_journal().close()
+    assert list(file.parent.glob("damaged-*"))
     journal = open_journal()
     waiting = {entry.event_id for entry in journal.events.next_batch(1000, MANY_BYTES)}
     assert {event_id(number) for number in range(11, 31)} <= waiting
@@ -426,9 +429,7 @@ def test_a_database_whose_pages_all_stand_in_its_log_has_lost_nothing(
 def test_a_damaged_database_is_moved_aside_together_with_its_log(open_journal: OpenJournal, file: Path) -> None:
     epoch = killed(file, folded_after=15)
     log = wal_of(file).read_bytes()
-    with closing(sqlite3.connect(f"file:{file}?immutable=1", uri=True)) as connection:
-        root = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'audit'").fetchone()[0]
-    overwrite(file, (root - 1) * PAGE, os.urandom(PAGE))
+    without_audit(file)
     damaged = file.read_bytes()
     journal = open_journal()
     (aside,) = file.parent.glob("damaged-*")
@@ -446,11 +447,69 @@ def test_after_a_crash_indexes_are_compared_with_their_tables_too(open_journal: 
     log = wal_of(file).read_bytes()
     journal.close()
     open_journal().close()
-    assert list(file.parent.glob("damaged-*")) == [], "after a clean end the quick check is enough"
+    assert open_journal().standing_alarms() == [], "after a clean end the quick check is enough"
     wal_of(file).write_bytes(log)
     journal = open_journal()
+    assert [alarm.code for alarm in journal.alarms.standing()] == [AlarmCode.INDEXES_REBUILT]
+
+
+def settle_all(journal: Journal, numbers: range) -> None:
+    with journal.transaction():
+        for number in numbers:
+            journal.events.settle(event_id(number), OutboxState.ACKNOWLEDGED, None)
+
+
+def test_an_index_that_one_bit_was_flipped_in_is_made_anew_and_nothing_is_lost(
+    open_journal: OpenJournal, file: Path
+) -> None:
+    """A quick check does not see it: else the daemon would meet it again after each start, for ever."""
+    epoch = used(open_journal, events=10, acknowledged=0)
+    flip_index_entry(file)
+    journal = open_journal()
+    assert journal.alarms.standing() == [], "not seen yet"
+    met: list[AgentError] = []
+    journal.when_damaged(met.append)
+    with pytest.raises(AgentError, match="damaged"):
+        settle_all(journal, range(1, 11))
+    assert met
+    journal.close()
+    journal = open_journal()
+    settle_all(journal, range(1, 11))
+    assert journal.events.count(OutboxState.PENDING) == 0
+    assert journal.events.install_epoch == epoch
+    (alarm,) = journal.alarms.standing()
+    assert alarm.code is AlarmCode.INDEXES_REBUILT
+    assert "outbox_waiting" in alarm.detail
+    assert journal.integrity_problems() == []
+    assert list(file.parent.glob("damaged-*")) == []
+    journal.acknowledge_alarms()
+    journal.close()
+    assert not file.with_name(SUSPECT_FILE).exists(), "one thorough look is enough"
+    assert open_journal().standing_alarms() == []
+
+
+def test_indexes_that_cannot_be_made_anew_are_damage(open_journal: OpenJournal, file: Path) -> None:
+    """Two rows at one position: there is no index to make of them."""
+    used(open_journal, events=10, acknowledged=0)
+    third, second = (event_id(3).encode() + position + b"pending" for position in (b"\x03", b"\x02"))
+    content = file.read_bytes()
+    assert content.count(third) == 1
+    file.write_bytes(content.replace(third, second))
+    file.with_name(SUSPECT_FILE).touch()
+    journal = open_journal()
     assert [alarm.code for alarm in journal.alarms.standing()] == [AlarmCode.STARTED_OVER]
-    assert journal.events.count(OutboxState.PENDING) == 1
+    assert journal.events.count(OutboxState.PENDING) == 10
+
+
+def test_what_doctor_finds_is_mended_at_the_next_start(open_journal: OpenJournal, file: Path) -> None:
+    used(open_journal, events=10, acknowledged=0)
+    flip_index_entry(file)
+    journal = open_journal()
+    assert journal.integrity_problems()
+    journal.close()
+    journal = open_journal()
+    assert [alarm.code for alarm in journal.alarms.standing()] == [AlarmCode.INDEXES_REBUILT]
+    assert journal.integrity_problems() == []
 
 
 def test_damage_that_shows_only_when_the_file_is_opened_for_writing_is_moved_aside_too(
