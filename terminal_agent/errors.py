@@ -44,6 +44,7 @@ class ErrorCode(StrEnum):
     OFFLINE_LIMIT = "offline_limit"
     COUPON_REFUSED = "coupon_refused"
     DUMP_INVALID = "dump_invalid"
+    FILE_INVALID = "file_invalid"
     CRM_UNAUTHORIZED = "crm_unauthorized"
     CRM_UNREACHABLE = "crm_unreachable"
     NOT_ENROLLED = "not_enrolled"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -11,7 +12,7 @@ from terminal_agent.cli.crm_options import crm_place
 from terminal_agent.cli.crm_policy import policy
 from terminal_agent.cli.output import AgentCommand, AgentGroup, emit
 from terminal_agent.crm.place import Place
-from terminal_agent.errors import AgentError, ErrorCode
+from terminal_agent.errors import AgentError, ErrorCode, ExitCode
 
 _reason = click.option("--reason", required=True, help="why, for the record and the terminals")
 
@@ -66,6 +67,41 @@ def code(place: Place, expires_in_s: int, scopes: tuple[str, ...]) -> None:
     chosen = [Scope(name) for name in scopes if name != "none"] if scopes else ALL_SCOPES
     answer = admin.make_code(place, expires_in_s, chosen)
     emit(answer, answer["code"])
+
+
+@crm.command("import", cls=AgentCommand)
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.option(
+    "--receipt", type=click.Path(path_type=Path, dir_okay=False), help="file to write the terminal's answer to"
+)
+@crm_place
+def import_(file: Path, receipt: Path | None, place: Place) -> int:
+    """Book the queue that a terminal exported to FILE, with the verdicts that it would get over the line.
+
+    Doing it again changes nothing. The receipt is what the terminal may take its events out of the queue for:
+    terminal-agent queue acknowledge RECEIPT. Exit code 7 when an event was rejected or must come again.
+
+    \b
+    Example:
+      terminal-agent crm import till-1.queue --receipt till-1.receipt --data-dir crm
+    """
+    from terminal_agent.crm import admin
+    from terminal_agent.sealed import MAX_FILE_BYTES
+    from terminal_agent.service.dump_files import check_output, write_dump
+    from terminal_agent.service.files import read_up_to
+
+    if receipt is not None:
+        check_output(receipt, force=False)
+    taken = admin.import_events(place, read_up_to(file, MAX_FILE_BYTES))
+    if receipt is not None:
+        write_dump(receipt, taken.receipt, force=False)
+    answer = {**taken.to_json(), "receipt": None if receipt is None else str(receipt)}
+    emit(
+        answer,
+        f"{answer['events']} events of {answer['terminal_id']}: {answer['accepted']} accepted, {answer['duplicate']} "
+        f"known already, {answer['rejected']} rejected, {answer['fork']} forked, {answer['retry']} to come again",
+    )
+    return ExitCode.NEEDS_ATTENTION if answer["rejected"] or answer["retry"] else ExitCode.DONE
 
 
 @crm.command(cls=AgentCommand)

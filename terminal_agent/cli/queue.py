@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
@@ -84,6 +85,59 @@ def queue_close(checkout_id: str) -> int:
         f"The sale of receipt {answer['receipt_no']} is {answer['state']}: {answer['points_earned']} points earned.",
     )
     return ExitCode.DONE
+
+
+@queue.command("export")
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--after", type=click.IntRange(0), default=0, help="go on behind this position, where a file was full")
+def queue_export(file: Path, after: int) -> None:
+    """Write what waits to FILE, to be carried to the CRM when the line stays down for days.
+
+    The file is sealed, and private: it names customers. The queue stays as it is; what the CRM's receipt acknowledges
+    is taken out by: queue acknowledge. Whatever goes up over the line meanwhile counts once.
+
+    \b
+    Examples:
+      terminal-agent queue export /media/usb/till-1.queue
+      terminal-agent queue acknowledge /media/usb/till-1.receipt
+    """
+    from terminal_agent.service.dump_files import check_output, write_dump
+
+    check_output(file, force=False)
+    answer = call("queue.export", after=after)
+    write_dump(file, answer.pop("content").encode(), force=False)
+    more = f"{answer['left']} more wait: terminal-agent queue export --after {answer['through']} ANOTHER-FILE\n"
+    emit(
+        {"file": str(file), **answer},
+        f"{answer['events']} events are in {file}.\n{more if answer['left'] else ''}"
+        "At the CRM: terminal-agent crm import FILE --receipt RECEIPT --data-dir DIR\n"
+        "Then here: terminal-agent queue acknowledge RECEIPT",
+    )
+
+
+@queue.command("acknowledge")
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False), metavar="RECEIPT")
+def queue_acknowledge(file: Path) -> int:
+    """Take the CRM's receipt of an exported queue as its answer. The same receipt again changes nothing.
+
+    Exit code 7 when the CRM rejected an event.
+
+    \b
+    Example:
+      terminal-agent queue acknowledge /media/usb/till-1.receipt
+    """
+    from base64 import b64encode
+
+    from terminal_agent.sealed import MAX_FILE_BYTES
+    from terminal_agent.service.files import read_up_to
+
+    answer = call("queue.acknowledge", content=b64encode(read_up_to(file, MAX_FILE_BYTES)).decode())
+    emit(
+        answer,
+        f"{answer['acknowledged']} events acknowledged, {answer['quarantined']} quarantined, "
+        f"{answer['unchanged']} settled before or still waiting.",
+    )
+    return ExitCode.NEEDS_ATTENTION if answer["quarantined"] else ExitCode.DONE
 
 
 @click.command(cls=AgentCommand)

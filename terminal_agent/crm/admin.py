@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from terminal_agent.crm import audit, card_history, cards, enrolment, holds, ledger, lookups, policies
+from terminal_agent.crm import audit, card_history, cards, courier, enrolment, holds, ledger, lookups, policies
 from terminal_agent.crm.place import Place
 from terminal_agent.crm.store import Store, open_store
 from terminal_agent.errors import AgentError, ErrorCode
@@ -40,6 +40,12 @@ def make_code(
         code = enrolment.new_code(connection, CLOCK.now(), expires_in_s, scopes)
         audit.note(connection, audit.ADMIN, "code.made", None, rfc3339(CLOCK.now()), scopes=list(scopes))
     return {"code": code, "expires_in_s": expires_in_s, "scopes": [scope.value for scope in scopes]}
+
+
+def import_events(place: Place, content: bytes) -> courier.TakenIn:
+    """Books the queue that a terminal exported to a file. AgentError: FILE_INVALID, NOT_FOUND."""
+    with opened(place) as store:
+        return courier.take_in(store, content, rfc3339(CLOCK.now()))
 
 
 def show_card(place: Place, card_no: str) -> dict[str, Any]:

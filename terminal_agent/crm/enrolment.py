@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, delete, insert, select, update
 
 from terminal_agent.crm.schema import enrolment_codes, scopes, terminals
 from terminal_agent.ports import rfc3339
@@ -97,9 +97,18 @@ def _use_up(connection: Connection, code_hash: str, now: datetime) -> None:
     connection.execute(update(enrolment_codes).where(this).values(used_at=rfc3339(now)))
 
 
+def find(connection: Connection, terminal_id: str) -> Terminal | None:
+    """The terminal of this id."""
+    return _terminal(connection, terminals.c.terminal_id == terminal_id)
+
+
 def find_by_token(connection: Connection, token: str) -> Terminal | None:
     """Whose token this is."""
-    row = connection.execute(select(terminals).where(terminals.c.token_hash == _hash(token))).mappings().first()
+    return _terminal(connection, terminals.c.token_hash == _hash(token))
+
+
+def _terminal(connection: Connection, this: ColumnElement[bool]) -> Terminal | None:
+    row = connection.execute(select(terminals).where(this)).mappings().first()
     if row is None:
         return None
     allowed = _allowed(connection, row["terminal_id"])

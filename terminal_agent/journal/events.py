@@ -197,12 +197,20 @@ class Events:
             batch.append(entry)
         return batch
 
-    def entries(self, state: OutboxState | None, limit: int) -> list[OutboxEntry]:
-        """What waits and what is quarantined (or one state), oldest first."""
+    def entries(self, state: OutboxState | None, limit: int, after: int = 0) -> list[OutboxEntry]:
+        """What waits and what is quarantined (or one state) behind the position ``after``, oldest first."""
         wanted = f"o.state = '{state.value}'" if state else "o.state <> 'acknowledged'"
         if state is not OutboxState.ACKNOWLEDGED:
             wanted += " AND o.state <> 'acknowledged'"  # names the partial index
-        return [_entry(r) for r in self._database.query(f"{_ENTRY} WHERE {wanted} ORDER BY o.position LIMIT ?", limit)]
+        select = f"{_ENTRY} WHERE {wanted} AND o.position > ? ORDER BY o.position LIMIT ?"
+        return [_entry(row) for row in self._database.query(select, after, limit)]
+
+    def count_waiting(self, after: int) -> int:
+        """How many events behind the position ``after`` the CRM has not acknowledged."""
+        row = self._database.one(
+            "SELECT count(*) AS n FROM outbox WHERE state <> 'acknowledged' AND position > ?", after
+        )
+        return int(row["n"]) if row else 0
 
     def count(self, state: OutboxState) -> int:
         """How many events are in this state; counting what waits reads nothing of what is acknowledged."""
@@ -229,15 +237,16 @@ class Events:
         for event_id in event_ids:
             self._database.execute("UPDATE outbox SET attempts = attempts + 1 WHERE event_id = ?", event_id)
 
-    def settle(self, event_id: str, state: OutboxState, reason: str | None) -> None:
-        """The CRM's verdict, inside the caller's transaction."""
-        self._database.execute(
+    def settle(self, event_id: str, state: OutboxState, reason: str | None) -> bool:
+        """The CRM's verdict, inside the caller's transaction; whether there was an event that waited for one."""
+        changed = self._database.execute(
             "UPDATE outbox SET state = ?, reason = ?, settled_at = ? WHERE event_id = ? AND state <> 'acknowledged'",
             state.value,
             reason,
             rfc3339(self._clock.now()),
             event_id,
         )
+        return changed == 1
 
     def retry(self, event_id: str) -> bool:
         """Take a quarantined event back into the queue; whether there was one."""

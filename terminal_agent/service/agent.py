@@ -55,6 +55,11 @@ class Agent:
         return self._credentials.terminal_id if self._credentials else self.settings.terminal_id
 
     @property
+    def credentials(self) -> Credentials | None:
+        """What enrolment gave; None before."""
+        return self._credentials
+
+    @property
     def crm_url(self) -> str | None:
         return self._credentials.crm_url if self._credentials else self.settings.crm.url
 

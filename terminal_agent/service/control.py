@@ -22,7 +22,8 @@ from terminal_agent.errors import AgentError, ErrorCode
 log = logging.getLogger(__name__)
 
 SOCKET_FILE = "agent.sock"
-MAX_REQUEST_BYTES = 1024 * 1024
+MAX_REQUEST_BYTES = 24 * 1024 * 1024
+"""Room for the largest receipt of an exported queue, in base64."""
 REQUEST_TIMEOUT_S = 5.0
 Talk = Callable[[str], None]
 Execute = Callable[[str, dict[str, Any], Talk], Any]

@@ -6,6 +6,7 @@ import os
 import secrets
 from pathlib import Path
 
+from terminal_agent.errors import AgentError, ErrorCode
 from terminal_agent.journal.files import sync_folder
 
 PRIVATE_FILE = 0o600
@@ -27,6 +28,18 @@ def write_private(path: Path, content: str | bytes) -> None:
         partial.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def read_up_to(path: Path, limit: int) -> bytes:
+    """What is in a file; of one that is longer only as much as shows it. Raises AgentError ``invalid_input``."""
+    hint = "Check the name, and that you may read it"
+    if path.exists() and not path.is_file():
+        raise AgentError(ErrorCode.INVALID_INPUT, f"{path} is no file", hint=hint)
+    try:
+        with path.open("rb") as file:
+            return file.read(limit + 1)
+    except OSError as error:
+        raise AgentError(ErrorCode.INVALID_INPUT, f"cannot read {path}: {error.strerror}", hint=hint) from error
 
 
 def make_folder(folder: Path, mode: int) -> None:

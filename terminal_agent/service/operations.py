@@ -20,7 +20,7 @@ from terminal_agent.errors import AgentError, ErrorCode
 from terminal_agent.journal.events import OutboxState
 from terminal_agent.journal.intents import CheckoutState
 from terminal_agent.ports import rfc3339
-from terminal_agent.service import members, pairing
+from terminal_agent.service import members, pairing, queue_files
 from terminal_agent.service.agent import Agent
 from terminal_agent.service.crm_problem import crm_problem
 from terminal_agent.service.key_store import parse_key
@@ -333,6 +333,7 @@ OPERATIONS: dict[str, Operation] = {
     "keys.activate": keys_activate,
     "status": status,
     **pairing.OPERATIONS,
+    **queue_files.OPERATIONS,
     "doctor": doctor,
     "backup": backup,
 }

@@ -24,6 +24,8 @@ from terminal_agent.sync.adapters.base import (
 
 ACKED_THROUGH = "acked_through:"
 """Before an install epoch: the highest sequence of it up to which the CRM had everything when it last said so."""
+EXPORTED = "exported:"
+"""Before the id of an export: when it was made. Its receipt is taken only as long as this stands."""
 SEQUENCE_REUSED = "sequence_reused"
 """The reference CRM's code for an event whose sequence another event has already."""
 BATCH_EVENTS = 200
@@ -239,6 +241,8 @@ def _has_forgotten(journal: Journal, install_epoch: str, acked_through: int | No
         if acked_through > before:
             return False
         events = journal.events.forgotten_after(install_epoch, acked_through)
+        for export in journal.meta_keys(EXPORTED):
+            journal.forget_meta(export)  # a receipt of before would acknowledge what the CRM has lost since
         journal.audit("crm.went_back", install_epoch=install_epoch, acked_through=acked_through, events=events)
     return events > 0
 

@@ -17,7 +17,7 @@ from terminal_agent.journal import Journal
 from terminal_agent.ports import Clock, Ids, rfc3339
 from terminal_agent.sync.adapters.base import CrmAdapter, CrmBlocked, CrmError, CrmUnauthorized, CrmUnreachable
 from terminal_agent.sync.exchange import FEED_CURSOR, exchange
-from terminal_agent.sync.upload import ACKED_THROUGH, SyncReport, send_card
+from terminal_agent.sync.upload import ACKED_THROUGH, EXPORTED, SyncReport, send_card
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +88,7 @@ class SyncWorker:
         with self._one_at_a_time:
             keys = [CRM_STATE, FAILURES, NEXT_TRY, FEED_CURSOR]
             if another_crm:
-                keys += self._journal.meta_keys(ACKED_THROUGH)
+                keys += self._journal.meta_keys(ACKED_THROUGH) + self._journal.meta_keys(EXPORTED)
             with self._journal.transaction():
                 for key in keys:
                     self._journal.forget_meta(key)
