@@ -6,6 +6,7 @@ import json
 import sqlite3
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -235,8 +236,9 @@ class Checkouts:
         )
         return [_checkout(row) for row in rows]
 
-    def redeemed_offline_since(self, moment: str) -> int:
-        """Points redeemed offline on this terminal since ``moment`` (RFC 3339), sales in doubt included."""
+    def redeemed_offline_today(self) -> int:
+        """Points redeemed offline on this terminal in the last 24 hours, sales in doubt included."""
+        moment = rfc3339(self._clock.now() - timedelta(days=1))
         row = self._database.one(
             "SELECT coalesce(sum(redeemed_offline), 0) AS n FROM checkouts "
             "WHERE created_at >= ? AND redeemed_offline > 0",

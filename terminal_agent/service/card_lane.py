@@ -20,6 +20,7 @@ POLL_S = 1.0
 # A reader that is polled (pcscd: each 0.4 s) may name a card that has left. Opening it meanwhile can make pcscd miss
 # the card that comes back, until it is lifted once more; so the next try waits for a change, or for one poll.
 SETTLE_S = 0.5
+DONE = "done"
 BUSY = "Another program is using the card; waiting for it."
 FIRST = "Put the card on the reader."
 BUSY_READER = "the reader is busy with another card"
@@ -29,8 +30,9 @@ AGAIN = "The card was taken away too soon: put the SAME card back and hold it st
 class HeldReader:
     """The reader while one checkout has the lane to itself. Raises DriverError, AgentError."""
 
-    def __init__(self, look: Callable[[], tuple[Reader, ReaderState]]) -> None:
+    def __init__(self, look: Callable[[], tuple[Reader, ReaderState]], lane: CardLane) -> None:
         self._look = look
+        self._lane = lane
 
     def wait_for_card(self, timeout_s: float) -> bool:
         """Whether a card is there, now or within ``timeout_s`` seconds."""
@@ -52,7 +54,7 @@ class HeldReader:
         """Run ``job`` once with the card in the field."""
         try:
             with self._look()[0].connect() as connection:
-                return job(connection)
+                return self._lane.observed(job, connection)
         except DriverError as error:
             raise from_driver(error) from error
 
@@ -65,6 +67,22 @@ class CardLane:
         self._lock = threading.Lock()
         self._stopping = False
         self._kept: Reader | None = None
+        self.tapped: Callable[[str, float], None] = lambda _result, _seconds: None
+        """Called with what came of each job, ``done`` or an error's code, and how many seconds it took."""
+
+    def observed(self, job: Callable[[ClassicConnection], Answer], connection: ClassicConnection) -> Answer:
+        """``job``'s answer or error, told to :attr:`tapped` on the way."""
+        begun, result = self._clock.monotonic(), DONE
+        try:
+            return job(connection)
+        except AgentError as error:
+            result = error.code.value
+            raise
+        except DriverError as error:
+            result = from_driver(error).code.value
+            raise
+        finally:
+            self.tapped(result, self._clock.monotonic() - begun)
 
     def stop(self) -> None:
         """Nobody waits for a card any more; a card in hand is finished."""
@@ -121,7 +139,7 @@ class CardLane:
     def hold(self, url: str) -> Iterator[HeldReader]:
         """The lane for one checkout, however long its card takes. Raises AgentError."""
         with self._turn(0):
-            yield HeldReader(lambda: self._reader(url))
+            yield HeldReader(lambda: self._reader(url), self)
 
     def _reader(self, url: str) -> tuple[Reader, ReaderState]:
         """The reader and its state. One is kept open between jobs, as long as it answers: opening it anew for each
@@ -150,7 +168,7 @@ class CardLane:
             if state in (ReaderState.CARD, ReaderState.IN_USE):
                 try:
                     with reader.connect() as connection:
-                        return job(connection)
+                        return self.observed(job, connection)
                 except (CardRemoved, ReaderBusy) as error:
                     problem = problem or from_driver(error)  # a sale in doubt stays the thing to tell
                 except AgentError as error:

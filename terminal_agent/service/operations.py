@@ -291,6 +291,7 @@ def status(agent: Agent, params: Params, talk: Talk) -> Any:
         "crm": crm_seen(agent),
         "journal": agent.journal.health(),
         **counts(agent),
+        "offline_points_today": agent.journal.checkouts.redeemed_offline_today(),
         "version": agent.version,
     }
 

@@ -6,10 +6,11 @@ import logging
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, cast
 
 from terminal_agent.errors import AgentError
 from terminal_agent.service.agent import Agent
+from terminal_agent.service.metrics import Metrics
 from terminal_agent.service.operations import Params, Talk, counts, crm_seen, reader_url
 from terminal_agent.till_api.access import ALL_SCOPES, CODE_LIFE_S, Access
 from terminal_agent.till_api.app import create_app
@@ -40,6 +41,8 @@ class TillService:
         )
         self._counter = Counter(shop, self._hub)
         agent.sync.told = self._tell_of_sync
+        metrics = Metrics(lambda: cast(dict[str, Any], ask("status", {}, _say_nothing)))
+        agent.lane.tapped = metrics.tapped
         till = Till(
             terminal_id=lambda: agent.terminal_id,
             currency=agent.settings.currency,
@@ -48,6 +51,7 @@ class TillService:
             hub=self._hub,
             ask=lambda operation, params: ask(operation, params, _say_nothing),
             reader=reader,
+            metrics=metrics.text,
         )
         self._app = create_app(till, self._hosts, frozenset(agent.settings.till.origins))
         self._server: TillServer | None = None

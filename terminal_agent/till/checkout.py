@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
 from hashlib import sha256
 from typing import Any
 
@@ -208,17 +207,12 @@ def _account(
         return Account(min(balance, at_crm.balance), online=True)
     if not request.redeem:
         return Account(balance)
-    return Account(balance, _redeemed_offline(terminal, card), _redeemed_offline_today(terminal))
+    return Account(balance, _redeemed_offline(terminal, card), terminal.journal.checkouts.redeemed_offline_today())
 
 
 def _redeemed_offline(terminal: Terminal, card: PresentedCard) -> int:
     """What the card says it redeemed since it was last online, or what it, or a copy of it, redeemed here since."""
     return max(card.state.redeemed_offline, terminal.journal.checkouts.redeemed_offline_by(card.card_no))
-
-
-def _redeemed_offline_today(terminal: Terminal) -> int:
-    day_ago = rfc3339(terminal.clock.now() - timedelta(days=1))
-    return terminal.journal.checkouts.redeemed_offline_since(day_ago)
 
 
 def _result(

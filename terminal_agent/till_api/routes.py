@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, cast
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi.responses import PlainTextResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
@@ -38,6 +39,7 @@ class Till:
     hub: Hub
     ask: Callable[[str, dict[str, Any]], Any]
     reader: Callable[[], dict[str, Any]]
+    metrics: Callable[[], bytes]
     streams: int = 0
 
 
@@ -91,6 +93,12 @@ def healthz() -> wire.Health:
 def readyz(till: TillIn, caller: CallerIn) -> wire.Health:
     """Whether a sale can be made now: 200 with ``ready`` or ``degraded``, which sells too."""
     return wire.Health(status=str(till.ask("status", {})["state"]))
+
+
+@public.get("/metrics", response_class=PlainTextResponse, responses=_problems())
+def metrics(till: TillIn, caller: CallerIn) -> Response:
+    """Figures for Prometheus, in its text format."""
+    return Response(till.metrics(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
 @v1.post("/pair", responses=_problems())

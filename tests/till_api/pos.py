@@ -57,6 +57,8 @@ class Shop:
         self.till.start()
 
     def _ask(self, operation: str, params: Params, talk: Talk) -> Any:
+        if operation == "status":
+            params = {"state": "ready", "reader_seen": self._watch.seen, "till_url": self.till.url}
         return OPERATIONS[operation](self.agent, params, talk)
 
     def issue(self, name: str | None = None) -> MemoryImage:
@@ -125,6 +127,17 @@ class Pos:
     def events(self, after: str, wait_s: float = 0) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self.get("/v1/events", after=after, wait_s=wait_s)["events"]
         return found
+
+    def first(self, after: str, name: str) -> dict[str, Any]:
+        """The data of the first event of this name after ``after``."""
+        deadline = time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline:
+            for event in self.events(after, wait_s=2):
+                after = event["id"]
+                if event["event"] == name:
+                    data: dict[str, Any] = event["data"]
+                    return data
+        raise AssertionError(f"{name} was never told")
 
 
 TEAR_AT_WRITE = Fault(5)

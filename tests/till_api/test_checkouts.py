@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import pytest
 
@@ -121,7 +120,7 @@ def test_a_wrong_card_is_told_and_the_checkout_waits_on(
     after = pos.get("/v1/events", wait_s=0)["last_id"]
     opened = pos.open("R-1")
     reader.lay(MemoryImage(content))
-    problem = _first(pos, after, "card.problem")
+    problem = pos.first(after, "card.problem")
     assert problem["checkout_id"] == opened["id"]
     assert set(problem["error"]["message"]) == {"fa", "en"}
     assert pos.get(f"/v1/checkouts/{opened['id']}")["state"] == "waiting_for_card"
@@ -173,7 +172,7 @@ def test_a_torn_card_that_stays_away_leaves_the_sale_in_doubt_until_it_is_back(
 def test_a_lost_reader_is_told_and_the_sale_goes_on_when_it_is_back(shop: Shop, pos: Pos, reader: HandReader) -> None:
     after = pos.get("/v1/events", wait_s=0)["last_id"]
     reader.unplug()
-    assert _first(pos, after, "reader.changed")["state"] == "lost"
+    assert pos.first(after, "reader.changed")["state"] == "lost"
     opened = pos.open("R-1")
     reader.unplug(lost=False)
     reader.lay(shop.issue())
@@ -231,26 +230,14 @@ def test_every_step_of_a_sale_is_told_in_order(shop: Shop, pos: Pos, reader: Han
 def test_cards_that_come_and_go_are_told(shop: Shop, pos: Pos, reader: HandReader) -> None:
     after = pos.get("/v1/events", wait_s=0)["last_id"]
     reader.lay(shop.issue())
-    assert _first(pos, after, "card.presented") == {"reader": "sim:by-hand"}
+    assert pos.first(after, "card.presented") == {"reader": "sim:by-hand"}
     reader.lift()
-    assert _first(pos, after, "card.removed") == {"reader": "sim:by-hand"}
+    assert pos.first(after, "card.removed") == {"reader": "sim:by-hand"}
 
 
 def test_no_card_on_the_reader_is_not_found(pos: Pos) -> None:
     answer = pos.call("GET", "/v1/card")
     assert (answer.status_code, answer.json()["code"]) == (404, "no_card_timeout")
-
-
-def _first(pos: Pos, after: str, name: str) -> dict[str, Any]:
-    """The data of the first event of this name after ``after``."""
-    seen = after
-    for _ in range(20):
-        for event in pos.events(seen, wait_s=2):
-            seen = event["id"]
-            if event["event"] == name:
-                data: dict[str, Any] = event["data"]
-                return data
-    raise AssertionError(f"{name} was never told")
 
 
 def _until_free(pos: Pos) -> None:
