@@ -19,13 +19,18 @@ LONGEST_WAIT_S = 3600.0
 
 def call(operation: str, **params: Any) -> Any:
     """Carry out an operation of the agent; gives its JSON answer. Raises AgentError."""
+    return call_and_hear(say, operation, **params)
+
+
+def call_and_hear(talk: Callable[[str], None], operation: str, **params: Any) -> Any:
+    """The same; ``talk`` hears what is said meanwhile."""
     from terminal_agent.service.backend import open_backend
     from terminal_agent.service.settings import find_config, load_settings
 
     set_up_logging()
     config = find_config(state().config)
     with open_backend(load_settings(config), config.absolute()) as backend:
-        return backend.call(operation, params, say)
+        return backend.call(operation, params, talk)
 
 
 def set_up_logging(default: str = "warning") -> None:

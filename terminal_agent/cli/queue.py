@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 
-from terminal_agent.cli.backend import call
-from terminal_agent.cli.output import AgentCommand, AgentGroup, emit
+from terminal_agent.cli.backend import call, call_and_hear
+from terminal_agent.cli.output import AgentCommand, AgentGroup, emit, is_terminal, say
 from terminal_agent.errors import ExitCode
 
 WIDTH_OF_A_PIPE = 160
@@ -140,6 +142,30 @@ def queue_acknowledge(file: Path) -> int:
     return ExitCode.NEEDS_ATTENTION if answer["quarantined"] else ExitCode.DONE
 
 
+@contextmanager
+def _progress() -> Iterator[Callable[[str], None]]:
+    """What hears an exchange's talk: a bar where a person watches, else the lines as they come."""
+    if not is_terminal():
+        yield say
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from terminal_agent.service.progress import heard
+
+    with Progress(console=Console(stderr=True)) as bar:
+        task = bar.add_task("sending", total=None)
+
+        def talk(text: str) -> None:
+            far = heard(text)
+            if far is None:
+                bar.console.print(text, markup=False, highlight=False)
+            else:
+                bar.update(task, completed=far[0], total=sum(far))
+
+        yield talk
+
+
 @click.command(cls=AgentCommand)
 @click.option("--once", is_flag=True, help="one exchange and out, which is what it does anyway")
 def sync(once: bool) -> int:
@@ -151,7 +177,8 @@ def sync(once: bool) -> int:
     Example:
       terminal-agent sync
     """
-    answer = call("sync")
+    with _progress() as talk:
+        answer = call_and_hear(talk, "sync")
     emit(
         answer,
         f"sent {answer['sent']}: {answer['accepted']} accepted, {answer['duplicate']} known already, "

@@ -24,6 +24,7 @@ from terminal_agent.service import members, pairing, queue_files
 from terminal_agent.service.agent import Agent
 from terminal_agent.service.crm_problem import crm_problem
 from terminal_agent.service.key_store import parse_key
+from terminal_agent.service.progress import told
 from terminal_agent.service.readers import look_at_reader
 from terminal_agent.service.receipts import print_again
 from terminal_agent.sync import client
@@ -209,7 +210,7 @@ def queue_close(agent: Agent, params: Params, talk: Talk) -> Any:
 
 def sync_now(agent: Agent, params: Params, talk: Talk) -> Any:
     def progress(report: SyncReport) -> None:
-        talk(f"sent {report.sent}, {report.pending} left")
+        talk(told(report.sent, report.pending))
 
     try:
         report = agent.sync.exchange_now(progress)

@@ -9,10 +9,11 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from terminal_agent.errors import AgentError
 from terminal_agent.journal import Journal
 from terminal_agent.ports import Clock, Ids, rfc3339
 from terminal_agent.sync.adapters.base import CrmAdapter, CrmBlocked, CrmError, CrmUnauthorized, CrmUnreachable
@@ -26,6 +27,9 @@ BACKOFF_CAP_S = 60.0
 FEED_INTERVAL_S = 60.0
 UNAUTHORIZED_PAUSE_S = 300.0
 MAX_RETRY_AFTER_S = 3600.0
+DARK_S = 600.0
+"""How long after the last exchange was due a start counts as coming back from an outage."""
+FIRST_CONTACT_SPREAD_S = 60.0
 
 CRM_STATE = "crm_state"
 FAILURES = "sync_failures"
@@ -149,9 +153,21 @@ class SyncWorker:
 
     def run(self, stop: threading.Event) -> None:
         """The daemon's loop: ends soon after ``stop`` is set and :meth:`wake` was called."""
+        with suppress(AgentError):  # a disk that is full now: then it begins at once
+            self.spread_first_contact()
         while not stop.is_set():
             self._woken.wait(self.turn())
             self._woken.clear()
+
+    def spread_first_contact(self) -> None:
+        """Where this shop was dark for long, so were its neighbours, and all of them are back in the same second: the
+        first exchange waits for a part of a minute. A sale meanwhile does not hurry it; ``sync`` by hand does."""
+        last = self._journal.meta(NEXT_TRY)
+        if last is None or (self._clock.now() - datetime.fromisoformat(last)).total_seconds() < DARK_S:
+            return
+        wait_s = self._ids.uniform(0, FIRST_CONTACT_SPREAD_S)
+        with self._journal.transaction():
+            self._journal.set_meta(NEXT_TRY, rfc3339(self._clock.now() + timedelta(seconds=wait_s)))
 
     def turn(self) -> float:
         """An exchange if one is due; gives the seconds until the next turn.

@@ -23,7 +23,9 @@ from terminal_agent.sync.exchange import FEED_CURSOR
 from terminal_agent.sync.worker import (
     BACKOFF_BASE_S,
     BACKOFF_CAP_S,
+    DARK_S,
     MAX_RETRY_AFTER_S,
+    NEXT_TRY,
     UNAUTHORIZED_PAUSE_S,
     CrmState,
     SyncWorker,
@@ -192,6 +194,41 @@ def until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it never happened"
         time.sleep(0.005)
+
+
+@pytest.mark.parametrize(("dark_s", "wait_s"), [(0, 0), (DARK_S - 1, 0), (DARK_S, 60), (10 * 365 * 86_400, 60)])
+def test_after_an_outage_the_first_contact_of_a_fleet_is_spread_over_a_minute(
+    crm: ScriptedCrm, make_worker: MakeWorker, clock: ManualClock, dark_s: float, wait_s: float
+) -> None:
+    make_worker().exchange_now()
+    clock.advance(dark_s)
+    back = make_worker()
+    back.spread_first_contact()
+    assert max(0, due_in_s(back)) == wait_s
+    again = make_worker()
+    again.spread_first_contact()
+    assert max(0, due_in_s(again)) == wait_s, "another start neither shortens nor lengthens it"
+
+
+def test_a_terminal_that_never_had_contact_begins_at_once(make_worker: MakeWorker) -> None:
+    worker = make_worker()
+    worker.spread_first_contact()
+    assert due_in_s(worker) == 0
+
+
+def test_a_daemon_that_comes_back_waits_and_a_sync_by_hand_does_not(
+    crm: ScriptedCrm, make_worker: MakeWorker, running: MakeWorker, clock: ManualClock, journal: Journal
+) -> None:
+    make_worker().exchange_now()
+    clock.advance(DARK_S)
+    before = journal.meta(NEXT_TRY)
+    worker = running()
+    until(lambda: journal.meta(NEXT_TRY) != before)
+    worker.wake()
+    time.sleep(0.02)
+    assert len(crm.feeds) == 1
+    worker.exchange_now()
+    assert len(crm.feeds) == 2
 
 
 def test_a_sale_is_sent_as_soon_as_the_worker_is_woken(journal: Journal, crm: ScriptedCrm, running: MakeWorker) -> None:
