@@ -24,10 +24,9 @@ def card() -> None:
 @click.option("--phone", metavar="P", help="the member's telephone number, in any spelling")
 @click.option("--name", metavar="N", help="the member's name; kept at the CRM, never on the card")
 @click.option("--tier", metavar="T", help="the member's tier")
+@click.option("--referrer", metavar="P", help="who brought this new member: their phone or card number")
 @click.option("--mad", is_flag=True, help="write an application directory, whose key is public")
-def card_issue(
-    reader: str | None, wait_s: float, phone: str | None, name: str | None, tier: str | None, mad: bool
-) -> None:
+def card_issue(reader: str | None, wait_s: float, **who: Any) -> None:
     """Make a blank card a member's card, every block verified.
 
     Interrupted? Run it again with the same card: it finishes, or says why it cannot.
@@ -37,7 +36,7 @@ def card_issue(
       terminal-agent card issue --phone 09125554433 --name "Sara"
       terminal-agent card issue --reader pcsc:ACR122 --wait-s 30
     """
-    answer = call("card.issue", reader=reader, wait_s=wait_s, phone=phone, name=name, tier=tier, mad=mad)
+    answer = call("card.issue", reader=reader, wait_s=wait_s, **who)
     waits = " It waits for the club's approval." if answer["status"] == "pending" else ""
     emit(answer, f"Card {answer['card_no']} is issued and verified.{waits} Remove the card.")
 

@@ -81,6 +81,24 @@ def expire(through: str | None, dry_run: bool, place: Place) -> None:
         emit(answer, f"{answer['points']:,} points of {answer['cards']} cards {done}.")
 
 
+@click.command(cls=AgentCommand)
+@click.argument("card_no")
+@click.argument("name")
+@click.option("--reference", required=True, metavar="R", help="which one, as a survey's number; the same counts once")
+@crm_place
+def activity(card_no: str, name: str, reference: str, place: Place) -> None:
+    """Give a card the points the policy has for an activity, such as a survey; they reach it at its next tap.
+
+    \b
+    Example:
+      terminal-agent crm activity 7398036535671225 survey --reference 2026-11 --data-dir crm
+    """
+    from terminal_agent.crm import admin_office
+
+    answer = admin_office.count_activity(place, card_no, name, reference)
+    emit(answer, f"{answer['points']} points for {name}." if answer["counted"] else "That was counted before.")
+
+
 @click.group(cls=AgentGroup)
 def terminal() -> None:
     """The terminals that joined: list them, revoke one (with --data-dir)."""
@@ -160,4 +178,4 @@ def resolve(event_id: str, terminal_id: str, action: str | None, reason: str, pl
     emit(answer, f"Terminal {terminal_id} is told to {action} it{unknown}.")
 
 
-COMMANDS = (report, expire, terminal, rejected, resolve)
+COMMANDS = (report, expire, activity, terminal, rejected, resolve)

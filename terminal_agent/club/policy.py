@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import AwareDatetime, BaseModel, Field, ValidationError, field_validator
 
 from terminal_agent.club.rules import (
+    ActivityPoints,
     EarnRule,
     ExpiryRule,
     Identifier,
@@ -52,6 +53,7 @@ class Policy(Rule):
     stamps: tuple[StampCard, ...] = ()
     expiry: ExpiryRule = ExpiryRule()
     referral: ReferralRule = ReferralRule()
+    activities: dict[Identifier, ActivityPoints] = {}
 
     @field_validator("valid_from")
     @classmethod

@@ -178,6 +178,10 @@ class ExpiryRule(Rule):
     after_days: int | None = Field(None, ge=1)
 
 
+ActivityPoints = Annotated[int, Field(ge=0, le=MAX_POINTS)]
+"""What a member gets for something that is no purchase, by its name."""
+
+
 class ReferralRule(Rule):
     """What a member gets for bringing another one, and the other one for coming."""
 

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from terminal_agent.crm import audit, enrolment, expiry, policies, resolutions
+from terminal_agent.crm import activities, audit, cards, enrolment, expiry, policies, resolutions, turns
 from terminal_agent.crm.admin import CLOCK, bad_input, opened
 from terminal_agent.crm.place import Place
 from terminal_agent.crm.reports import REPORTS, Span
@@ -54,6 +54,23 @@ def expire(place: Place, through: str | None, *, dry_run: bool) -> dict[str, Any
                 lambda connection: audit.note(connection, audit.ADMIN, "points.expired", None, _now(), **counts)
             )
     return answer | counts
+
+
+def count_activity(place: Place, card_no: str, activity: str, reference: str) -> dict[str, Any]:
+    """``{card_no, activity, reference, points, counted}``; ``counted`` is false where it was before. AgentError."""
+    with opened(place) as store, store.writing() as connection:
+        known = policies.in_force(connection, _now()).activities
+        if activity not in known:
+            names = ", ".join(sorted(known)) or "none"
+            raise bad_input(f"The policy gives no points for {activity}.", f"It knows: {names}.")
+        if cards.find(connection, card_no) is None:
+            hint = "Check the number; a card is known once the first event about it has arrived."
+            raise AgentError(ErrorCode.NOT_FOUND, f"This CRM knows no card {card_no}.", hint=hint)
+        turns.take_cards(connection, [card_no], fresh=cards.fresh(_now()))
+        points = activities.pay(connection, card_no, activity, reference, _now())
+        audit.note(connection, audit.ADMIN, "activity.counted", card_no, _now(), activity=activity, points=points)
+    facts = {"card_no": card_no, "activity": activity, "reference": reference}
+    return {**facts, "points": points or 0, "counted": points is not None}
 
 
 def list_terminals(place: Place) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 
 from terminal_agent.contract import EventType, Verdict
 from terminal_agent.crm import (
+    activities,
     card_history,
     cards,
     consents,
@@ -20,11 +21,13 @@ from terminal_agent.crm import (
     members,
     membership,
     privacy,
+    referrals,
     replacement,
     restore,
     reversals,
 )
 from terminal_agent.crm.events import (
+    ActivityRecorded,
     CardAnomaly,
     CardIssued,
     CardReplaced,
@@ -117,27 +120,48 @@ def _book_points(connection: Connection, event: Event, card_no: str, now: str) -
 def _book_facts(connection: Connection, event: Event, now: str) -> None:
     data = event.data
     if isinstance(data, MemberEnrolled):
-        who = data.member
-        status = membership.status_of_new(connection)
-        facts = {"phone": who.phone, "name": who.name, "tier": who.tier}
-        members.enrol(connection, who.member_id, **facts, status=status, now=now)
-        for card_no in members.card_numbers_of(connection, [who.member_id]):  # told before their owner
-            cards.restate(connection, card_no)
+        _book_member(connection, data, now)
     elif isinstance(data, CardIssued):
-        cards.set_owner(connection, data.card.card_no, data.uid, data.member_id)
-        cards.restate(connection, data.card.card_no)
-        card_history.note(connection, data.card.card_no, "issued", now)
-        privacy.retire_if_erased(connection, data.card.card_no, now)
+        _book_issue(connection, data, now)
+    elif isinstance(data, CardAnomaly):
+        _book_anomaly(connection, data, now)
     elif isinstance(data, ConsentChanged):
         consents.book(connection, event, data)
+    elif isinstance(data, ActivityRecorded) and data.activity and event.card_no and moved_points(event) == (0, 0):
+        activities.pay(connection, event.card_no, data.activity.kind, data.activity.reference or event.id, now)
     elif isinstance(data, PurchaseRecorded) and data.hold_id:
         holds.spend(connection, event.terminal_id, data.hold_id)
-    elif isinstance(data, CardAnomaly) and data.kind == _ROLLED_BACK:
-        cards.block(connection, data.card_no, REASON_ROLLED_BACK, now)
-    elif isinstance(data, CardAnomaly) and data.kind == _BLOCKED:
-        cards.block(connection, data.card_no, data.reason, now)
     elif isinstance(data, CardReplaced) and data.card_no and data.old_card_no:
         replacement.replace(connection, data.old_card_no, data.card_no, now)
+
+
+def _book_member(connection: Connection, data: MemberEnrolled, now: str) -> None:
+    who, is_new = data.member, members.find(connection, data.member.member_id) is None
+    status = membership.status_of_new(connection)
+    facts = {"phone": who.phone, "name": who.name, "tier": who.tier}
+    members.enrol(connection, who.member_id, **facts, status=status, now=now)
+    for card_no in members.card_numbers_of(connection, [who.member_id]):  # told before their owner
+        cards.restate(connection, card_no)
+    if is_new and who.referrer_member_id:
+        referrals.note(connection, who.member_id, who.referrer_member_id, now)
+    referrals.pay_due(connection, who.member_id, now)
+
+
+def _book_issue(connection: Connection, data: CardIssued, now: str) -> None:
+    card_no = data.card.card_no
+    cards.set_owner(connection, card_no, data.uid, data.member_id)
+    cards.restate(connection, card_no)
+    card_history.note(connection, card_no, "issued", now)
+    privacy.retire_if_erased(connection, card_no, now)
+    if data.member_id:
+        referrals.pay_due(connection, data.member_id, now)
+
+
+def _book_anomaly(connection: Connection, data: CardAnomaly, now: str) -> None:
+    if data.kind == _ROLLED_BACK:
+        cards.block(connection, data.card_no, REASON_ROLLED_BACK, now)
+    elif data.kind == _BLOCKED:
+        cards.block(connection, data.card_no, data.reason, now)
 
 
 def _book_card_state(connection: Connection, event: Event, now: str) -> bool:

@@ -121,6 +121,14 @@ class MemberFacts(_Shape):
     phone: Phone | None = None
     name: Words | None = None
     tier: Words | None = None
+    referrer_member_id: Name | None = None
+
+
+class ActivityFacts(_Shape):
+    """What a member did; the same ``kind`` and ``reference`` of a card count once."""
+
+    kind: Name
+    reference: Name | None = None
 
 
 class EventData(_Shape):
@@ -181,6 +189,12 @@ class PointsAdjusted(EventData):
     points: PointsMoved
 
 
+class ActivityRecorded(EventData):
+    """Points as the terminal gives them or, where it gives none, as the policy says for ``activity``."""
+
+    activity: ActivityFacts | None = None
+
+
 class _AboutCard(EventData):
     card_no: Name
 
@@ -229,6 +243,7 @@ DATA_SHAPES: dict[EventType, type[EventData]] = {
     EventType.INTENT_RESOLVED: IntentResolved,
     EventType.CARD_ANOMALY: CardAnomaly,
     EventType.CARD_REPLACED: CardReplaced,
+    EventType.ACTIVITY_RECORDED: ActivityRecorded,
     EventType.CONSENT_CHANGED: ConsentChanged,
 }
 

@@ -67,7 +67,8 @@ class IssueRequest:
     """Who the card is for; all may be unknown. ``phone`` in any spelling.
 
     ``mad`` writes an application directory, so that other systems' tools can list the card; its key is public.
-    ``replaces`` names a card whose owner, ``member_id``, gets this one instead."""
+    ``replaces`` names a card whose owner, ``member_id``, gets this one instead. ``referrer_member_id`` brought a new
+    member."""
 
     phone: str | None = None
     name: str | None = None
@@ -75,6 +76,7 @@ class IssueRequest:
     mad: bool = False
     replaces: str | None = None
     member_id: str | None = None
+    referrer_member_id: str | None = None
 
     def __post_init__(self) -> None:
         """Whatever could fail later fails here, before the card is touched. Raises AgentError ``invalid_input``."""
@@ -225,7 +227,8 @@ def _new_intent(terminal: Terminal, uid: str, request: IssueRequest) -> Intent:
     policy_version = terminal.journal.knowledge.policy().version
     events = []
     if not known:
-        enrolled = {"member": _member_data(member), "policy_version": policy_version}
+        brought = {"referrer_member_id": request.referrer_member_id} if request.referrer_member_id else {}
+        enrolled = {"member": {**_member_data(member), **brought}, "policy_version": policy_version}
         subject = f"members/{member.member_id}"
         event = taps.new_event(terminal, EventType.MEMBER_ENROLLED, card_no, enrolled, subject)
         events.append(replace(event, card_no=None))

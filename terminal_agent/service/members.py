@@ -109,6 +109,12 @@ def consent(agent: Agent, params: Params, talk: Talk) -> Any:
     return {**said, "time": event.time}
 
 
+def somebody(agent: Agent, text: str) -> str:
+    """The member who has this phone or this card. Raises AgentError."""
+    card_no = fold_digits(text).replace(" ", "").replace("-", "")
+    return owner_of(agent, card_no) if is_card_number(card_no) else _member_id(agent, _phone(text))
+
+
 def owner_of(agent: Agent, card_no: str) -> str:
     """The member whose card this is: as far as it is known here, else as the CRM says. Raises AgentError."""
     known = agent.journal.knowledge.card(card_no)

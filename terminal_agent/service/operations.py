@@ -67,7 +67,9 @@ def reader_url(agent: Agent, params: Params) -> str:
 
 
 def card_issue(agent: Agent, params: Params, talk: Talk) -> Any:
-    request = IssueRequest(params.get("phone"), params.get("name"), params.get("tier"), bool(params.get("mad")))
+    referrer = members.somebody(agent, params["referrer"]) if params.get("referrer") else None
+    who = (params.get("phone"), params.get("name"), params.get("tier"))
+    request = IssueRequest(*who, bool(params.get("mad")), referrer_member_id=referrer)
     terminal = agent.terminal
     answer = _with_card(agent, params, talk, lambda connection: issue(terminal, connection, request))
     agent.sync.wake()

@@ -1,0 +1,34 @@
+"""Points for what is no purchase: a survey answered, a profile completed. The policy says how many for what."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, select
+
+from terminal_agent.crm import cards, ledger, policies
+from terminal_agent.crm.schema import transfers
+
+KIND = "activity"
+
+
+def pay(connection: Connection, card_no: str, activity: str, reference: str, now: str) -> int | None:
+    """Gives a card the points of an activity, which reach it at its next tap; how many.
+
+    None: this activity of this ``reference`` (a survey's number, the event's id) was counted before.
+    """
+    name = f"{KIND}/{activity}/{reference}"
+    counted = select(transfers.c.reference).where(transfers.c.card_no == card_no, transfers.c.reference == name)
+    if connection.execute(counted.limit(1)).first() is not None:
+        return None
+    points = policies.in_force(connection, now).activities.get(activity, 0)
+    if points:
+        ledger.transfer(
+            connection,
+            source=ledger.ISSUED,
+            target=ledger.card_account(card_no),
+            points=points,
+            kind=KIND,
+            reference=name,
+            now=now,
+        )
+        cards.adjust(connection, card_no, points, activity, now)
+    return points
