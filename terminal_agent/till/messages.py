@@ -187,6 +187,14 @@ _TOLD = {
             "Check the code, or record the sale without the coupon.",
         ),
     ),
+    ErrorCode.FILE_INVALID: _Told(
+        UposCode.ILLEGAL,
+        Words(
+            "این پرونده صف یا رسید آن نیست یا دستکاری شده است.",
+            "This is no queue file or receipt, or it was tampered with.",
+        ),
+        Words("پرونده را دوباره از پایانه بگیرید.", "Export it again at the terminal it comes from."),
+    ),
     ErrorCode.DUMP_INVALID: _Told(
         UposCode.ILLEGAL,
         Words("این فایل، نسخهٔ معتبری از یک کارت نیست.", "This file is not a valid copy of a card."),
