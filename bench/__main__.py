@@ -11,7 +11,7 @@ from contextlib import closing
 from rich.console import Console
 from rich.table import Table
 
-from bench import daemon, drivers, durability, purchase, startup, sync
+from bench import daemon, drain, drivers, durability, purchase, startup, sync
 from bench.measure import Figure, Samples
 from bench.rig import Left, Rig
 
@@ -22,6 +22,7 @@ BENCHES: dict[str, Bench] = {
     "daemon": daemon.run,
     "tap": startup.run_tap,
     "sync": sync.run,
+    "drain": drain.run,
     "durability": durability.run,
     "drivers": drivers.run,
 }

@@ -73,3 +73,14 @@ def test_json_examples_in_documents_are_json() -> None:
     for document in (ROOT / "docs").glob("*.md"):
         for block in re.findall(r"```json\n(.*?)```", document.read_text(), re.DOTALL):
             json.loads(block)
+
+
+def test_tests_named_in_documents_are_there() -> None:
+    for document in (ROOT / "docs").glob("*.md"):
+        where = ""
+        for file, name in re.findall(r"`([\w/]+\.py|…)(?:::(\w+))?`", document.read_text()):
+            if file != "…" and not name:
+                continue
+            where = where if file == "…" else file
+            source = (ROOT / "tests" / where).read_text()
+            assert f"def {name}(" in source, f"{document.name}: {where}::{name}"
