@@ -195,7 +195,7 @@ def _entitled(policy: Policy, offer: Offer, basket: Basket, holder: Holder) -> t
     if offer.tiers and holder.tier not in offer.tiers:
         return False, None
     if offer.audience == "first_purchase":
-        return holder.first_purchase, None
+        return holder.first_purchase and not used.ever, None  # a card that was replaced had it already
     if offer.audience == "coupon" and offer.code is not None:
         return basket.coupon is not None and normal_code(offer.code) == basket.coupon, None
     if offer.audience == "coupon" or offer.audience in NEEDS_GRANT:

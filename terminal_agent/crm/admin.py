@@ -8,13 +8,26 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from terminal_agent.crm import audit, card_history, cards, courier, enrolment, holds, ledger, lookups, policies
+from terminal_agent.crm import (
+    audit,
+    card_history,
+    cards,
+    courier,
+    enrolment,
+    grants,
+    holds,
+    ledger,
+    lookups,
+    policies,
+    tiers,
+)
 from terminal_agent.crm.place import Place
 from terminal_agent.crm.store import Store, open_store
 from terminal_agent.errors import AgentError, ErrorCode
 from terminal_agent.ports import Clock, SystemClock, SystemIds, rfc3339
 
 MAX_ADJUSTMENT = 10**12
+_AT_ONCE = 200
 CLOCK: Clock = SystemClock()
 
 
@@ -130,6 +143,46 @@ def show_policy(place: Place, version: str | None) -> dict[str, Any]:
     with opened(place) as store, store.reading() as connection:
         wanted = version or policies.in_force(connection, rfc3339(CLOCK.now())).version
         return policies.document_of(connection, wanted)
+
+
+def give_grant(place: Place, offer_id: str, card_no: str, **given: Any) -> dict[str, Any]:
+    """Gives a card an offer; what ``grants.give`` gives. AgentError: NOT_FOUND, INVALID_INPUT."""
+    with opened(place) as store, store.writing() as connection:
+        _require_card(connection, card_no)
+        return grants.give(connection, SystemIds().uuid(), offer_id, card_no, rfc3339(CLOCK.now()), **given)
+
+
+def make_coupons(place: Place, offer_id: str, count: int, valid_to: str | None) -> dict[str, Any]:
+    """``{offer_id, codes:[…]}``, shown this once. AgentError: INVALID_INPUT."""
+    with opened(place) as store, store.writing() as connection:
+        codes = grants.make_codes(connection, offer_id, count, rfc3339(CLOCK.now()), valid_to=valid_to)
+    return {"offer_id": offer_id, "codes": codes}
+
+
+def revoke_grant(place: Place, grant_id: str) -> dict[str, Any]:
+    """Ends a grant; what ``grants.revoke`` gives. AgentError: NOT_FOUND."""
+    with opened(place) as store, store.writing() as connection:
+        return grants.revoke(connection, grant_id, rfc3339(CLOCK.now()))
+
+
+def list_grants(place: Place, card_no: str | None, limit: int) -> list[dict[str, Any]]:
+    """What ``grants.listing`` gives."""
+    with opened(place) as store, store.reading() as connection:
+        return grants.listing(connection, card_no, limit)
+
+
+def decide_tiers(place: Place) -> dict[str, Any]:
+    """Everybody's tier by the policy in force, some members at a time: ``{version, members, changed}``."""
+    with opened(place) as store:
+        with store.reading() as connection:
+            policy = policies.in_force(connection, rfc3339(CLOCK.now()))
+            everybody = tiers.everybody(connection)
+        changed = 0
+        for first in range(0, len(everybody), _AT_ONCE):
+            some = everybody[first : first + _AT_ONCE]
+            with store.writing() as connection:
+                changed += tiers.decide_for_members(connection, policy, some, rfc3339(CLOCK.now()))
+    return {"version": policy.version, "members": len(everybody), "changed": changed}
 
 
 def _require_card(connection: Connection, card_no: str) -> int:

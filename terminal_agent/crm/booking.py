@@ -154,6 +154,7 @@ def _book_issue(connection: Connection, data: CardIssued, now: str) -> None:
     card_history.note(connection, card_no, "issued", now)
     privacy.retire_if_erased(connection, card_no, now)
     if data.member_id:
+        members.tell_of_card(connection, data.member_id, now)
         referrals.pay_due(connection, data.member_id, now)
 
 

@@ -9,7 +9,21 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, and_, insert, or_,
 from sqlalchemy.exc import DataError, IntegrityError
 
 from terminal_agent.contract import Verdict, fingerprint
-from terminal_agent.crm import booking, bulk, cards, members, privacy, reconcile, replacement, restore, reversals, turns
+from terminal_agent.crm import (
+    booking,
+    bulk,
+    cards,
+    members,
+    offers,
+    policies,
+    privacy,
+    reconcile,
+    replacement,
+    restore,
+    reversals,
+    tiers,
+    turns,
+)
 from terminal_agent.crm.events import (
     Event,
     EventRejected,
@@ -38,13 +52,19 @@ def receive(connection: Connection, terminal_id: str, documents: list[Any], now:
     while (place := len(results)) < len(documents):
         together = _receive_together(connection, bulk.run_from(parsed, place), now, new)
         results += together or [_receive_one(connection, terminal_id, documents[place], parsed[place], now, new)]
+    offers.book(connection, new, now)
+    tiers.decide_for_cards(connection, policies.in_force(connection, now), _cards_of(new), now)
     if restore.happened(connection):
-        for card_no in sorted({event.card_no for event in new if event.card_no}):
+        for card_no in sorted(_cards_of(new)):
             reconcile.reconcile(connection, card_no, now)
     positions = [position_of(document, terminal_id) for document in documents]
     epochs = dict.fromkeys(position.install_epoch for position in reversed(positions) if position)
     acked = [_advance(connection, terminal_id, epoch) for epoch in epochs]
     return results, acked[0] if acked else 0
+
+
+def _cards_of(batch: list[Event]) -> set[str]:
+    return {event.card_no for event in batch if event.card_no}
 
 
 def _parse(document: Any, terminal_id: str) -> Event | EventRejected:
@@ -56,8 +76,9 @@ def _parse(document: Any, terminal_id: str) -> Event | EventRejected:
 
 def _take_turns(connection: Connection, terminal_id: str, batch: list[Event], now: str) -> None:
     turns.take_terminal(connection, terminal_id)
-    turns.take_members(connection, [name for event in batch for name in members.names_in(event.data)])
+    names = {name for event in batch for name in members.names_in(event.data)}
     card_nos = [card_no for event in batch for card_no in (event.card_no, event.data.other_card) if card_no]
+    turns.take_members(connection, names | tiers.owners_of(connection, card_nos))
     card_nos += replacement.successors_of(connection, card_nos)
     turns.take_cards(connection, card_nos, fresh=cards.fresh(now))
 
@@ -98,8 +119,10 @@ def _judge(
     stored = _stored(connection, terminal_id, event.position, event.fingerprint)
     if stored is not None and stored["verdict"] != Verdict.REJECTED:
         return _result(connection, event, Verdict.DUPLICATE, None)
-    new.append(event)
-    return _accept(connection, event, now)
+    result = _accept(connection, event, now)
+    if result.code != TOLD_AGAIN:
+        new.append(event)
+    return result
 
 
 def _accept(connection: Connection, event: Event, now: str) -> EventResult:

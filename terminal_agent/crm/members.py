@@ -147,6 +147,19 @@ def take_all_of(connection: Connection, row: RowMapping, now: str) -> tuple[list
     return ids, card_nos
 
 
+def set_tier(connection: Connection, ids: list[str], tier: str, now: str) -> None:
+    """These ids of one member are in another tier; the terminals are told."""
+    connection.execute(update(members).where(members.c.member_id.in_(ids)).values(tier=tier))
+    for member_id in ids:
+        announce(connection, member_id, now)
+
+
+def tell_of_card(connection: Connection, member_id: str, now: str) -> None:
+    """A member has another card; the terminals know a card by its holder."""
+    if not is_erased(connection, member_id):
+        announce(connection, member_id, now)
+
+
 def forget(connection: Connection, ids: list[str]) -> None:
     """Who these ids of one member are; that there was one stays."""
     nobody = {"phone": None, "name": None, "status": ERASED}
@@ -169,7 +182,7 @@ def announce(connection: Connection, member_id: str, now: str) -> None:
     row = find(connection, member_id)
     if row is None:
         return
-    item = describe(row)
+    item = describe(row) | {"cards": card_numbers_of(connection, [member_id])}
     if row["name"]:
         item["first_name"] = row["name"].split()[0] if row["name"].split() else row["name"]
     if row["member_id"] != member_id:

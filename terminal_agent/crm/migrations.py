@@ -14,9 +14,13 @@ from terminal_agent.crm.schema import (
     consents,
     entries,
     feed_waiting,
+    grant_uses,
+    grants,
     meta,
+    offer_uses,
     referrals,
     scopes,
+    tier_decisions,
     transfers,
     turns,
 )
@@ -66,10 +70,17 @@ def _scopes_and_referrals(connection: Connection) -> None:
         table.create(connection)
 
 
+def _offers(connection: Connection) -> None:
+    """6: grants, what cards had of offers, tiers that were decided."""
+    for table in (grants, grant_uses, offer_uses, tier_decisions):
+        table.create(connection)
+
+
 STEPS: dict[int, Callable[[Connection], None]] = {
     2: _keep_transfers_with_their_card,
     3: _members_rights,
     4: _turns,
     5: _scopes_and_referrals,
+    6: _offers,
 }
 """By the version each leads to."""

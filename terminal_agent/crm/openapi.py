@@ -17,6 +17,8 @@ _FEED_ITEMS: tuple[type[BaseModel], ...] = (
     wire.AdjustmentItem,
     wire.HotlistItem,
     wire.MemberItem,
+    wire.GrantItem,
+    wire.OfferCountsItem,
     wire.ErasureItem,
     wire.SettingsItem,
     wire.ResolutionItem,

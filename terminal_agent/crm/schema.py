@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.schema import SchemaItem
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 PARTITIONS = 8
 """Of each split table on PostgreSQL. A power of two; each open transaction may lock all of them."""
 
@@ -305,4 +305,47 @@ referrals = _split(
     _text("told_at"),
     _maybe_text("paid_at"),
     Index("referrals_by_referrer", "referrer_member_id"),
+)
+
+# An offer given to a card, or without one to whoever shows its code.
+grants = _split(
+    "grants",
+    "grant_id",
+    _text("grant_id", key=True),
+    _text("offer_id"),
+    _maybe_text("card_no"),
+    _maybe_text("valid_from"),
+    _maybe_text("valid_to"),
+    _number("uses"),
+    _text("reason"),
+    _text("created_at"),
+    Index("grants_by_card", "card_no"),
+)
+
+grant_uses = _split(
+    "grant_uses", "grant_id", _text("grant_id", key=True), _text("terminal_id", key=True), _number("used")
+)
+
+# What a card had of an offer or a stamp card at each terminal; see offers.py.
+offer_uses = _split(
+    "offer_uses",
+    "card_no",
+    _text("card_no", key=True),
+    _text("offer_id", key=True),
+    _text("terminal_id", key=True),
+    _number("uses"),
+    _number("stamps"),
+    _number("rewards"),
+    _number("points"),
+    _text("counted_at"),
+)
+
+# ``floor`` is the tier that was given by hand.
+tier_decisions = _split(
+    "tier_decisions",
+    "member_id",
+    _text("member_id", key=True),
+    _text("tier"),
+    _text("floor"),
+    _text("decided_at"),
 )

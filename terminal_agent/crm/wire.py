@@ -101,6 +101,38 @@ class MemberItem(BaseModel):
     tier: str
     status: str
     alias_of: str | None = None
+    cards: list[str] = []
+
+
+class GrantItem(BaseModel):
+    """An offer for one card, or without ``card_no`` for whoever shows its code. ``used`` is by terminal; a terminal
+    counts its own uses itself."""
+
+    kind: Literal["offer"]
+    grant_id: str
+    offer_id: str
+    card_no: str | None
+    valid_from: str | None
+    valid_to: str | None
+    uses: int
+    used: dict[str, int]
+
+
+class OfferCounts(BaseModel):
+    """What a card had of an offer or a stamp card at one terminal."""
+
+    uses: int
+    stamps: int
+    rewards: int
+
+
+class OfferCountsItem(BaseModel):
+    """What a card had of an offer or a stamp card, by terminal; ``crm:`` is the CRM itself."""
+
+    kind: Literal["offer"]
+    card_no: str
+    offer_id: str
+    counts: dict[str, OfferCounts]
 
 
 class ErasureItem(BaseModel):

@@ -214,7 +214,10 @@ def test_two_shops_that_enrol_one_phone_enrol_one_member(terminal: Terminal) -> 
     assert [(item["member_id"], item.get("alias_of"), item["first_name"]) for item in items] == [
         ("m-1", None, "Sara"),
         ("m-2", "m-1", "Sara"),
+        ("m-1", None, "Sara"),
+        ("m-2", "m-1", "Sara"),
     ]
+    assert [item["cards"] for item in items] == [[], [], ["card-1"], ["card-2"]]
 
 
 def test_a_card_reported_as_rolled_back_is_blocked_everywhere(terminal: Terminal) -> None:
