@@ -215,7 +215,10 @@ def card_data(card_no: str, before: CardState | None, after: CardState) -> dict[
 
 
 def settle(terminal: Terminal, card: PresentedCard) -> PresentedCard:
-    """Bring every open intent of this card to its end, then say what the card holds now."""
+    """Bring every open intent of this card to its end, then say what the card holds now.
+
+    Raises AgentError, or what the driver raises; what could not be settled then stays open.
+    """
     unsettled = terminal.journal.intents.unsettled(card.card_no)
     for state, intent in unsettled:
         if state is IntentState.OPEN:
@@ -244,7 +247,10 @@ def _settle_one(terminal: Terminal, card: PresentedCard, intent: Intent) -> Pres
     if verdict is tap.Settlement.LANDED:
         finish(terminal, card, _as_seen(intent))
     else:
-        tap.commit(card.session, after, None, lambda: finish(terminal, card, intent))
+        try:
+            tap.commit(card.session, after, None, lambda: finish(terminal, card, intent))
+        except tap.InDoubt as doubt:  # still: the intent stays open
+            raise doubt.problem from doubt
     tap.write_history(card.session, history_entry(terminal, intent))
     return replace(card, state=after)
 

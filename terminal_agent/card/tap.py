@@ -8,6 +8,7 @@ from typing import Protocol
 
 from drivers.errors import DriverError
 from terminal_agent.card.layout import CardState, HistoryEntry
+from terminal_agent.card.problems import data_corrupt, from_driver
 from terminal_agent.card.session import WriteNotVerified
 from terminal_agent.errors import AgentError
 
@@ -36,11 +37,18 @@ def judge(before: CardState, after: CardState, current: CardState) -> Settlement
 
 
 class InDoubt(Exception):
-    """The card write was begun and its outcome is unknown. The intent stays open in the journal."""
+    """The card write was begun and its outcome is unknown. The intent stays open in the journal. ``problem`` is what a
+    person is told of its cause."""
 
-    def __init__(self, cause: Exception) -> None:
+    def __init__(self, cause: DriverError | WriteNotVerified | AgentError) -> None:
         super().__init__(str(cause))
-        self.cause = cause
+        self.problem = _problem(cause)
+
+
+def _problem(cause: DriverError | WriteNotVerified | AgentError) -> AgentError:
+    if isinstance(cause, AgentError):
+        return cause
+    return from_driver(cause) if isinstance(cause, DriverError) else data_corrupt(str(cause))
 
 
 class WritableCard(Protocol):

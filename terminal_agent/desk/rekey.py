@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import Any
 
 from drivers.base import ClassicConnection
-from drivers.errors import AccessDenied, AuthenticationFailed, DriverError
+from drivers.errors import AccessDenied, AuthenticationFailed
 from drivers.mifare_classic import (
     BLOCK_SIZE,
     MAD_GENERAL_PURPOSE_BYTE,
@@ -36,9 +36,8 @@ from terminal_agent.card.layout import (
     home_of,
     reseal_history,
 )
-from terminal_agent.card.problems import data_corrupt, from_driver
+from terminal_agent.card.problems import data_corrupt
 from terminal_agent.card.session import LiveSector, authoritative, in_order, look, open_sector, read_home, refusal
-from terminal_agent.card.tap import InDoubt
 from terminal_agent.desk.issue import issued_trailer, verify_trailer, write_verified
 from terminal_agent.errors import AgentError
 from terminal_agent.taps import PresentedCard, Terminal
@@ -54,7 +53,7 @@ def rekey(terminal: Terminal, connection: ClassicConnection) -> dict[str, Any]:
     card's other home is dead, ``rekeyed`` is false: the card goes on under its old set. Raises AgentError for a card
     that may not be used, or what the driver raises; a session opened on this connection before is stale.
     """
-    card = _settled(terminal, connection)
+    card = taps.settle(terminal, taps.present(terminal, connection))
     taps.refuse_unusable(terminal, card)
     work = _Rekeying(terminal, connection)
     work.run()
@@ -94,14 +93,6 @@ def _note(uid: bytes) -> str:
 
 def _refused(version: int) -> str:
     return f"refused {version}"
-
-
-def _settled(terminal: Terminal, connection: ClassicConnection) -> PresentedCard:
-    try:
-        return taps.settle(terminal, taps.present(terminal, connection))
-    except InDoubt as doubt:
-        cause = doubt.cause
-        raise (from_driver(cause) if isinstance(cause, DriverError) else data_corrupt(str(cause))) from doubt
 
 
 def _record(terminal: Terminal, card: PresentedCard, work: _Rekeying, *, rekeyed: bool) -> None:

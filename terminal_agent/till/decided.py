@@ -7,11 +7,11 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from drivers.base import ClassicConnection
-from drivers.errors import CardRemoved, DriverError
+from drivers.errors import CardRemoved
 from terminal_agent import taps
 from terminal_agent.card import tap
 from terminal_agent.card.layout import MAX_BALANCE, CardState
-from terminal_agent.card.problems import data_corrupt, from_driver
+from terminal_agent.card.problems import from_driver
 from terminal_agent.club.purchase import Outcome
 from terminal_agent.club.text import TextInvalid, reference
 from terminal_agent.errors import AgentError, ErrorCode
@@ -50,12 +50,11 @@ def settled_card(
     """
     try:
         return taps.settle(terminal, taps.present(terminal, connection))
-    except (tap.InDoubt, AgentError, CardRemoved) as error:
+    except (AgentError, CardRemoved) as error:
         checkout = begun()
         if checkout is not None and checkout.state is CheckoutState.IN_DOUBT:
-            raise taps.in_doubt_error(_problem(error), checkout.result) from error
-        if isinstance(error, tap.InDoubt):  # another sale's write
-            raise _problem(error) from error
+            problem = from_driver(error) if isinstance(error, CardRemoved) else error
+            raise taps.in_doubt_error(problem, checkout.result) from error
         raise
 
 
@@ -122,7 +121,7 @@ def carry_out(terminal: Terminal, card: PresentedCard, intent: Intent, checkout:
             card.session, after, lambda: journal.write(begin), lambda: taps.finish(terminal, card, intent, checkout)
         )
     except tap.InDoubt as doubt:
-        raise taps.in_doubt_error(_problem(doubt), checkout.result) from doubt
+        raise taps.in_doubt_error(doubt.problem, checkout.result) from doubt
     tap.write_history(card.session, taps.history_entry(terminal, intent))
 
 
@@ -166,12 +165,3 @@ def clock_state(terminal: Terminal) -> str:
 def answer_of(checkout: Checkout) -> dict[str, Any]:
     """The recorded answer of a checkout that is finished."""
     return {**checkout.result, "state": checkout.state.value, "replayed": True}
-
-
-def _problem(error: Exception) -> AgentError:
-    cause = error.cause if isinstance(error, tap.InDoubt) else error
-    if isinstance(cause, AgentError):
-        return cause
-    if isinstance(cause, DriverError):
-        return from_driver(cause)
-    return data_corrupt(str(cause))

@@ -91,7 +91,7 @@ def test_any_failure_of_the_write_leaves_the_sale_in_doubt(error: Exception) -> 
     script = Script(error)
     with pytest.raises(InDoubt) as caught:
         tap.commit(script, AFTER, script.begin, script.done)
-    assert caught.value.cause is error
+    assert caught.value.__cause__ is error
     assert script.told == ["intent on disk", "card holds 8"]
 
 

@@ -12,12 +12,18 @@ import pytest
 from drivers import ReaderState
 from drivers.base import ClassicConnection, Reader
 from drivers.errors import NoReader, ServiceUnavailable
+from drivers.simulator import Fault, Torn
+from terminal_agent.desk.issue import IssueRequest, issue
 from terminal_agent.errors import AgentError, ErrorCode
+from terminal_agent.service import card_lane
 from terminal_agent.service import reader_watch as module
 from terminal_agent.service.agent import Agent
 from terminal_agent.service.initialise import initialise
 from terminal_agent.service.reader_watch import ReaderWatch
 from terminal_agent.service.settings import load_settings
+from terminal_agent.till.checkout import PurchaseRequest, purchase
+from tests.service.tills import WRITE
+from tests.workbench import blank, lay, offline
 
 Step = ReaderState | Exception
 EMPTY, CARD, LOST = ReaderState.EMPTY, ReaderState.CARD, ReaderState.LOST
@@ -138,3 +144,45 @@ def test_trouble_with_the_journal_is_not_held_against_the_reader(
     seen = watch(CARD, CARD, EMPTY)[0].seen
     assert seen["state"] == "ready"
     assert told(caplog) == ["reader=ready", "card=not_settled"]
+
+
+class Lane(Reader):
+    """The reader of the lane: each time it is asked, the card lies there as the next connection says."""
+
+    url = "pcsc:"
+    name = "Lane"
+
+    def __init__(self, *connections: ClassicConnection) -> None:
+        self._connections = list(connections)
+
+    def wait_for_change(self, known: ReaderState, timeout_s: float) -> ReaderState:
+        return CARD
+
+    def connect(self) -> ClassicConnection:
+        return self._connections.pop(0)
+
+    def interrupt(self) -> None:
+        return
+
+    def close(self) -> None:
+        return
+
+
+@pytest.mark.parametrize("torn", [Torn.OLD, Torn.GARBAGE])
+def test_a_card_that_is_lifted_while_nobody_waits_for_it_is_no_trouble_with_the_reader(
+    watch: Watch, agent: Agent, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, torn: Torn
+) -> None:
+    card = blank()
+    with lay(card) as connection:
+        issue(agent.terminal, connection, IssueRequest())
+    lifted = Fault(WRITE, torn)
+    with pytest.raises(AgentError), lay(card, lifted) as connection:
+        purchase(agent.terminal, connection, PurchaseRequest("R-1", 100_000), offline)
+    lane = Lane(lay(card, lifted), lay(card))
+    monkeypatch.setattr(card_lane, "open_reader", lambda _url: lane)
+    watch(EMPTY, CARD, EMPTY)
+    assert told(caplog) == ["reader=ready"], "neither lost, nor unforeseen"
+    assert agent.journal.intents.count_open() == 1
+    watch(EMPTY, CARD, EMPTY)
+    assert agent.journal.intents.count_open() == 0
+    assert told(caplog) == ["reader=ready", "reader=ready"]
