@@ -20,6 +20,7 @@ class AlarmCode(StrEnum):
     INDEXES_REBUILT = "indexes_rebuilt"
     SHORT_OF_SPACE = "short_of_space"
     HASH_CHAIN_BROKEN = "hash_chain_broken"
+    POLICY_UNREADABLE = "policy_unreadable"
 
 
 _ACKNOWLEDGE = "tell head office, then: terminal-agent doctor --acknowledge"
@@ -30,6 +31,7 @@ _FIXES = {
     AlarmCode.SHORT_OF_SPACE: "Free some space: df -h shows where",
     AlarmCode.HASH_CHAIN_BROKEN: "What was recorded was changed, by the disk or by a hand. See which: "
     "terminal-agent queue list --state quarantined",
+    AlarmCode.POLICY_UNREADABLE: "Have the disk checked, and head office publish the policy again",
 }
 
 

@@ -19,7 +19,7 @@ from sqlite_utils import Database as SqliteUtils
 
 from terminal_agent.errors import AgentError, ErrorCode
 from terminal_agent.journal.migrations import migrations
-from terminal_agent.journal.opening import APPLICATION_ID, DAMAGE, primary_code
+from terminal_agent.journal.opening import APPLICATION_ID, DAMAGE, as_text, primary_code
 
 SYNCHRONOUS_FULL = 2
 WAL_PAGES = 1000
@@ -168,6 +168,7 @@ def _connect(path: Path) -> sqlite3.Connection:
     created = not path.exists()
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     connection.row_factory = sqlite3.Row
+    connection.text_factory = as_text
     try:
         if created:
             path.chmod(0o600)

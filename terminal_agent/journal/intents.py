@@ -13,6 +13,7 @@ from typing import Any
 from terminal_agent.contract import canonical_json
 from terminal_agent.journal.database import Database
 from terminal_agent.journal.events import NewEvent
+from terminal_agent.journal.rows import row_as, rows_as
 from terminal_agent.ports import Clock, rfc3339
 
 
@@ -67,8 +68,15 @@ class Checkout:
     online: bool = False
 
 
+_INTENT = "what was decided for a card"
+_CHECKOUT = "what was recorded of a sale"
+
+
 class Intents:
-    """Rows that are on disk before a card changes, and settled when its state is known."""
+    """Rows that are on disk before a card changes, and settled when its state is known.
+
+    Asked for one that cannot be read, these raise :class:`RowUnreadable`; of many, it is left out.
+    """
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
@@ -101,23 +109,23 @@ class Intents:
         )
 
     def unsettled(self, card_no: str) -> list[tuple[IntentState, Intent]]:
-        """A card's open and closed intents, oldest first."""
+        """A card's open and closed intents, oldest first; without those that cannot be read."""
         rows = self._database.query(f"SELECT * FROM {_UNSETTLED} AND card_no = ? ORDER BY rowid", card_no)
-        return [(IntentState(row["state"]), _intent(row)) for row in rows]
+        return rows_as(_INTENT, lambda row: (IntentState(row["state"]), _intent(row)), rows)
 
     def of_uid(self, uid: str, kind: str) -> list[Intent]:
         """Open intents of one kind for a card that may not carry its number yet."""
         rows = self._database.query(f"SELECT * FROM {_OPEN} AND uid = ? AND kind = ? ORDER BY rowid", uid, kind)
-        return [_intent(row) for row in rows]
+        return rows_as(_INTENT, _intent, rows)
 
     def event_of(self, checkout_id: str) -> NewEvent | None:
         """The event that a checkout recorded, or will when it is settled."""
         row = self._database.one("SELECT * FROM intents WHERE checkout_id = ?", checkout_id)
-        return _intent(row).events[0] if row else None
+        return row_as(_INTENT, _intent, row).events[0] if row else None
 
     def of_checkout(self, checkout_id: str) -> Intent | None:
         row = self._database.one("SELECT * FROM intents WHERE checkout_id = ? AND state = 'open'", checkout_id)
-        return _intent(row) if row else None
+        return row_as(_INTENT, _intent, row) if row else None
 
     def redact(self, member_ids: set[str]) -> int:
         """Take the persons out of their cards' issues, inside the caller's transaction; how many there were."""
@@ -155,7 +163,10 @@ _OPEN = f"{_UNSETTLED} AND state = 'open'"
 
 
 class Checkouts:
-    """Sales by receipt number, the natural key of a checkout on a terminal."""
+    """Sales by receipt number, the natural key of a checkout on a terminal.
+
+    Asked for one that cannot be read, these raise :class:`RowUnreadable`; of many, it is left out.
+    """
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
@@ -193,12 +204,12 @@ class Checkouts:
         row = self._database.one(
             "SELECT * FROM checkouts WHERE kind = ? AND receipt_no = ? AND reference = ?", kind, receipt_no, reference
         )
-        return _checkout(row) if row else None
+        return row_as(_CHECKOUT, _checkout, row) if row else None
 
     def of_card(self, card_no: str) -> list[Checkout]:
         """Every sale and return of a card, oldest first."""
         rows = self._database.query("SELECT * FROM checkouts WHERE card_no = ? ORDER BY rowid", card_no)
-        return [_checkout(row) for row in rows]
+        return rows_as(_CHECKOUT, _checkout, rows)
 
     def redact(self, card_nos: set[str]) -> None:
         """Take whoever is named in the answers of these cards' sales out of them, inside the caller's transaction."""
@@ -215,7 +226,7 @@ class Checkouts:
         row = self._database.one(
             "SELECT * FROM checkouts WHERE kind = ? AND receipt_no = ? ORDER BY rowid DESC LIMIT 1", kind, receipt_no
         )
-        return _checkout(row) if row else None
+        return row_as(_CHECKOUT, _checkout, row) if row else None
 
     def amount_of(self, kind: str, receipt_no: str) -> int:
         """The sum of all checkouts of one kind on one receipt, those in doubt included."""
@@ -226,7 +237,7 @@ class Checkouts:
 
     def by_id(self, checkout_id: str) -> Checkout | None:
         row = self._database.one("SELECT * FROM checkouts WHERE checkout_id = ?", checkout_id)
-        return _checkout(row) if row else None
+        return row_as(_CHECKOUT, _checkout, row) if row else None
 
     def in_doubt(self) -> list[Checkout]:
         """The sales whose card write may or may not have landed, found by their open intents; oldest first."""
@@ -234,7 +245,7 @@ class Checkouts:
             f"SELECT * FROM checkouts WHERE checkout_id IN (SELECT checkout_id FROM {_OPEN}) AND state = 'in_doubt' "
             "ORDER BY rowid"
         )
-        return [_checkout(row) for row in rows]
+        return rows_as(_CHECKOUT, _checkout, rows)
 
     def redeemed_offline_today(self) -> int:
         """Points redeemed offline on this terminal in the last 24 hours, sales in doubt included."""

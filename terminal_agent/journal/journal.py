@@ -335,6 +335,10 @@ class Journal:
         if broken:
             detail = f"{broken} events are not what was minted, and were not sent"
             now.append(Alarm(AlarmCode.HASH_CHAIN_BROKEN, None, detail))
+        unreadable = self.knowledge.unreadable_policies()
+        if unreadable:
+            detail = f"{unreadable} policies cannot be read any more: the newest that can be is followed"
+            now.append(Alarm(AlarmCode.POLICY_UNREADABLE, None, detail))
         return now + self.alarms.standing()
 
     def acknowledge_alarms(self) -> int:

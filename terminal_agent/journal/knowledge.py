@@ -9,6 +9,7 @@ from typing import Any
 
 from terminal_agent.club.policy import Policy, Problem, default_policy, usable_policy
 from terminal_agent.journal.database import Database
+from terminal_agent.journal.rows import rows_as
 from terminal_agent.ports import Clock, rfc3339
 
 
@@ -46,6 +47,9 @@ class Adjustment:
     reason: str | None
 
 
+_SEEN = "what was seen of a card"
+
+
 class Knowledge:
     """Reads and remembers; every writer runs inside the caller's transaction."""
 
@@ -55,16 +59,18 @@ class Knowledge:
         self._currency = currency
 
     def card(self, card_no: str) -> KnownCard | None:
-        row = self._database.one("SELECT * FROM cards WHERE card_no = ?", card_no)
-        return _card(row) if row else None
+        """None also where what was seen of it cannot be read any more: its sale must go on."""
+        rows = self._database.query("SELECT * FROM cards WHERE card_no = ?", card_no)
+        return next(iter(rows_as(_SEEN, _card, rows)), None)
 
     def card_by_uid(self, uid: str) -> KnownCard | None:
-        row = self._database.one("SELECT * FROM cards WHERE uid = ? ORDER BY rowid DESC LIMIT 1", uid)
-        return _card(row) if row else None
+        """Like :meth:`card`."""
+        rows = self._database.query("SELECT * FROM cards WHERE uid = ? ORDER BY rowid DESC LIMIT 1", uid)
+        return next(iter(rows_as(_SEEN, _card, rows)), None)
 
     def recent_cards(self, most: int) -> list[KnownCard]:
         """The cards seen here last, newest first."""
-        return [_card(r) for r in self._database.query("SELECT * FROM cards ORDER BY seen_at DESC LIMIT ?", most)]
+        return rows_as(_SEEN, _card, self._database.query("SELECT * FROM cards ORDER BY seen_at DESC LIMIT ?", most))
 
     def saw_card(self, card: KnownCard) -> None:
         self._database.execute(
@@ -127,7 +133,7 @@ class Knowledge:
     def cards_of(self, member_id: str) -> list[KnownCard]:
         """The member's cards that were seen here."""
         rows = self._database.query("SELECT * FROM cards WHERE member_id = ? ORDER BY rowid", member_id)
-        return [_card(row) for row in rows]
+        return rows_as(_SEEN, _card, rows)
 
     def erase_member(self, member_id: str, card_nos: set[str]) -> int:
         """Forget the member; their cards stay known by their numbers, to be blanked when they are tapped.
@@ -181,18 +187,25 @@ class Knowledge:
 
     def policy(self, version: str | None = None) -> Policy:
         """The policy of that version, if it is known here; else the newest in our currency that is in force, of two
-        with one moment the last; else the default."""
-        named = self._database.one("SELECT document FROM policies WHERE version = ?", version)
-        if named is not None:
-            return _policy_in(named["document"])
+        with one moment the last; else the default. One that cannot be read any more is not known."""
+        named = self._policies("SELECT document FROM policies WHERE version = ?", version)
+        if named:
+            return named[0]
         default = _default_policy(self._currency)
         if version == default.version:
             return default
         now = self._clock.now()
-        rows = self._database.query("SELECT document FROM policies ORDER BY rowid DESC")
-        policies = [_policy_in(row["document"]) for row in rows]
+        policies = self._policies("SELECT document FROM policies ORDER BY rowid DESC")
         in_force = [policy for policy in policies if policy.valid_from <= now and policy.currency == self._currency]
         return max(in_force, key=lambda policy: policy.valid_from, default=default)
+
+    def _policies(self, sql: str, *values: Any) -> list[Policy]:
+        return rows_as("a policy", lambda row: _policy_in(row["document"]), self._database.query(sql, *values))
+
+    def unreadable_policies(self) -> int:
+        """How many were remembered here and cannot be read any more."""
+        rows = self._database.one("SELECT count(*) AS n FROM policies")
+        return (rows["n"] if rows else 0) - len(self._policies("SELECT document FROM policies"))
 
     def remember_policy(self, version: str, document: dict[str, Any]) -> list[Problem]:
         """Keep a policy, and say what of it cannot be followed here. Raises PolicyInvalid for a document that cannot

@@ -129,12 +129,13 @@ def open_read_only(path: Path, *, with_wal: bool) -> sqlite3.Connection:
     how = "mode=ro" if with_wal else "immutable=1"
     connection = sqlite3.connect(f"file:{quote(str(path.absolute()))}?{how}", uri=True, isolation_level=None)
     connection.row_factory = sqlite3.Row
-    connection.text_factory = _text
+    connection.text_factory = as_text
     return connection
 
 
-def _text(raw: bytes) -> str:
-    return raw.decode(errors="replace")  # what is damaged is told by its hash, not by a decoder in the middle of a row
+def as_text(raw: bytes) -> str:
+    """What is damaged is told by its hash or its row, not by a decoder that fails its neighbours with it."""
+    return raw.decode(errors="replace")
 
 
 def is_damage(error: sqlite3.Error) -> bool:

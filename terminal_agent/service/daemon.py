@@ -96,11 +96,14 @@ class Daemon:
 
     def _housekeeping(self) -> None:
         while not self._stop.wait(HOUSEKEEPING_S):
-            try:
-                if close_overdue(self._agent):
-                    self._agent.sync.wake()
-                self._agent.journal.keep_house()
-            except AgentError as error:
-                log.error("housekeeping: %s", error)
-            except Exception:  # one of the three loops' tops
-                log.exception("the housekeeping failed in an unforeseen way")
+            for chore in (self._close_overdue, self._agent.journal.keep_house):
+                try:
+                    chore()
+                except AgentError as error:
+                    log.error("housekeeping: %s", error)
+                except Exception:  # one of the three loops' tops
+                    log.exception("the housekeeping failed in an unforeseen way")
+
+    def _close_overdue(self) -> None:
+        if close_overdue(self._agent):
+            self._agent.sync.wake()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from datetime import timedelta
 from http import HTTPStatus
@@ -32,6 +33,8 @@ from terminal_agent.sync.adapters import base as crm
 from terminal_agent.sync.upload import SyncReport
 from terminal_agent.till import decided, reversal
 from terminal_agent.till.checkout import Line, PurchaseRequest, checkout_of, purchase, recorded
+
+log = logging.getLogger(__name__)
 
 Params = dict[str, Any]
 Talk = Callable[[str], None]
@@ -349,6 +352,12 @@ def close_overdue(agent: Agent) -> int:
     now = agent.clock.now()
     # One dated far ahead was begun before the clock was set back, perhaps by years: its time cannot be waited for.
     overdue = agent.journal.intents.open_checkouts_outside(rfc3339(now - wait), rfc3339(now + wait))
-    for checkout_id in overdue:
-        taps.close(agent.terminal, checkout_id)
-    return len(overdue)
+    return sum(_close_one(agent, checkout_id) for checkout_id in overdue)
+
+
+def _close_one(agent: Agent, checkout_id: str) -> bool:
+    try:
+        return taps.close(agent.terminal, checkout_id) is not None
+    except AgentError as error:  # one that cannot be closed keeps no other open
+        log.error("checkout=not_closed id=%s %s", checkout_id, error)
+        return False

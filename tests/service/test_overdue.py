@@ -34,12 +34,12 @@ def agent(tmp_path: Path, clock: FixedClock) -> Iterator[Agent]:
     agent.close()
 
 
-def in_doubt(agent: Agent) -> PurchaseRequest:
+def in_doubt(agent: Agent, receipt_no: str = "R-1") -> PurchaseRequest:
     """A sale whose card was taken away during its write."""
     card = blank()
     with lay(card) as connection:
         issue(agent.terminal, connection, IssueRequest())
-    request = PurchaseRequest("R-1", 50_000)
+    request = PurchaseRequest(receipt_no, 50_000)
     torn = Fault(OPERATIONS_BEFORE_THE_WRITE + 1, Torn.OLD)
     with lay(card, torn) as connection, pytest.raises(AgentError):
         purchase(agent.terminal, connection, request, offline)
@@ -65,3 +65,16 @@ def test_a_sale_begun_before_the_clock_was_set_back_by_years_is_closed_too(agent
     assert close_overdue(agent) == 0
     clock.advance(days=-365)
     assert close_overdue(agent) == 1
+
+
+def test_a_sale_that_cannot_be_closed_keeps_no_other_open(agent: Agent, clock: FixedClock) -> None:
+    in_doubt(agent, "R-1")
+    request = in_doubt(agent, "R-2")
+    with agent.journal.transaction():
+        spoil = "UPDATE intents SET document = '[' || substr(document, 2) WHERE checkout_id = ?"
+        assert agent.journal._database.execute(spoil, agent.journal.checkouts.in_doubt()[0].checkout_id) == 1
+    clock.advance(seconds=agent.journal.knowledge.policy().in_doubt.close_after_s + 1)
+    assert close_overdue(agent) == 1
+    answer = recorded(agent.terminal, request)
+    assert answer is not None
+    assert answer["state"] == "closed"
