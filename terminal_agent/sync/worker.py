@@ -27,6 +27,8 @@ BACKOFF_CAP_S = 60.0
 FEED_INTERVAL_S = 60.0
 UNAUTHORIZED_PAUSE_S = 300.0
 MAX_RETRY_AFTER_S = 3600.0
+TOLD_EACH_S = 1.0
+"""Who listens counts what waits: after each batch, that would be most of the work of a long queue."""
 DARK_S = 600.0
 """How long after the last exchange was due a start counts as coming back from an outage."""
 FIRST_CONTACT_SPREAD_S = 60.0
@@ -109,9 +111,14 @@ class SyncWorker:
             if client is None:
                 return None
 
+            told_at = -TOLD_EACH_S
+
             def get_on(report: SyncReport) -> None:
+                nonlocal told_at
                 progress(report)
-                self.told()
+                if self._clock.monotonic() - told_at >= TOLD_EACH_S:
+                    told_at = self._clock.monotonic()
+                    self.told()
 
             try:
                 report = exchange(self._journal, client, self._clock, get_on)

@@ -20,19 +20,21 @@ from terminal_agent.sync import worker as module
 from terminal_agent.sync.adapters.base import CrmUnauthorized, CrmUnreachable
 from terminal_agent.sync.adapters.native import NativeCrm
 from terminal_agent.sync.exchange import FEED_CURSOR
+from terminal_agent.sync.upload import BATCH_EVENTS
 from terminal_agent.sync.worker import (
     BACKOFF_BASE_S,
     BACKOFF_CAP_S,
     DARK_S,
     MAX_RETRY_AFTER_S,
     NEXT_TRY,
+    TOLD_EACH_S,
     UNAUTHORIZED_PAUSE_S,
     CrmState,
     SyncWorker,
     backoff_s,
 )
 from tests.journal.support import CountedIds, ManualClock, event
-from tests.sync.support import ScriptedCrm, no_feed, page, problem, signed
+from tests.sync.support import ScriptedCrm, accept, no_feed, page, problem, signed
 
 MakeWorker = Callable[[], SyncWorker]
 
@@ -229,6 +231,27 @@ def test_a_daemon_that_comes_back_waits_and_a_sync_by_hand_does_not(
     assert len(crm.feeds) == 1
     worker.exchange_now()
     assert len(crm.feeds) == 2
+
+
+@pytest.mark.parametrize(("batch_s", "told"), [(0.0, 2), (TOLD_EACH_S, 6)])
+def test_listeners_hear_of_a_long_exchange_now_and_then_and_of_its_end(
+    crm: ScriptedCrm, make_worker: MakeWorker, clock: ManualClock, journal: Journal, batch_s: float, told: int
+) -> None:
+    with journal.transaction():
+        for number in range(1, 5 * BATCH_EVENTS + 1):
+            journal.events.append(event(number))
+
+    def take_time(request: Request) -> Response:
+        clock.advance(batch_s)
+        return accept(request)
+
+    crm.usual_events = take_time
+    worker = make_worker()
+    heard: list[CrmState] = []
+    worker.told = lambda: heard.append(worker.state)
+    worker.exchange_now()
+    assert len(crm.posts) == 5
+    assert len(heard) == told
 
 
 def test_a_sale_is_sent_as_soon_as_the_worker_is_woken(journal: Journal, crm: ScriptedCrm, running: MakeWorker) -> None:
