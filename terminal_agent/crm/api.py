@@ -39,7 +39,7 @@ _open = APIRouter()
 _terminal = APIRouter()
 
 
-@_open.get("/healthz", responses=describe_problems(503))
+@_open.get("/healthz", responses=describe_problems(503, codes={503: ("unhealthy",)}))
 def healthz(service: ServiceIn) -> wire.Health:
     """Whether the CRM answers and can read its database."""
     try:
@@ -53,7 +53,7 @@ def healthz(service: ServiceIn) -> wire.Health:
 @_terminal.post(
     "/terminals/enroll",
     response_model=wire.EnrolAnswer,
-    responses={200: SIGNED, **describe_problems(400, 403, 413, 415)},
+    responses={200: SIGNED, **describe_problems(400, 403, 413, 415, 503, codes={403: ("code_invalid",)})},
     openapi_extra=json_body(wire.EnrolRequest.model_json_schema(), JSON_MEDIA_TYPE),
 )
 def enroll(
@@ -140,7 +140,14 @@ def release_hold(service: ServiceIn, caller: CallerIn, request_id: RequestIdIn, 
     return signed(caller.secret, request_id, answer)
 
 
-@_terminal.get("/feed", response_model=wire.FeedAnswer, responses={200: SIGNED, **describe_problems(400, 401, 403)})
+_CURSOR_CODES = {400: ("request_invalid", "request_id_missing", "cursor_invalid")}
+
+
+@_terminal.get(
+    "/feed",
+    response_model=wire.FeedAnswer,
+    responses={200: SIGNED, **describe_problems(400, 401, 403, 503, codes=_CURSOR_CODES)},
+)
 def get_feed(
     service: ServiceIn,
     caller: CallerIn,

@@ -15,7 +15,8 @@ from terminal_agent.crm.enrolment import Scope, Terminal
 from terminal_agent.crm.problems import ProblemError, describe_problems
 
 router = APIRouter()
-_ABOUT_ONE = {200: SIGNED, **describe_problems(400, 401, 403, 404, 429, 503)}
+_CODES = {403: ("crm_unauthorized", "scope_missing"), 409: ("phone_taken",)}
+_ABOUT_ONE = {200: SIGNED, **describe_problems(400, 401, 403, 404, 429, 503, codes=_CODES)}
 
 
 @router.get("/members", response_model=wire.MemberAnswer, responses=_ABOUT_ONE)
@@ -52,7 +53,7 @@ def get_member_by_id(service: ServiceIn, caller: CallerIn, request_id: RequestId
 @router.patch(
     "/members/{member_id}",
     response_model=wire.MemberAnswer,
-    responses={200: SIGNED, **describe_problems(400, 401, 403, 404, 409, 412, 413, 415, 428, 429, 503)},
+    responses={200: SIGNED, **describe_problems(400, 401, 403, 404, 409, 412, 413, 415, 428, 429, 503, codes=_CODES)},
     openapi_extra=json_body(wire.MemberChange.model_json_schema(), JSON_MEDIA_TYPE),
 )
 def change_member(

@@ -19,6 +19,32 @@ MEDIA_TYPE = "application/problem+json"
 _CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large", 415: "unsupported_media_type"}
 
 
+_CODES_OF: dict[int, tuple[str, ...]] = {
+    400: ("request_invalid", "request_id_missing"),
+    401: ("crm_unauthorized",),
+    403: ("crm_unauthorized",),
+    404: ("not_found",),
+    409: (
+        "insufficient_points",
+        "card_blocked",
+        "card_pending",
+        "card_held",
+        "chain_ahead",
+        "chain_behind",
+        "reference_reused",
+        "hold_ended",
+        "hold_released",
+        "hold_confirmed",
+    ),
+    412: ("precondition_failed",),
+    413: ("too_large",),
+    415: ("unsupported_media_type",),
+    428: ("precondition_required",),
+    429: ("too_many_lookups",),
+    503: ("busy",),
+}
+
+
 class ProblemError(Exception):
     """An answer other than 2xx."""
 
@@ -55,10 +81,19 @@ def problem_response(problem: ProblemError) -> Response:
     return Response(content, problem.status, dict(problem.headers), media_type=MEDIA_TYPE)
 
 
-def describe_problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The ``responses`` of a route for OpenAPI."""
-    schema = {"schema": {"$ref": "#/components/schemas/Problem"}}
-    return {status: {"description": HTTPStatus(status).phrase, "content": {MEDIA_TYPE: schema}} for status in statuses}
+def describe_problems(*statuses: int, codes: Mapping[int, tuple[str, ...]] | None = None) -> dict[int | str, Any]:
+    """The ``responses`` of a route for OpenAPI, each with the ``code`` it may carry; ``codes`` are the route's own."""
+    told = {**_CODES_OF, **(codes or {})}
+    return {status: _description(status, told[status]) for status in statuses}
+
+
+def _description(status: int, codes: tuple[str, ...]) -> dict[str, Any]:
+    own = {"properties": {"code": {"examples": list(codes)}}}
+    schema = {"allOf": [{"$ref": "#/components/schemas/Problem"}, own]}
+    return {
+        "description": f"{HTTPStatus(status).phrase}: {', '.join(codes)}",
+        "content": {MEDIA_TYPE: {"schema": schema}},
+    }
 
 
 def install(app: FastAPI) -> None:

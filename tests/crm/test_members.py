@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 from terminal_agent.crm import admin_club
 from tests.crm.world import Crm, Terminal
@@ -91,3 +94,20 @@ def test_the_same_id_under_another_name_is_one_member(terminal: Terminal) -> Non
     enrol(terminal)
     enrol(terminal, member_id="m-2")
     assert terminal.get("/v1/members/m-2")["member_id"] == "m-1"
+
+
+def test_the_description_names_every_code_that_a_call_may_answer(crm: Crm) -> None:
+    sources = (Path(__file__).parents[2] / "terminal_agent" / "crm").glob("*.py")
+    pattern = r'(?:ProblemError\(\d+, |HoldRefused\()"(\w+)"'
+    raised = {code for path in sources for code in re.findall(pattern, path.read_text())}
+    assert len(raised) > 20
+    document = requests.get(crm.url + "/openapi.json", timeout=10).json()
+    told = set()
+    for methods in document["paths"].values():
+        for operation in methods.values():
+            for status, answer in operation["responses"].items():
+                if status != "200":
+                    _phrase, _, codes = answer["description"].partition(": ")
+                    assert codes, answer
+                    told |= set(codes.split(", "))
+    assert raised - told == {"internal"}
