@@ -11,7 +11,7 @@ from contextlib import closing
 from rich.console import Console
 from rich.table import Table
 
-from bench import daemon, drain, drivers, durability, purchase, startup, sync
+from bench import crm, daemon, drain, drivers, durability, purchase, startup, sync
 from bench.measure import Figure, Samples
 from bench.rig import Left, Rig
 
@@ -23,6 +23,7 @@ BENCHES: dict[str, Bench] = {
     "tap": startup.run_tap,
     "sync": sync.run,
     "drain": drain.run,
+    "crm": crm.run,
     "durability": durability.run,
     "drivers": drivers.run,
 }

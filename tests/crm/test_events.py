@@ -183,6 +183,18 @@ def test_an_event_of_another_terminal_is_rejected(crm: Crm, terminal: Terminal) 
     assert crm.ledger() == {}
 
 
+@pytest.mark.parametrize(("levels", "verdict"), [(27, "accepted"), (28, "rejected"), (900, "rejected")])
+@pytest.mark.parametrize("flat", [[], [[]] * 40], ids=["narrow", "wide"])
+def test_an_event_is_only_so_deep(levels: int, verdict: str, flat: list[Any], crm: Crm, terminal: Terminal) -> None:
+    deep: Any = 1
+    for _ in range(levels):
+        deep = [deep]
+    sale = terminal.purchase(1, earned=1)
+    sale["data"]["purchase"]["note"] = {"flat": flat, "deep": deep}
+    [result] = terminal.post(sale)["results"]
+    assert result["status"] == verdict, result
+
+
 def test_a_rejected_event_is_judged_again_when_it_comes_again(crm: Crm, terminal: Terminal) -> None:
     good = terminal.purchase(1, earned=10)
     assert terminal.verdicts(good | {"data": {}}) == ["rejected"]

@@ -173,7 +173,7 @@ def test_a_database_of_a_newer_version_is_refused(fresh: DatabaseUrl, postgres: 
         open_store(fresh, SystemClock(), SystemIds())
 
 
-SHARED = {"meta", "terminals", "enrolment_codes", "turns", "feed", "feed_waiting", "policies", "audit_log"}
+SHARED = {"meta", "terminals", "scopes", "enrolment_codes", "turns", "feed", "feed_waiting", "policies", "audit_log"}
 """What does not grow with sales and is the same for all."""
 
 
