@@ -141,6 +141,7 @@ class Knowledge:
         Gives how many rows told who they are.
         """
         known = self._database.execute("DELETE FROM members WHERE member_id = ?", member_id)
+        self._database.execute("DELETE FROM holders WHERE member_id = ?", member_id)
         for card_no in card_nos:
             self._database.execute("INSERT INTO erased_cards VALUES (?, ?) ON CONFLICT DO NOTHING", card_no, member_id)
         return known
