@@ -34,9 +34,7 @@ from terminal_agent.journal.intents import Checkout, CheckoutState, Intent, Inte
 from terminal_agent.journal.knowledge import KnownCard, Member
 from terminal_agent.ports import Clock, Ids, rfc3339
 
-ISSUE = "issue"
-PURCHASE = "purchase"
-REVERSAL = "reversal"
+ISSUE, PURCHASE, REVERSAL = "issue", "purchase", "reversal"
 ACTIVE, WIPED, BLOCKED, PENDING = "active", "wiped", "blocked", "pending"
 NO_LONGER_USED = (BLOCKED, "replaced", "retired")
 """What the CRM may call a card that is not to be used any more."""
