@@ -256,7 +256,7 @@ def _settle_one(terminal: Terminal, card: PresentedCard, intent: Intent) -> Pres
 def _as_seen(intent: Intent) -> Intent:
     """The write was not read back at once: the card only holds what it would have left. Another shop may have written
     the same meanwhile, so the CRM is told what was tried as well, and decides by the whole chain."""
-    tried = _what_was_tried(intent)
+    tried = intent.tried
     return replace(intent, events=tuple(replace(e, data={**e.data, "intent": tried}) for e in intent.events))
 
 
@@ -339,43 +339,15 @@ def close(terminal: Terminal, checkout_id: str) -> dict[str, Any] | None:
         checkout, intent = journal.checkouts.by_id(checkout_id), journal.intents.of_checkout(checkout_id)
         if checkout is None or intent is None or checkout.state is not CheckoutState.IN_DOUBT:
             return None
-        result = _result_without_card(checkout)
+        result = checkout.result_without_card
         journal.intents.settle(intent.intent_id, IntentState.CLOSED)
         for event in intent.events:
             points = {**event.data["points"], "redeemed": min(0, event.data["points"]["redeemed"])}
-            data = {**event.data, "card": None, "intent": _what_was_tried(intent), "points": points}
+            data = {**event.data, "card": None, "intent": intent.tried, "points": points}
             journal.record(replace(event, data=data))
         journal.checkouts.finish(checkout_id, CheckoutState.CLOSED, result)
         journal.audit("checkout.closed", checkout_id=checkout_id, card_no=intent.card_no)
     return result
-
-
-def _what_was_tried(intent: Intent) -> dict[str, Any]:
-    """``data.intent`` of an event: from the card's later events the CRM can tell whether this write landed."""
-    before, after = intent.before or {}, intent.after
-    return {
-        "intent_id": intent.intent_id,
-        "card_no": intent.card_no,
-        "sequence_before": before.get("sequence"),
-        "sequence_after": after["sequence"],
-        "balance_before": before.get("balance"),
-        "balance_after": after["balance"],
-        "adjustments_before": before.get("adjustments_through"),
-        "adjustments_through": after["adjustments_through"],
-    }
-
-
-def _result_without_card(checkout: Checkout) -> dict[str, Any]:
-    """The answer of a checkout that ends without its card: what was to be redeemed is not, the rest stands."""
-    tried = checkout.result
-    redeemed = min(0, tried["points_redeemed"])
-    return {
-        **tried,
-        "state": CheckoutState.CLOSED.value,
-        "points_redeemed": redeemed,
-        "explanation": [reason for reason in tried["explanation"] if reason["rule"] != "redeem"],
-        "points_after": tried["points_before"] + tried["points_adjusted"] + tried["points_earned"] - redeemed,
-    }
 
 
 def history_entry(terminal: Terminal, intent: Intent) -> HistoryEntry:

@@ -48,6 +48,21 @@ class Intent:
     history: dict[str, Any] = field(default_factory=dict)
     created_at: str = ""
 
+    @property
+    def tried(self) -> dict[str, Any]:
+        """``data.intent`` of an event: from the card's later events the CRM can tell whether this write landed."""
+        before, after = self.before or {}, self.after
+        return {
+            "intent_id": self.intent_id,
+            "card_no": self.card_no,
+            "sequence_before": before.get("sequence"),
+            "sequence_after": after["sequence"],
+            "balance_before": before.get("balance"),
+            "balance_after": after["balance"],
+            "adjustments_before": before.get("adjustments_through"),
+            "adjustments_through": after["adjustments_through"],
+        }
+
 
 @dataclass(frozen=True)
 class Checkout:
@@ -66,6 +81,19 @@ class Checkout:
     created_at: str
     reference: str = ""
     online: bool = False
+
+    @property
+    def result_without_card(self) -> dict[str, Any]:
+        """The answer of a checkout that ends without its card: what was to be redeemed is not, the rest stands."""
+        tried = self.result
+        redeemed = min(0, tried["points_redeemed"])
+        return {
+            **tried,
+            "state": CheckoutState.CLOSED.value,
+            "points_redeemed": redeemed,
+            "explanation": [reason for reason in tried["explanation"] if reason["rule"] != "redeem"],
+            "points_after": tried["points_before"] + tried["points_adjusted"] + tried["points_earned"] - redeemed,
+        }
 
 
 _INTENT = "what was decided for a card"
