@@ -20,9 +20,12 @@ from tests.workbench import Workbench
 WITHOUT_PCSC = os.environ.get("TERMINAL_AGENT_WITHOUT_PCSC") == "1"
 WITHOUT_NFCPY = os.environ.get("TERMINAL_AGENT_WITHOUT_NFCPY") == "1"
 WITHOUT_LIBNFC = os.environ.get("TERMINAL_AGENT_WITHOUT_LIBNFC") == "1"
+WITHOUT_BROWSER = os.environ.get("TERMINAL_AGENT_WITHOUT_BROWSER") == "1"
 # Without its library a module cannot even be read; with it, each test says by itself why it is skipped.
 collect_ignore = ["pcsc/test_pcsc_reader.py"] if WITHOUT_PCSC and find_spec("smartcard") is None else []
 collect_ignore += ["pn532/test_usb.py"] if WITHOUT_NFCPY and find_spec("nfc") is None else []
+
+collect_ignore += ["browser"] if WITHOUT_BROWSER and find_spec("playwright") is None else []
 
 SMALL_DISK_BYTES = 12 * 1024 * 1024
 

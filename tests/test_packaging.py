@@ -33,6 +33,8 @@ def test_the_wheel_holds_our_two_packages_and_their_types(tmp_path: Path) -> Non
     fonts = {str(path.relative_to(ROOT)) for path in (ROOT / "terminal_agent" / "till" / "fonts").iterdir()}
     assert len(fonts) == 3, "two weights and their licence"
     assert fonts <= set(names)
+    page = {str(path.relative_to(ROOT)) for path in (ROOT / "terminal_agent" / "till_api" / "static").iterdir()}
+    assert page <= set(names), "the cashier page is served from the wheel"
 
 
 EXTRAS = {"pyscard": "pcsc", "nfcpy": "nfcpy", "pillow": "receipts", "segno": "receipts", "psycopg": "postgres"}

@@ -239,6 +239,11 @@ class Checkouts:
         rows = self._database.query("SELECT * FROM checkouts WHERE card_no = ? ORDER BY rowid", card_no)
         return rows_as(_CHECKOUT, _checkout, rows)
 
+    def newest(self, count: int) -> list[Checkout]:
+        """The last sales and returns, newest first."""
+        rows = self._database.query("SELECT * FROM checkouts ORDER BY rowid DESC LIMIT ?", count)
+        return [_checkout(row) for row in rows]
+
     def redact(self, card_nos: set[str]) -> None:
         """Take whoever is named in the answers of these cards' sales out of them, inside the caller's transaction."""
         for checkout in (checkout for card_no in card_nos for checkout in self.of_card(card_no)):

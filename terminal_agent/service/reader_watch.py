@@ -36,7 +36,7 @@ class ReaderWatch:
         self._tell = tell
         self._card_there = False
         self._reader: Reader | None = None
-        self.seen: dict[str, Any] = {"url": agent.settings.reader, "name": None, "state": "none"}
+        self.seen: dict[str, Any] = {"url": agent.settings.reader, "name": None, "state": "none", "card_present": False}
 
     def run(self) -> None:
         """Until stopped; a reader that is away is looked for every second."""
@@ -86,6 +86,7 @@ class ReaderWatch:
     def _note_card(self, is_there: bool) -> None:
         if is_there != self._card_there:
             self._card_there = is_there
+            self.seen = {**self.seen, "card_present": is_there}
             self._tell(EventName.CARD_PRESENTED if is_there else EventName.CARD_REMOVED, {"reader": self.seen["url"]})
 
     def _note(self, now: dict[str, Any]) -> None:
@@ -93,6 +94,7 @@ class ReaderWatch:
         if now["state"] == "lost":
             since = before.get("since") or rfc3339(self._agent.clock.now())
             now = {**now, "name": now["name"] or before["name"], "since": since}
+        now = {**now, "card_present": self._card_there}
         self.seen = now  # first: whoever hears of it may ask at once
         if now["state"] != before["state"]:
             problem = f" problem={now['problem']}" if "problem" in now else ""

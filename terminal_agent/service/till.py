@@ -12,6 +12,7 @@ from terminal_agent.errors import AgentError
 from terminal_agent.service.agent import Agent
 from terminal_agent.service.metrics import Metrics
 from terminal_agent.service.operations import Params, Talk, counts, crm_seen, reader_url
+from terminal_agent.till.locale import unit_of
 from terminal_agent.till_api.access import ALL_SCOPES, CODE_LIFE_S, Access
 from terminal_agent.till_api.app import create_app
 from terminal_agent.till_api.counter import Counter, HeldReader, Shop
@@ -52,6 +53,7 @@ class TillService:
             ask=lambda operation, params: ask(operation, params, _say_nothing),
             reader=reader,
             metrics=metrics.text,
+            shop=lambda: shop_shown(agent),
         )
         self._app = create_app(till, self._hosts, frozenset(agent.settings.till.origins))
         self._server: TillServer | None = None
@@ -123,6 +125,29 @@ class TillService:
 
     def _hold_reader(self) -> AbstractContextManager[HeldReader]:
         return self._agent.lane.hold(reader_url(self._agent, {}))
+
+
+def shop_shown(agent: Agent) -> dict[str, Any]:
+    """How this shop speaks, and the rules its screens ask for."""
+    settings = agent.settings.shop
+    policy = agent.journal.knowledge.policy()
+    unit = unit_of(agent.settings.currency, settings.amounts_in)
+    return {
+        "name": settings.name,
+        "language": settings.language.value,
+        "unit": {**unit._asdict(), "name": unit.name._asdict()},
+        "redeem": {name: getattr(policy.redeem, name) for name in type(policy.redeem).model_fields},
+        "offline_points_per_card": policy.offline.points_per_card,
+        "in_doubt_close_after_s": policy.in_doubt.close_after_s,
+        "tiers": [
+            {
+                "tier": tier.tier,
+                "level": tier.level,
+                "name": {"fa": tier.name.fa or tier.tier, "en": tier.name.en or tier.tier},
+            }
+            for tier in policy.tiers
+        ],
+    }
 
 
 def _say_nothing(_text: str) -> None:

@@ -37,7 +37,7 @@ class AmountsIn(StrEnum):
     TOMAN = "toman"
 
 
-class _Unit(NamedTuple):
+class Unit(NamedTuple):
     """What an amount is written in: the smallest unit with ``places`` digits after the point, which are left out where
     they are 0 and ``exact`` is false."""
 
@@ -47,8 +47,8 @@ class _Unit(NamedTuple):
 
 
 _RIAL = {
-    AmountsIn.RIAL: _Unit(Words("ریال", "rial"), 0),
-    AmountsIn.TOMAN: _Unit(Words("تومان", "toman"), 1, exact=False),
+    AmountsIn.RIAL: Unit(Words("ریال", "rial"), 0),
+    AmountsIn.TOMAN: Unit(Words("تومان", "toman"), 1, exact=False),
 }
 """The rial has no smaller unit in use, whatever ISO 4217 says; ten of them are a toman. The new rial that the law of
 2025 brings needs a currency code of its own, and so a line of its own here."""
@@ -76,18 +76,19 @@ def moved(value: int, language: Language) -> str:
 
 def money(amount: int, currency: str, language: Language, amounts_in: AmountsIn = AmountsIn.RIAL) -> str:
     """An amount in the smallest unit of ``currency`` (ISO 4217) with its name: ``۲۵٬۰۰۰ تومان``, ``12.50 EUR``."""
-    unit = _unit(currency, amounts_in)
+    unit = unit_of(currency, amounts_in)
     places, whole = unit.places, 10**unit.places
     if not unit.exact and amount % whole == 0:
         amount, places = amount // whole, 0
     return f"{_decimal(amount, places, language)} {words_in(unit.name, language)}"
 
 
-def _unit(currency: str, amounts_in: AmountsIn) -> _Unit:
+def unit_of(currency: str, amounts_in: AmountsIn) -> Unit:
+    """What amounts of this currency are written in."""
     if currency == "IRR":
         return _RIAL[amounts_in]
     places = 0 if currency in _NO_PLACES else 3 if currency in _THREE_PLACES else 2
-    return _Unit(Words(isolated(currency, Language.FA), currency), places)
+    return Unit(Words(isolated(currency, Language.FA), currency), places)
 
 
 def _decimal(value: int, places: int, language: Language) -> str:

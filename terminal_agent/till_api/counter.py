@@ -187,6 +187,17 @@ class Counter:
         kept = terminal.journal.till.request_of(checkout_id)
         return self._settled_view(terminal, kept.document) if kept else None
 
+    def newest(self, count: int) -> dict[str, Any]:
+        """``open``: the checkout that waits or is at work, or None; ``checkouts``: the last ones recorded."""
+        terminal = self._shop.terminal()
+        opened = self._open
+        recorded = [shown.recorded(terminal, each) for each in terminal.journal.checkouts.newest(count)]
+        return {"open": opened.document if opened else None, "checkouts": recorded}
+
+    def member_of(self, card_no: str) -> dict[str, Any] | None:
+        """Who holds the card, as far as a screen may say."""
+        return shown.member_of(self._shop.terminal(), card_no)
+
     def _settled_view(self, terminal: Terminal, document: dict[str, Any]) -> dict[str, Any]:
         """The journal's word goes before: a sale in doubt may have been settled or closed since."""
         begun = terminal.journal.checkouts.by_id(document["id"])
@@ -206,6 +217,20 @@ class Counter:
                 return self._end(opened, {**opened.document, "state": State.CANCELLED.value, "error": None})
         document = self.show(checkout_id)
         if document is None or document["state"] == State.CANCELLED:
+            return document
+        raise Refused(Refusal.TOO_LATE)
+
+    def leave(self, checkout_id: str) -> dict[str, Any] | None:
+        """Wait no longer for the card of a sale in doubt: its next tap settles it, or policy closes it. The checkout,
+        or None when there is none. Raises Refused when it is not in doubt."""
+        with self._changed:
+            opened = self._open
+            if opened is not None and opened.checkout_id == checkout_id:
+                if opened.document["state"] != State.IN_DOUBT:
+                    raise Refused(Refusal.TOO_LATE)
+                return self._end(opened, opened.document)
+        document = self.show(checkout_id)
+        if document is None or document["state"] == State.IN_DOUBT:
             return document
         raise Refused(Refusal.TOO_LATE)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import resources
+from importlib.resources.abc import Traversable
 
 from fastapi import APIRouter, Response
 
@@ -13,12 +14,14 @@ _MEDIA_TYPES = {
     "html": "text/html; charset=utf-8",
     "css": "text/css; charset=utf-8",
     "js": "text/javascript; charset=utf-8",
-    "json": "application/json",
     "svg": "image/svg+xml",
-    "woff2": "font/woff2",
-    "webmanifest": "application/manifest+json",
+    "ttf": "font/ttf",
 }
-_FILES = {entry.name: entry for entry in (resources.files(__package__) / "static").iterdir() if entry.is_file()}
+_FOLDERS: tuple[Traversable, ...] = (
+    resources.files(__package__) / "static",
+    resources.files("terminal_agent") / "till" / "fonts",
+)
+_FILES = {entry.name: entry for folder in _FOLDERS for entry in folder.iterdir() if entry.is_file()}
 
 
 @router.get("/")

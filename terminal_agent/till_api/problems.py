@@ -209,6 +209,7 @@ def as_shown(error: AgentError) -> dict[str, Any]:
         "action": action_of(error.code),
         "detail": error.message,
         "hint": error.hint,
+        "redeemable_points": error.details.get("redeemable_points"),
     }
 
 

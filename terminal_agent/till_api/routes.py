@@ -26,6 +26,7 @@ LONGEST_POLL_S = 60
 PING_S = 15
 MAX_STREAMS = 64
 LONGEST_KEY = 128
+LONGEST_LIST = 100
 
 
 @dataclass
@@ -40,6 +41,7 @@ class Till:
     ask: Callable[[str, dict[str, Any]], Any]
     reader: Callable[[], dict[str, Any]]
     metrics: Callable[[], bytes]
+    shop: Callable[[], dict[str, Any]]
     streams: int = 0
 
 
@@ -160,6 +162,15 @@ def asked_of(body: dict[str, Any]) -> Asked:
     return Asked(request, body["expires_in_s"])
 
 
+@v1.get("/checkouts", responses=_problems())
+def list_checkouts(
+    till: TillIn, caller: CallerIn, limit: Annotated[int, Query(ge=1, le=LONGEST_LIST)] = 10
+) -> wire.CheckoutsOut:
+    """The checkout that is open now, and the last sales and returns of this terminal."""
+    _allow(caller, "read")
+    return wire.CheckoutsOut(**till.counter.newest(limit))
+
+
 @v1.get("/checkouts/{checkout_id}", responses=_problems(404))
 def show_checkout(till: TillIn, caller: CallerIn, checkout_id: str) -> wire.CheckoutOut:
     """A checkout as it stands now; this finds an answer that was lost."""
@@ -174,6 +185,15 @@ def cancel_checkout(till: TillIn, caller: CallerIn, checkout_id: str, key: KeyIn
     return _found(till.counter.cancel(checkout_id))
 
 
+@v1.post("/checkouts/{checkout_id}/leave", responses=_problems(404, 409))
+def leave_checkout(till: TillIn, caller: CallerIn, checkout_id: str, key: KeyIn = None) -> wire.CheckoutOut:
+    """Wait no longer for the card of a sale in doubt, so that the next one can be opened. The sale stands: the next
+    tap of its card settles it, or it is closed after the time that policy gives."""
+    _allow(caller, "checkout")
+    _key(key)
+    return _found(till.counter.leave(checkout_id))
+
+
 def _found(document: dict[str, Any] | None) -> wire.CheckoutOut:
     if document is None:
         raise Refused(Refusal.NOT_FOUND, "There is no such checkout.")
@@ -185,13 +205,20 @@ def show_card(till: TillIn, caller: CallerIn) -> dict[str, Any]:
     """The card on the reader, read and checked; 404 when there is none."""
     _allow(caller, "read")
     till.counter.refuse_if_busy()
-    return cast(dict[str, Any], till.ask("card.show", {"wait_s": 0}))
+    card = cast(dict[str, Any], till.ask("card.show", {"wait_s": 0}))
+    return {**card, "member": till.counter.member_of(card["card_no"])}
 
 
 @v1.get("/reader", responses=_problems())
 def show_reader(till: TillIn, caller: CallerIn) -> dict[str, Any]:
-    """The reader: ``url``, ``name`` and ``state`` (ready, lost, none)."""
+    """The reader: ``url``, ``name``, ``state`` (ready, lost, none) and whether a card is there (``card_present``)."""
     return till.reader()
+
+
+@v1.get("/shop", responses=_problems())
+def show_shop(till: TillIn, caller: CallerIn) -> wire.ShopOut:
+    """What a screen must know to speak as the shop does."""
+    return wire.ShopOut(terminal_id=till.terminal_id(), currency=till.currency, **till.shop())
 
 
 @v1.get("/status", responses=_problems())

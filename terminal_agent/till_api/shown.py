@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 from terminal_agent.errors import AgentError, ErrorCode
+from terminal_agent.journal.intents import Checkout
 from terminal_agent.taps import Terminal
 from terminal_agent.till.checkout import PurchaseRequest
 from terminal_agent.till.reversal import ReversalRequest
@@ -70,6 +71,24 @@ def with_result(terminal: Terminal, document: dict[str, Any], result: dict[str, 
         "state": result["state"],
         "member": member_of(terminal, result["card_no"]),
         "error": None,
+    }
+
+
+def recorded(terminal: Terminal, checkout: Checkout) -> dict[str, Any]:
+    """A sale or return out of the journal, for a list of them."""
+    return {
+        "id": checkout.checkout_id,
+        "kind": checkout.kind,
+        "state": checkout.state.value,
+        "amount": checkout.amount,
+        "currency": checkout.currency,
+        "receipt_no": checkout.receipt_no,
+        "reference": checkout.reference,
+        "card_no": checkout.card_no,
+        "member": member_of(terminal, checkout.card_no),
+        "points_earned": checkout.result["points_earned"],
+        "points_redeemed": checkout.result["points_redeemed"],
+        "at": checkout.created_at,
     }
 
 

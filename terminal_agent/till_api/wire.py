@@ -75,6 +75,7 @@ class ErrorOut(BaseModel):
     action: Message
     detail: str
     hint: str
+    redeemable_points: int | None = None
 
 
 class MemberOut(BaseModel):
@@ -109,6 +110,61 @@ class CheckoutOut(BaseModel):
     replayed: bool
     error: ErrorOut | None
     expires_at: str
+
+
+class SaleOut(BaseModel):
+    """A sale or return as this terminal recorded it."""
+
+    id: str
+    kind: Literal["purchase", "reversal"]
+    state: Literal["done", "in_doubt", "closed"]
+    amount: int
+    currency: str
+    receipt_no: str
+    reference: str
+    card_no: str
+    member: MemberOut | None
+    points_earned: int
+    points_redeemed: int
+    at: str
+
+
+class CheckoutsOut(BaseModel):
+    """The checkout that is open now, and the last ones recorded, newest first."""
+
+    open: CheckoutOut | None
+    checkouts: list[SaleOut]
+
+
+class TierOut(BaseModel):
+    """A tier of the policy in force."""
+
+    tier: str
+    level: int
+    name: Message
+
+
+class UnitOut(BaseModel):
+    """What amounts are written in: the smallest unit of the currency with ``places`` digits after the point, which are
+    left out where they are 0 and ``exact`` is false (ten rials are a toman)."""
+
+    name: Message
+    places: int
+    exact: bool
+
+
+class ShopOut(BaseModel):
+    """What a screen must know to speak as the shop does."""
+
+    terminal_id: str
+    name: str | None
+    language: Literal["fa", "en"]
+    currency: str
+    unit: UnitOut
+    redeem: dict[str, int]
+    offline_points_per_card: int
+    in_doubt_close_after_s: int
+    tiers: list[TierOut]
 
 
 class TokenOut(BaseModel):

@@ -123,7 +123,7 @@ def test_a_lost_reader_is_told_with_the_newest_reason_and_the_oldest_date(watch:
 
 def test_a_reader_that_is_back_is_told_without_its_old_trouble(watch: Watch) -> None:
     seen = watch(NoReader("none"), EMPTY)[0].seen
-    assert seen == {"url": "pcsc:", "name": "Script", "state": "ready"}
+    assert seen == {"url": "pcsc:", "name": "Script", "state": "ready", "card_present": False}
 
 
 def test_what_nobody_foresaw_ends_no_watch_and_fills_no_log(watch: Watch, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,0 +1,154 @@
+// The cashier's page: views, keys, sounds, and what the buttons do.
+
+import { h, patch } from "./dom.js";
+import { amountOf, typedAmount, typedShown } from "./numbers.js";
+import * as preferences from "./preferences.js";
+import { play } from "./sound.js";
+import { screenOf } from "./state.js";
+import { Store } from "./store.js";
+import { banner, header, sheet } from "./view-frame.js";
+import { pairView } from "./view-pair.js";
+import { readyView } from "./view-ready.js";
+import { sentences, stageView, title } from "./view-stage.js";
+import { t } from "./words.js";
+
+const DONE_SHOWN_MS = 4000;
+const ENDED_SHOWN_MS = 20000;
+const SALE_WAITS_S = 120;
+
+const store = new Store(told);
+let leaving = null;
+
+const act = {
+  async pair(code) {
+    const given = await store.request("/v1/pair", { code, name: "Cashier page" });
+    if (!given) return;
+    preferences.token.keep(given.token);
+    store.follow();
+  },
+  type(field) {
+    store.change({ type: "typed", text: field.value });
+    field.value = typedShown(store.state.typed, store.state.shop.unit, preferences.language());
+  },
+  typeReceipt: (text) => store.change({ type: "receipt", text }),
+  key: (key) => store.change({ type: "key", key }),
+  erase: () => store.change({ type: "erased" }),
+  formatted: (text) => typedShown(typedAmount(text), store.state.shop.unit, preferences.language()),
+  sheet: (shown) => store.change({ type: "sheet", sheet: shown }),
+  open: (sale) => store.change({ type: "sheet", sheet: sale }),
+  sell: (redeem) => sell(amountOf(store.state.typed, store.state.shop.unit), store.state.receipt.trim() || receiptNo(), redeem),
+  sellAgain: (redeem) => sell(store.state.checkout.amount, store.state.checkout.receipt_no, redeem),
+  giveBack(sale, part) {
+    const body = { receipt_no: sale.receipt_no };
+    if (part !== null) {
+      body.amount = amountOf(typedAmount(part), store.state.shop.unit);
+      body.reference = receiptNo(); // two returns of the same amount are two
+    }
+    open("/v1/reversals", body);
+  },
+  cancel: () => store.request(`/v1/checkouts/${store.state.checkout.id}/cancel`),
+  leave: () => store.request(`/v1/checkouts/${store.state.checkout.id}/leave`).then((left) => left && act.dismiss()),
+  dismiss() {
+    store.change({ type: "dismissed" });
+    if (store.state.cardPresent) store.look();
+  },
+  toggleSound() {
+    preferences.toggleMuted();
+    if (!preferences.isMuted()) play("done");
+    render(store.state);
+  },
+  nextTheme() {
+    preferences.nextTheme();
+    render(store.state);
+  },
+  nextLanguage() {
+    preferences.chooseLanguage(preferences.language() === "fa" ? "en" : "fa");
+    render(store.state);
+  },
+};
+
+function sell(amount, receipt, redeem) {
+  if (amount <= 0) return;
+  const body = { amount, currency: store.state.shop.currency, receipt_no: receipt, expires_in_s: SALE_WAITS_S };
+  open("/v1/checkouts", redeem ? { ...body, redeem_points: redeem } : body);
+}
+
+async function open(path, body) {
+  const checkout = await store.request(path, body);
+  if (checkout) store.change({ type: "answered", checkout });
+}
+
+/** A number that no other sale has: the moment, and two digits of chance. */
+function receiptNo() {
+  const moment = new Date().toISOString().replace(/\D/g, "").slice(2, 14);
+  return `${moment}-${String(crypto.getRandomValues(new Uint8Array(1))[0] % 100).padStart(2, "0")}`;
+}
+
+function told(state, before, action) {
+  const screen = screenOf(state);
+  if (action.type === "card.presented" || (screen === "reading" && screenOf(before) === "waiting")) sound("seen");
+  if (screen !== screenOf(before) || state.lifted !== before.lifted) entered(state, screen);
+  render(state);
+}
+
+function entered(state, screen) {
+  document.documentElement.dataset.screen = screen;
+  document.getElementById("spoken").textContent = spoken(state, screen);
+  if (screen === "done" && !state.lifted) sound("done");
+  if (["problem", "in_doubt", "failed"].includes(screen)) sound("wrong");
+  clearTimeout(leaving);
+  if (screen === "done" && state.lifted) leaving = setTimeout(act.dismiss, DONE_SHOWN_MS);
+  if (["failed", "expired", "closed"].includes(screen)) leaving = setTimeout(act.dismiss, ENDED_SHOWN_MS);
+}
+
+function spoken(state, screen) {
+  return state.checkout ? [title(state, screen), ...sentences(state, screen)].join(". ") : "";
+}
+
+function sound(tune) {
+  if (!preferences.isMuted()) play(tune);
+}
+
+function render(state) {
+  document.title = state.shop?.name || t("title");
+  const screen = screenOf(state);
+  const view = screen === "pair" ? pairView(state, act)
+    : screen === "connecting" ? h("main.pair", { key: "connecting" }, h("p", {}, t("connecting")))
+    : screen === "ready" ? readyView(state, act) : stageView(state, screen, act);
+  patch(document.getElementById("app"), [header(state, act), banner(state), view, sheet(state, act)]);
+}
+
+/** Keyboard alone will do: digits, Backspace, Enter and Escape, wherever the focus is. */
+function onKey(event) {
+  if (event.ctrlKey || event.altKey || event.metaKey || store.state.sheet) return;
+  const screen = screenOf(store.state);
+  const field = event.target.localName === "input" ? event.target.id : null;
+  if (screen === "ready") readyKey(event, field);
+  else if (event.key === "Escape") escape(screen);
+}
+
+function readyKey(event, field) {
+  const typed = typedAmount(`1${event.key}`).slice(1);
+  if (event.key === "Enter" && event.target.localName !== "button") act.sell(0);
+  else if (event.key === "Escape") store.change({ type: "cleared" });
+  else if (field === null && event.key.length === 1 && typed) act.key(typed);
+  else if (field === null && event.key === "Backspace") act.erase();
+  else return;
+  event.preventDefault();
+}
+
+function escape(screen) {
+  if (["waiting", "problem"].includes(screen)) act.cancel();
+  else if (screen !== "reading" && screen !== "writing" && screen !== "in_doubt") act.dismiss();
+}
+
+addEventListener("keydown", onKey);
+// A button that was touched does not take the focus: the next Enter is meant for the sale, not for the same key again.
+addEventListener("mousedown", (event) => event.target.closest("button") && event.preventDefault());
+preferences.whenChangedElsewhere((key) => {
+  if (key === "token" && preferences.token.get() && !store.state.paired) store.follow();
+  render(store.state);
+});
+document.documentElement.dataset.screen = "pair";
+render(store.state);
+store.start();

@@ -1,0 +1,124 @@
+// The state of a page, kept up to date from the till. Both pages, the cashier's and the customer's, follow the same.
+
+import { Api, Problem } from "./api.js";
+import { suggestLanguage, token } from "./preferences.js";
+import { initial, isOpen, reduce } from "./state.js";
+import { Stream } from "./stream.js";
+
+const STATUS_EVERY_MS = 5000;
+const SALES_SHOWN = 10;
+
+export class Store {
+  #stream = null;
+  #told;
+
+  /** `told(state, before, action)` after each change. `looksAtCards`: read a card that is laid down between sales. */
+  constructor(told, { looksAtCards = true } = {}) {
+    this.state = initial;
+    this.looksAtCards = looksAtCards;
+    this.api = null;
+    this.#told = told;
+  }
+
+  change(action) {
+    const before = this.state;
+    this.state = reduce(before, action);
+    if (this.state !== before) this.#told(this.state, before, action);
+  }
+
+  start() {
+    setInterval(() => this.change({ type: "tick", now: Date.now() }), 1000);
+    setInterval(() => this.api && this.#ask("/v1/status", (status) => this.change({ type: "status", status })), STATUS_EVERY_MS);
+    this.change({ type: "tick", now: Date.now() });
+    if (token.get()) this.follow();
+  }
+
+  /** With the token that this browser keeps now. */
+  follow() {
+    this.api = new Api(token.get());
+    this.change({ type: "paired" });
+    this.#stream = new Stream(token.get(), (name, data) => this.#event(name, data), (line, status) => this.#line(line, status));
+    this.#stream.run();
+  }
+
+  unpair() {
+    this.#stream?.end();
+    this.api = null;
+    token.forget();
+    this.change({ type: "unpaired" });
+  }
+
+  /** A request of the cashier's; its refusal is shown. The answer, or null. */
+  async request(path, body) {
+    if (this.state.asking) return null;
+    this.change({ type: "asked" });
+    try {
+      const answer = await (this.api ?? new Api(null)).post(path, body);
+      this.change({ type: "refused", problem: null });
+      return answer;
+    } catch (problem) {
+      this.#refused(problem);
+      return null;
+    }
+  }
+
+  #refused(problem) {
+    if (!(problem instanceof Problem)) throw problem;
+    if (problem.status === 401) this.unpair();
+    this.change({ type: "refused", problem });
+  }
+
+  #line(line, status) {
+    if (status === 401) {
+      this.unpair();
+      return;
+    }
+    this.change({ type: "line", line });
+    if (line === "up") this.#refresh();
+  }
+
+  /** Whatever was missed while the line was down. */
+  #refresh() {
+    this.#ask("/v1/shop", (shop) => {
+      suggestLanguage(shop.language);
+      this.change({ type: "shop", shop });
+    });
+    this.#ask("/v1/status", (status) => this.change({ type: "status", status }));
+    this.#ask("/v1/reader", (reader) => {
+      this.change({ type: "reader", cardPresent: reader.card_present });
+      if (reader.card_present) this.look();
+    });
+    this.#readSales();
+  }
+
+  #readSales() {
+    this.#ask(`/v1/checkouts?limit=${SALES_SHOWN}`, (found) => this.change({ type: "sales", ...found }));
+  }
+
+  #event(name, data) {
+    this.change({ type: name, data });
+    if (name === "card.presented" && !isOpen(this.state)) this.look();
+    if (name === "checkout.changed" && ["done", "in_doubt", "closed"].includes(data.state)) this.#readSales();
+  }
+
+  /** Whose card lies on the reader. The checkout that may have begun meanwhile goes before. */
+  look() {
+    if (!this.looksAtCards) return;
+    this.#ask("/v1/card", (card) => this.change({ type: "card", card }), (problem) => {
+      const silent = !problem.body || ["busy", "no_card_timeout", "card_removed_early"].includes(problem.body.code);
+      if (!silent) this.change({ type: "card", card: { error: problem.body } });
+    });
+  }
+
+  async #ask(path, take, failed = () => {}) {
+    const api = this.api;
+    try {
+      const answer = await api.get(path);
+      if (api === this.api) take(answer);
+    } catch (problem) {
+      if (!(problem instanceof Problem)) throw problem;
+      if (problem.status === 401 && api === this.api) this.unpair();
+      else failed(problem);
+    }
+  }
+}

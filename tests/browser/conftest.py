@@ -1,0 +1,95 @@
+"""Fixtures of the browser tests: Debian's chromium, a fresh profile for each test, a till of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+
+from drivers.mifare_classic import blank_card
+from drivers.simulator import MemoryImage
+from tests.browser.till import POLICY, Cashier, Till
+from tests.cli.shop import CrmProcess, Shop
+from tests.pcsc.virtual_reader import VirtualReader
+
+UID = "1A2B3C4D"
+WITHOUT_BROWSER = "TERMINAL_AGENT_WITHOUT_BROWSER"
+SCREENSHOTS = "TERMINAL_AGENT_SCREENSHOTS"
+Look = Callable[[Page, str], Path]
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    """Debian's chromium; root has no sandbox."""
+    path = shutil.which("chromium")
+    if path is None:
+        problem = "chromium is not installed; run: apt-get install --no-install-recommends chromium"
+        if os.environ.get(WITHOUT_BROWSER) == "1":
+            pytest.skip(f"{WITHOUT_BROWSER}=1: {problem}")
+        pytest.fail(f"{problem}\nor set {WITHOUT_BROWSER}=1 to go without these tests")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"] if os.geteuid() == 0 else [])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def context(chromium: Browser) -> Iterator[BrowserContext]:
+    """A fresh profile on a small POS screen."""
+    context = chromium.new_context(viewport={"width": 1024, "height": 600}, locale="fa-IR")
+    context.set_default_timeout(15_000)
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def till(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, virtual_reader: VirtualReader
+) -> Iterator[Till]:
+    """A configured shop whose daemon does not run yet."""
+    monkeypatch.delenv("TERMINAL_AGENT_CONFIG", raising=False)
+    shop = Shop(tmp_path, capsys)
+    till = Till(shop, virtual_reader, MemoryImage(bytes(blank_card(bytes.fromhex(UID)))))
+    till.configure()
+    yield till
+    shop.close()
+    virtual_reader.remove()
+
+
+@pytest.fixture
+def crm(till: Till) -> CrmProcess:
+    """The till's CRM, which the till has joined and whose policy it knows."""
+    crm = CrmProcess(till.shop)
+    crm.up()
+    till.shop.join(crm)
+    till.publish(str(crm.data_dir), POLICY)
+    return crm
+
+
+@pytest.fixture
+def cashier(context: BrowserContext, till: Till) -> Iterator[Cashier]:
+    """The paired page of a running till, whose customer Sara has an issued card."""
+    till.issue("--name", "سارا احمدی", "--phone", "09121112233")
+    till.shop.start_daemon()
+    cashier = Cashier(context.new_page(), till)
+    cashier.pair()
+    yield cashier
+    assert cashier.problems == []
+
+
+@pytest.fixture(scope="session")
+def look(tmp_path_factory: pytest.TempPathFactory) -> Look:
+    """Keeps a picture of the page: in the folder TERMINAL_AGENT_SCREENSHOTS, or among the test's own files."""
+    folder = Path(os.environ.get(SCREENSHOTS) or tmp_path_factory.mktemp("screenshots"))
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def take(page: Page, name: str) -> Path:
+        path = folder / f"{name}.png"
+        page.screenshot(path=path, animations="disabled")
+        return path
+
+    return take

@@ -1,0 +1,152 @@
+"""A till with its daemon and a card on a virtual PC/SC reader, and the pages it serves, as a browser shows them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from playwright.sync_api import ConsoleMessage, Page, expect
+
+from drivers.simulator import Fault, MemoryImage, Torn
+from tests.cli.shop import Shop
+from tests.pcsc.virtual_reader import VirtualCard, VirtualReader
+
+SHOP_NAME = "کافه نارنج"
+WRITE = 5
+"""The commit point among the operations of a tap: one authentication, three reads, the write."""
+
+POLICY = {
+    "version": "browser-1",
+    "currency": "IRR",
+    "earn": {"points": 1, "per_amount": 10000, "basis": "gross"},
+    "redeem": {"amount_per_point": 500, "minimum_points": 10, "maximum_share_percent": 50},
+    "tiers": [
+        {"tier": "silver", "level": 1, "name": {"fa": "نقره‌ای", "en": "Silver"}, "threshold_points": 100},
+        {
+            "tier": "gold",
+            "level": 3,
+            "name": {"fa": "طلایی", "en": "Gold"},
+            "threshold_points": 500,
+            "multiplier_percent": 150,
+        },
+    ],
+    "offers": [
+        {
+            "id": "morning",
+            "name": {"fa": "قهوهٔ صبح", "en": "Morning coffee"},
+            "minimum_amount": 100000,
+            "reward": {"points": 15},
+        }
+    ],
+}
+
+
+class Till:
+    """One shop with a running daemon; ``lay`` and ``lift`` move its customer's card."""
+
+    def __init__(self, shop: Shop, reader: VirtualReader, image: MemoryImage) -> None:
+        self.shop = shop
+        self.image = image
+        self._reader = reader
+
+    def configure(self, language: Literal["fa", "en"] = "fa", amounts_in: str = "toman") -> None:
+        """Write the config file as a shop would have it; any free port."""
+        self.shop.init("pcsc:")
+        text = re.sub(r'listen = "[^"]*"', 'listen = "127.0.0.1:0"', self.shop.config.read_text())
+        text = text if "[till]" in text else f'{text}\n[till]\nlisten = "127.0.0.1:0"\n'
+        shop = f'[shop]\nname = "{SHOP_NAME}"\nlanguage = "{language}"\namounts_in = "{amounts_in}"\n'
+        self.shop.config.write_text(f"{text}\n{shop}")
+
+    def lay(self, fault: Fault | None = None) -> None:
+        self._reader.insert(VirtualCard(self.image, fault=fault))
+
+    def lay_torn(self, outcome: Torn) -> None:
+        """The card will be taken away while its state is written."""
+        self.lay(Fault(WRITE, outcome))
+
+    def lay_another(self, uid: str) -> None:
+        """A card that is not ours."""
+        self._reader.insert(VirtualCard.blank(bytes.fromhex(uid)))
+
+    def lift(self) -> None:
+        self._reader.remove()
+
+    def issue(self, *arguments: str) -> Any:
+        """The customer's card, issued and lifted again."""
+        self.lay()
+        issued = self.shop.done("card", "issue", *arguments)
+        self.lift()
+        return issued
+
+    def publish(self, data_dir: str, document: dict[str, Any]) -> None:
+        """Head office publishes a policy, and the till hears of it."""
+        path = self.shop.folder / "policy.json"
+        valid_from = datetime.now(UTC).isoformat()  # newer than the one a fresh CRM publishes
+        path.write_text(json.dumps({**document, "valid_from": valid_from}, ensure_ascii=False))
+        self.shop.done("crm", "policy", "load", str(path), "--data-dir", data_dir)
+        self.shop.done("sync")
+
+    def points(self) -> int:
+        """On the card, as a command reads it."""
+        self.lay()
+        points: int = self.shop.done("card", "show")["points"]
+        self.lift()
+        return points
+
+
+class Cashier:
+    """The cashier's page in a browser."""
+
+    def __init__(self, page: Page, till: Till) -> None:
+        self.page = page
+        self._till = till
+        self.problems: list[str] = []
+        page.on("pageerror", lambda error: self.problems.append(str(error)))
+        page.on("console", lambda said: self._note(said))
+
+    def _note(self, said: ConsoleMessage) -> None:
+        """Chromium calls every refused request an error; those that the page is asked to expect are none."""
+        if said.type == "error" and not said.text.startswith("Failed to load resource"):
+            self.problems.append(said.text)
+
+    def open(self, path: str = "/") -> None:
+        self.page.goto(self._till.shop.done("till", "code")["till_url"] + path)
+
+    def pair(self) -> None:
+        """Open the page and type the code that the till shows."""
+        code = self._till.shop.done("till", "code")
+        self.page.goto(code["till_url"])
+        self.page.locator("#code").fill(code["code"])
+        self.page.keyboard.press("Enter")
+        self.sees("ready")
+
+    def sees(self, screen: str, timeout_s: float = 15) -> None:
+        """Wait for this screen."""
+        expect(self.page.locator("html")).to_have_attribute("data-screen", screen, timeout=timeout_s * 1000)
+
+    def type(self, keys: str) -> None:
+        """Key by key, wherever the focus is."""
+        self.page.keyboard.type(keys)
+
+    def press(self, key: str) -> None:
+        self.page.keyboard.press(key)
+
+    def click(self, words: str) -> None:
+        self.page.get_by_role("button", name=words).first.click()
+
+    def reads(self, text: str | re.Pattern[str]) -> None:
+        """The words are on the screen."""
+        expect(self.page.locator("#app")).to_contain_text(text)
+
+    def ask(self, script: str) -> Any:
+        return self.page.evaluate(script)
+
+    def wait_until(self, condition: Callable[[], bool]) -> None:
+        for _ in range(200):
+            if condition():
+                return
+            self.page.wait_for_timeout(50)
+        raise AssertionError("it did not happen in time")
