@@ -40,6 +40,7 @@ from terminal_agent.card.problems import data_corrupt
 from terminal_agent.card.session import LiveSector, authoritative, in_order, look, open_sector, read_home, refusal
 from terminal_agent.desk.issue import issued_trailer, verify_trailer, write_verified
 from terminal_agent.errors import AgentError
+from terminal_agent.journal.database import JournalFailed
 from terminal_agent.taps import PresentedCard, Terminal
 
 EMPTY = bytes(BLOCK_SIZE)
@@ -145,6 +146,8 @@ class _Rekeying:
         """Whether the step was done; a sector that will not have it is a warning, and the card goes on without."""
         try:
             step(*args)
+        except JournalFailed:  # which is not the card's fault
+            raise
         except (AuthenticationFailed, AccessDenied, AgentError) as error:
             sector = place.sector if isinstance(place, Home) else place
             self.warnings.append(f"sector {sector} does not take the new keys ({error})")
@@ -266,11 +269,11 @@ class _Rekeying:
         """Before the first write: a run cut short is finished by the next tap here that looks (:func:`is_due`)."""
         if self.has_begun:
             return
-        self.has_begun = True
         uid, journal = self._connection.uid, self._terminal.journal
         with journal.transaction():
             journal.set_meta(_note(uid), BEGUN)
             journal.audit("card.rekey_begun", uid=uid.hex(), from_version=self.previous, to_version=self.target.version)
+        self.has_begun = True
 
 
 def _others(home: Home) -> list[int]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from terminal_agent.desk import inspect
 from terminal_agent.desk.issue import IssueRequest, issue, issued_trailer
 from terminal_agent.desk.rekey import is_due, rekey
 from terminal_agent.errors import AgentError, ErrorCode
+from terminal_agent.journal.database import JournalFailed
 from terminal_agent.taps import present
 from tests.card.independent_reader import read_card
 from tests.desk.test_issue import every_fault
@@ -593,3 +595,26 @@ def test_a_till_that_is_behind_does_not_undo_a_re_key_that_was_cut_short(bench: 
     assert is_due(bench.terminal, present(bench.terminal, lay(card)))
     use(bench, 1)
     assert not is_due(bench.terminal, present(bench.terminal, lay(card)))
+
+
+def test_a_full_disk_is_not_held_against_the_card(
+    bench: Workbench, card: MemoryImage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Told, and the card is re-keyed another time; before, it was noted for ever as one that refuses the new keys."""
+    use(bench, 2)
+    content = bytes(card.content)
+
+    @contextmanager
+    def full() -> Iterator[None]:
+        error = sqlite3.OperationalError("database or disk is full")
+        error.sqlite_errorcode = sqlite3.SQLITE_FULL
+        raise JournalFailed(error, Path("data"))
+        yield
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.journal, "transaction", full)
+        with pytest.raises(JournalFailed) as told:
+            tap_rekey(bench, card)
+    assert told.value.code is ErrorCode.DISK_FULL
+    assert bytes(card.content) == content, "nothing is written that is not noted"
+    assert tap_rekey(bench, card)["rekeyed"] is True
