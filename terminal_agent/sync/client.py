@@ -55,7 +55,14 @@ class Credentials:
 
 
 def checked_url(url: str) -> str:
-    """``url`` without a trailing slash. Raises AgentError unless it is https, or http on loopback."""
+    """``url`` without a trailing slash. Raises AgentError unless it is https, or http on loopback, and for one with a
+    password in it, which is then not told: it would reach every message and log that names the address."""
+    if "@" in url:
+        raise AgentError(
+            ErrorCode.CONFIG_INVALID,
+            "an address with a name or a password in it cannot be used as the CRM's",
+            hint="Use https://HOST: this terminal proves itself by what enrolment gave it",
+        )
     try:
         parts = urlsplit(url)
     except ValueError:  # as in https://[::1

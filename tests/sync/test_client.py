@@ -285,6 +285,9 @@ def test_https_anywhere_and_http_on_this_machine_can_be_used(url: str) -> None:
         "http://127.0.0.1.example",
         "http://localhost.example",
         "http://127.0.0.1@crm.example",
+        "https://till:canary@crm.example",
+        "https://canary@crm.example/club",
+        "https://till:canary@[::1",
         "http://0.0.0.0:8000",
         "ftp://crm.example",
         "crm.example",
@@ -297,6 +300,7 @@ def test_any_other_address_is_refused(url: str) -> None:
     with pytest.raises(AgentError) as refused:
         checked_url(url)
     assert refused.value.code is ErrorCode.CONFIG_INVALID
+    assert "canary" not in refused.value.message + refused.value.hint
 
 
 def enrolment(server: HTTPServer, **changed: Any) -> str:
