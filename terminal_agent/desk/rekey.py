@@ -74,10 +74,11 @@ def rekey(terminal: Terminal, connection: ClassicConnection) -> dict[str, Any]:
 
 
 def is_due(terminal: Terminal, card: PresentedCard) -> bool:
-    """Whether a tap should re-key this card: it is under an older set, or a run begun here was cut short.
+    """Whether this card should be re-keyed: it is under an older set, or a run begun here was cut short.
 
-    Never back to a lower version, so that tills which change over one after the other do not undo each other's work;
-    and not again for a card that could not be brought under this very set.
+    No tap asks it yet: a card is re-keyed where somebody says so. Never back to a lower version, so that tills which
+    change over one after the other do not undo each other's work; and not again for a card that could not be brought
+    under this very set.
     """
     active = terminal.keys.versions()[0]
     noted = terminal.journal.meta(_note(card.session.uid))
@@ -266,7 +267,7 @@ class _Rekeying:
         write_verified(self._connection, block, data)
 
     def _begin(self) -> None:
-        """Before the first write: a run cut short is finished by the next tap here that looks (:func:`is_due`)."""
+        """Before the first write: that a run was begun here is known (:func:`is_due`) until one is finished."""
         if self.has_begun:
             return
         uid, journal = self._connection.uid, self._terminal.journal

@@ -604,17 +604,19 @@ def test_a_full_disk_is_not_held_against_the_card(
     use(bench, 2)
     content = bytes(card.content)
 
-    @contextmanager
-    def full() -> Iterator[None]:
-        error = sqlite3.OperationalError("database or disk is full")
-        error.sqlite_errorcode = sqlite3.SQLITE_FULL
-        raise JournalFailed(error, Path("data"))
-        yield
+    plain, failures = bench.journal.transaction, [sqlite3.OperationalError("database or disk is full")]
+    failures[0].sqlite_errorcode = sqlite3.SQLITE_FULL
 
-    with monkeypatch.context() as patch:
-        patch.setattr(bench.journal, "transaction", full)
-        with pytest.raises(JournalFailed) as told:
-            tap_rekey(bench, card)
+    @contextmanager
+    def full_once() -> Iterator[None]:
+        if failures:
+            raise JournalFailed(failures.pop(), Path("data"))
+        with plain():
+            yield
+
+    monkeypatch.setattr(bench.journal, "transaction", full_once)
+    with pytest.raises(JournalFailed) as told:
+        tap_rekey(bench, card)
     assert told.value.code is ErrorCode.DISK_FULL
     assert bytes(card.content) == content, "nothing is written that is not noted"
     assert tap_rekey(bench, card)["rekeyed"] is True
