@@ -136,8 +136,9 @@ class Till:
     def sale(self) -> float:
         """What a sale takes once the card is open, in ms."""
         terminal, request = self.agent.terminal, self._request()
-        with open_reader(READER) as reader, reader.connect() as card:
-            return time_ms(lambda: purchase(terminal, card, request, self.agent.redemptions.reserve))
+        reserving = self.agent.redemptions.for_a_tap()
+        with open_reader(READER) as reader, reader.connect() as card, reserving as reserve:
+            return time_ms(lambda: purchase(terminal, card, request, reserve))
 
     def close(self) -> None:
         self.agent.close()

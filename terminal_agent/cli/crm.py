@@ -9,6 +9,7 @@ import click
 
 from terminal_agent.cli import crm_club, crm_office
 from terminal_agent.cli.crm_grant import grant, tiers
+from terminal_agent.cli.crm_hold import hold
 from terminal_agent.cli.crm_options import crm_place
 from terminal_agent.cli.crm_policy import policy
 from terminal_agent.cli.output import AgentCommand, AgentGroup, emit
@@ -23,7 +24,7 @@ def crm() -> None:
     """The reference CRM, and its administration."""
 
 
-for command in (policy, grant, tiers, *crm_club.COMMANDS, *crm_office.COMMANDS):
+for command in (policy, grant, hold, tiers, *crm_club.COMMANDS, *crm_office.COMMANDS):
     crm.add_command(command)
 
 

@@ -1,7 +1,8 @@
 """Holds: points set aside while a terminal redeems them online, so that two copies of a card cannot both spend them.
 
 ``held`` (until it expires) → ``confirmed`` (until its event arrives) → ``spent``; or ``released``. A hold is a promise
-to grant, never a booking: the event books, whatever became of its hold.
+to grant, never a booking: the event books, whatever became of its hold. A terminal grants on a confirmed one alone, so
+what it granted stays covered however late its event is.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from terminal_agent.crm.wire import HoldAnswer, HoldRequest, HoldState
 from terminal_agent.ports import rfc3339
 
 LIFE_S = 600
-"""Longer than any tap with its retries, short enough for a customer to wait out a till that died."""
+"""For a hold that nobody confirmed: longer than any question, short enough to wait out a till that died."""
 
 
 NOT_FOUND = "not_found"
@@ -52,10 +53,10 @@ def place(connection: Connection, terminal_id: str, asked: HoldRequest, hold_id:
     earlier = _by_reference(connection, terminal_id, asked.reference)
     if earlier is not None:
         return _again(connection, earlier, asked, moment)
-    standing = active(connection, asked.card_no, moment)
+    aside = active(connection, asked.card_no, moment)
     if asked.card_sequence is not None:
-        _check_chain(card["sequence"], asked.card_sequence, standing)
-    available = card["balance"] - _points_of(standing)
+        _check_chain(card["sequence"], asked.card_sequence, aside)
+    available = card["balance"] - _points_of(aside)
     if asked.points > available:
         detail = "The card has not as many points to redeem."
         raise HoldRefused("insufficient_points", detail, balance=card["balance"], available=available)
@@ -67,29 +68,47 @@ def place(connection: Connection, terminal_id: str, asked: HoldRequest, hold_id:
 
 
 def confirm(connection: Connection, terminal_id: str, hold_id: str, now: datetime) -> HoldAnswer:
-    """The redemption stands and its event will come: the points stay aside until then, even past the hold's time.
+    """The redemption is about to be granted: the points stay aside until its event comes, however late.
 
-    Doing it again changes nothing. HoldRefused: not_found, hold_released.
+    Doing it again changes nothing. HoldRefused: not_found, hold_released, hold_ended.
     """
+    turns.take_terminal(connection, terminal_id)
     row = _get(connection, terminal_id, hold_id)
     if row["state"] == HoldState.RELEASED:
         raise HoldRefused("hold_released", "This hold was released; its points may be gone.")
     if row["state"] == HoldState.HELD:
+        cards.find(connection, row["card_no"], to_change=True)  # nobody else sees it lapse in this moment
+        if row["expires_at"] <= rfc3339(now):
+            raise HoldRefused("hold_ended", "This hold lapsed; its points may be gone. Ask for a new one.")
         row = _change(connection, terminal_id, hold_id, HoldState.CONFIRMED)
     return _answer(connection, row, rfc3339(now))
 
 
 def release(connection: Connection, terminal_id: str, hold_id: str, now: datetime) -> HoldAnswer:
-    """Nothing is redeemed: the points are free at once. Doing it again changes nothing.
+    """Nothing was redeemed, and nothing will be: the points are free at once. Doing it again changes nothing.
 
-    HoldRefused: not_found, hold_confirmed.
+    HoldRefused: not_found, hold_spent.
     """
+    turns.take_terminal(connection, terminal_id)
     row = _get(connection, terminal_id, hold_id)
-    if row["state"] in (HoldState.CONFIRMED, HoldState.SPENT):
-        raise HoldRefused("hold_confirmed", "This hold was confirmed; give points back with a reversal.")
-    if row["state"] == HoldState.HELD:
-        row = _change(connection, terminal_id, hold_id, HoldState.RELEASED)
-    return _answer(connection, row, rfc3339(now))
+    if row["state"] == HoldState.SPENT:
+        raise HoldRefused("hold_spent", "The event of this hold is booked; give points back with a reversal.")
+    return _answer(connection, _release(connection, row), rfc3339(now))
+
+
+def free(connection: Connection, hold_id: str) -> RowMapping | None:
+    """Head office lets a hold go whose terminal will never tell what became of it; None for one that nobody knows.
+
+    HoldRefused: hold_spent.
+    """
+    of_whom = connection.execute(select(holds.c.terminal_id).where(holds.c.hold_id == hold_id)).scalar()
+    if of_whom is None:
+        return None
+    turns.take_terminal(connection, of_whom)
+    row = _get(connection, of_whom, hold_id)
+    if row["state"] == HoldState.SPENT:
+        raise HoldRefused("hold_spent", "The event of this hold is booked: the ledger tells its points.")
+    return _release(connection, row)
 
 
 def spend(connection: Connection, terminal_id: str, hold_id: str) -> None:
@@ -99,21 +118,25 @@ def spend(connection: Connection, terminal_id: str, hold_id: str) -> None:
 
 def active(connection: Connection, card_no: str, moment: str) -> Sequence[RowMapping]:
     """The holds that set points of a card aside at ``moment`` (RFC 3339), oldest first."""
-    unexpired = and_(holds.c.state == HoldState.HELD.value, holds.c.expires_at > moment)
-    standing = or_(unexpired, holds.c.state == HoldState.CONFIRMED.value)
-    query = select(holds).where(holds.c.card_no == card_no, standing)
+    query = select(holds).where(holds.c.card_no == card_no, _stands_at(moment))
     return connection.execute(query.order_by(holds.c.placed_at, holds.c.hold_id)).mappings().all()
+
+
+def standing(connection: Connection, moment: str, limit: int) -> Sequence[RowMapping]:
+    """Every hold that sets points aside at ``moment`` (RFC 3339), the oldest first."""
+    query = select(holds).where(_stands_at(moment)).order_by(holds.c.placed_at, holds.c.hold_id).limit(limit)
+    return connection.execute(query).mappings().all()
 
 
 def describe(connection: Connection, card_no: str, balance: int, moment: str) -> dict[str, Any]:
     """For people: ``{available, holds:[{hold_id, terminal_id, points, state, expires_at, reference}]}``."""
-    standing = active(connection, card_no, moment)
+    aside = active(connection, card_no, moment)
     columns = ("hold_id", "terminal_id", "points", "state", "expires_at", "reference")
-    shown = [{name: row[name] for name in columns} for row in standing]
-    return {"available": balance - _points_of(standing), "holds": shown}
+    shown = [{name: row[name] for name in columns} for row in aside]
+    return {"available": balance - _points_of(aside), "holds": shown}
 
 
-def _check_chain(known: int, given: int, standing: Sequence[RowMapping]) -> None:
+def _check_chain(known: int, given: int, aside: Sequence[RowMapping]) -> None:
     """One redemption of a card at a time, and only on the state that the CRM knows to be the newest."""
     if given > known:
         raise HoldRefused("chain_behind", "Events of this card are not here yet; send them first.", sequence=known)
@@ -121,7 +144,7 @@ def _check_chain(known: int, given: int, standing: Sequence[RowMapping]) -> None
         raise HoldRefused("chain_ahead", "A newer state of this card is known here.", sequence=known)
     # A confirmed hold whose event is lost for good must not keep the card from redeeming for ever: once later taps have
     # moved the chain on, it only keeps its points.
-    if any(row["state"] == HoldState.HELD or row["card_sequence"] >= known for row in standing):
+    if any(row["state"] == HoldState.HELD or row["card_sequence"] >= known for row in aside):
         raise HoldRefused("card_held", "Another redemption of this card is in flight.")
 
 
@@ -149,8 +172,13 @@ def _answer(connection: Connection, row: RowMapping, moment: str) -> HoldAnswer:
     )
 
 
-def _points_of(standing: Sequence[RowMapping]) -> int:
-    return sum(row["points"] for row in standing)
+def _stands_at(moment: str) -> ColumnElement[bool]:
+    unexpired = and_(holds.c.state == HoldState.HELD.value, holds.c.expires_at > moment)
+    return or_(unexpired, holds.c.state == HoldState.CONFIRMED.value)
+
+
+def _points_of(aside: Sequence[RowMapping]) -> int:
+    return sum(row["points"] for row in aside)
 
 
 def _by_reference(connection: Connection, terminal_id: str, reference: str | None) -> RowMapping | None:
@@ -165,6 +193,10 @@ def _get(connection: Connection, terminal_id: str, hold_id: str) -> RowMapping:
     if row is None:
         raise HoldRefused(NOT_FOUND, "This terminal has no such hold.")
     return row
+
+
+def _release(connection: Connection, row: RowMapping) -> RowMapping:
+    return _change(connection, row["terminal_id"], row["hold_id"], HoldState.RELEASED)
 
 
 def _change(connection: Connection, terminal_id: str, hold_id: str, state: HoldState) -> RowMapping:

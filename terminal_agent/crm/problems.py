@@ -34,7 +34,7 @@ _CODES_OF: dict[int, tuple[str, ...]] = {
         "reference_reused",
         "hold_ended",
         "hold_released",
-        "hold_confirmed",
+        "hold_spent",
     ),
     412: ("precondition_failed",),
     413: ("too_large",),

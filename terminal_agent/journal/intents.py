@@ -280,6 +280,15 @@ class Checkouts:
         )
         return rows_as(_CHECKOUT, _checkout, rows)
 
+    def carries(self, card_no: str, hold_id: str) -> bool:
+        """Whether a sale of this card was begun on these points that the CRM had set aside."""
+        row = self._database.one(
+            "SELECT 1 FROM checkouts WHERE card_no = ? AND online = 1 AND json_extract(result, '$.hold_id') = ?",
+            card_no,
+            hold_id,
+        )
+        return row is not None
+
     def redeemed_offline_today(self) -> int:
         """Points redeemed offline on this terminal in the last 24 hours, sales in doubt included."""
         moment = rfc3339(self._clock.now() - timedelta(days=1))

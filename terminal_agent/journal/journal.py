@@ -40,6 +40,8 @@ PURGE_DUE = "purge_due"
 SALVAGE_DUE = "salvage_due"
 """The folder of a damaged journal of which not everything that is sound could be put back yet."""
 
+_LAST_LETTER = "\U0010ffff"
+
 Answer = TypeVar("Answer")
 
 
@@ -369,7 +371,10 @@ class Journal:
 
     def meta_keys(self, beginning: str) -> list[str]:
         """The names of the facts that begin so."""
-        return [row["key"] for row in self._database.query("SELECT key FROM meta") if row["key"].startswith(beginning)]
+        rows = self._database.query(
+            "SELECT key FROM meta WHERE key >= ? AND key < ?", beginning, beginning + _LAST_LETTER
+        )
+        return [row["key"] for row in rows]
 
     def set_meta(self, key: str, value: str) -> None:
         """Keep a fact, inside the caller's transaction."""

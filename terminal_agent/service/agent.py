@@ -48,7 +48,9 @@ class Agent:
         self.journal = Journal(settings.data_dir, self.terminal_id, settings.currency, self.clock, self.ids, space)
         self.lane = CardLane(self.clock)
         self.sync = SyncWorker(self.journal, lambda: self._crm, self.clock, self.ids)
-        self.redemptions = OnlineRedemptions(self.journal, self.open_crm, self.sync.tell_of, self.clock)
+        self.redemptions = OnlineRedemptions(
+            self.journal, self._crm_to_wait_for, self.sync.tell_of, self.clock, self.ids
+        )
 
     @property
     def terminal_id(self) -> str:
@@ -85,6 +87,10 @@ class Agent:
     def open_crm(self) -> CrmAdapter | None:
         """A client of its own for who asks; None before enrolment."""
         return self._dial(self._credentials, self.ids) if self._credentials else None
+
+    def _crm_to_wait_for(self) -> CrmAdapter | None:
+        """None too while the schedule keeps away from the CRM: no customer need find out again that it is down."""
+        return None if self.sync.keeps_away else self.open_crm()
 
     def join(self, credentials: Credentials) -> None:
         """Keep what enrolment gave and use it from now on. Raises AgentError."""

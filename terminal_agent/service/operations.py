@@ -131,17 +131,16 @@ def purchase_by_tap(agent: Agent, params: Params, talk: Talk) -> Any:
     redeem, coupon = params.get("redeem", 0), params.get("coupon")
     request = PurchaseRequest(params["receipt_no"], params["amount"], redeem, lines, coupon=coupon)
     terminal = agent.terminal
-    reserve = agent.redemptions.reserve
-    try:
-        with decided.doubt_told(lambda: checkout_of(terminal, request)):
-            answer = recorded(terminal, request)
-            if answer is None:
-                answer = _with_card(agent, params, talk, lambda card: purchase(terminal, card, request, reserve))
-                agent.sync.wake()
-    except AgentError as error:
-        if "hold_id" in error.details:  # in doubt: the points may be on the card already
-            agent.redemptions.keep(error.details["hold_id"])
-        raise
+
+    def job(card: ClassicConnection) -> Any:
+        with agent.redemptions.for_a_tap() as reserve:
+            return purchase(terminal, card, request, reserve)
+
+    with decided.doubt_told(lambda: checkout_of(terminal, request)):
+        answer = recorded(terminal, request)
+        if answer is None:
+            answer = _with_card(agent, params, talk, job)
+            agent.sync.wake()
     return answer
 
 

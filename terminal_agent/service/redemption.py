@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 
 from terminal_agent.card.layout import CardState
-from terminal_agent.journal import Journal
-from terminal_agent.journal.intents import IntentState
-from terminal_agent.ports import Clock
+from terminal_agent.errors import AgentError
+from terminal_agent.journal import Journal, holds
+from terminal_agent.ports import Clock, Ids
 from terminal_agent.sync.adapters.base import CrmAdapter, CrmError, CrmRefused, CrmUnreachable
-from terminal_agent.taps import ACTIVE, BLOCKED, PENDING, CardAtCrm
+from terminal_agent.sync.holds import ENDED, let_go
+from terminal_agent.taps import ACTIVE, BLOCKED, PENDING, CardAtCrm, Reserve
 
-TIMEOUT_S = 1.5
-"""For each call: a customer waits, and without an answer the offline limits hold."""
-PATIENCE_S = 3.0
-"""For all calls of one redemption together."""
-HOLD_OF = "hold:"
-"""Before a card number: the hold that was last placed for it here."""
+PATIENCE_S = 2.0
+"""For all that is asked for one redemption: a customer waits, and without an answer the offline limits hold."""
 _NO_HOLDS_HERE = (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED)
 
 
@@ -33,12 +30,12 @@ class _Patience:
         self._clock = clock
         self._ends = clock.monotonic() + PATIENCE_S
 
-    def next_call_s(self) -> float:
+    def left_s(self) -> float:
         """How long the next call may take. Raises CrmUnreachable when the time is over."""
         left_s = self._ends - self._clock.monotonic()
         if left_s <= 0:
             raise CrmUnreachable(f"the CRM did not answer everything in {PATIENCE_S:g} s")
-        return min(TIMEOUT_S, left_s)
+        return left_s
 
 
 @dataclass(frozen=True)
@@ -51,20 +48,37 @@ class _Wanted:
 
 
 class OnlineRedemptions:
-    """What the till asks of the CRM. ``connect`` gives a client of its own, or None before enrolment: the exchange may
-    be using the other one. ``tell`` sends the CRM, over that client and in that many seconds, what waits of a card."""
+    """What the till asks of the CRM. ``connect`` gives a client of its own, as the exchange may be using the other one,
+    or None when there is no CRM to ask now. ``tell`` sends the CRM, over that client and in that many seconds, what
+    waits of a card."""
 
-    def __init__(self, journal: Journal, connect: Callable[[], CrmAdapter | None], tell: Tell, clock: Clock) -> None:
+    def __init__(
+        self, journal: Journal, connect: Callable[[], CrmAdapter | None], tell: Tell, clock: Clock, ids: Ids
+    ) -> None:
         self._journal = journal
         self._connect = connect
         self._tell = tell
         self._clock = clock
+        self._ids = ids
+        self._tap_ended()  # with the process before, at the latest
 
-    def reserve(self, card_no: str, state: CardState, points: int, reference: str) -> CardAtCrm | None:
+    def _tap_ended(self) -> None:
+        with suppress(AgentError):  # the disk is full, perhaps: who comes next looks again
+            holds.tap_ended(self._journal)
+
+    @contextmanager
+    def for_a_tap(self) -> Iterator[Reserve]:
+        """What one tap asks with. When the tap is over, what it had set aside and did not use is to be let go."""
+        try:
+            yield self._reserve
+        finally:
+            self._tap_ended()
+
+    def _reserve(self, card_no: str, state: CardState, points: int, reference: str) -> CardAtCrm | None:
         """What the CRM says of the card, with a hold of ``points`` where it confirms that ``state`` is the newest.
 
-        ``reference`` names the hold: the same again is the same hold. None when the CRM cannot be asked, does not know
-        the card, or is granting another redemption of it.
+        ``reference`` names the hold: the same again is the same hold. None when the CRM cannot be asked, does not say
+        all of it in time, does not know the card, or is granting another redemption of it.
         """
         client = self._connect()
         if client is None:
@@ -81,48 +95,44 @@ class OnlineRedemptions:
             except (CrmError, KeyError, TypeError, ValueError):
                 return None
 
-    def keep(self, hold_id: str) -> None:
-        """The redemption may stand on the card: its points stay set aside until the event tells. Best effort."""
-        client = self._connect()
-        if client is not None:
-            with closing(client), suppress(CrmError):
-                client.end_hold(hold_id, "confirm", TIMEOUT_S)
-
     def _look_up(self, client: CrmAdapter, card_no: str, patience: _Patience) -> CardAtCrm | None:
         """The card at the CRM, once the CRM has heard all that happened to it here: what one terminal grants offline
         between two of its online redemptions is then all it can ever have granted too much (docs/security.md)."""
         if self._journal.events.waiting_of(card_no):
-            self._tell(card_no, client, patience.next_call_s())
+            self._tell(card_no, client, patience.left_s())
         if self._journal.events.waiting_of(card_no):
             return None
-        return _card_at(client, card_no, patience.next_call_s())
+        return _card_at(client, card_no, patience.left_s())
 
     def _hold(self, client: CrmAdapter, patience: _Patience, known: CardAtCrm, wanted: _Wanted) -> CardAtCrm | None:
-        try:
-            return self._place(client, patience, known, wanted)
-        except CrmRefused as refused:
-            if refused.code != "card_held" or not self._release_own(client, patience, wanted.card_no):
-                return _granted_without(known, refused)
-        try:
-            return self._place(client, patience, known, wanted)
-        except CrmRefused as refused:
-            return _granted_without(known, refused)
+        """The card with its points set aside for good. A sale that failed and is tried again may meet the end of the
+        hold that it had then, and asks once more, under a new name.
 
-    def _place(self, client: CrmAdapter, patience: _Patience, known: CardAtCrm, wanted: _Wanted) -> CardAtCrm:
-        timeout_s = patience.next_call_s()
-        placed = client.post_hold(wanted.card_no, wanted.points, known.sequence, wanted.reference, timeout_s)
-        hold_id = str(placed["hold_id"])
-        with self._journal.transaction():
-            self._journal.set_meta(HOLD_OF + wanted.card_no, hold_id)
-        return replace(known, hold_id=hold_id)
+        What is to be let go is let go first: a release that is still on its way must not meet a sale.
+        """
+        for hold_id in holds.unused(self._journal, wanted.card_no):
+            let_go(self._journal, client, hold_id, patience.left_s())
+        for reference in (wanted.reference, self._ids.uuid()):
+            try:
+                placed = client.post_hold(wanted.card_no, wanted.points, known.sequence, reference, patience.left_s())
+            except CrmRefused as refused:
+                if refused.code not in ENDED:
+                    return _granted_without(known, refused)
+                continue
+            if self._confirm(client, patience, str(placed["hold_id"]), wanted.card_no):
+                return replace(known, hold_id=str(placed["hold_id"]))
+        return None
 
-    def _release_own(self, client: CrmAdapter, patience: _Patience, card_no: str) -> bool:
-        """Let go of a hold of ours whose sale never began, as when the card left before it was written."""
-        hold_id = self._journal.meta(HOLD_OF + card_no)
-        in_flight = any(state is IntentState.OPEN for state, _intent in self._journal.intents.unsettled(card_no))
-        if hold_id is None or in_flight:
+    def _confirm(self, client: CrmAdapter, patience: _Patience, hold_id: str, card_no: str) -> bool:
+        """Before the card is written: a hold that nobody confirmed lapses, however late the sale's event is. Noted
+        before that, because a confirmed one that no sale uses must be let go. False for one that is over."""
+        holds.note(self._journal, hold_id, card_no)
+        try:
+            client.end_hold(hold_id, "confirm", patience.left_s())
+        except CrmRefused as refused:
+            if refused.code not in ENDED:
+                raise
             return False
-        client.end_hold(hold_id, "release", patience.next_call_s())
         return True
 
 

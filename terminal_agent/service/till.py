@@ -35,8 +35,7 @@ class TillService:
         self._access = Access(agent.journal, agent.clock, agent.ids)
         shop = Shop(
             terminal=lambda: agent.terminal,
-            reserve=agent.redemptions.reserve,
-            keep_hold=agent.redemptions.keep,
+            for_a_tap=agent.redemptions.for_a_tap,
             wake_sync=agent.sync.wake,
             hold_reader=self._hold_reader,
         )

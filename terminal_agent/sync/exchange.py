@@ -15,6 +15,7 @@ from terminal_agent.journal.journal import CLUB, KNOWLEDGE_LOST
 from terminal_agent.journal.knowledge import Adjustment, Member
 from terminal_agent.ports import Clock
 from terminal_agent.sync.adapters.base import BATCH_REFUSALS, CrmAdapter, CrmBlocked, CrmRefused, CrmUnreachable
+from terminal_agent.sync.holds import let_go_of_unused
 from terminal_agent.sync.upload import Progress, SyncReport, send_queue
 
 FEED_CURSOR = "feed_cursor"
@@ -29,6 +30,7 @@ def exchange(journal: Journal, crm: CrmAdapter, clock: Clock, progress: Progress
     except CrmBlocked:
         _read_feed(journal, crm, report)  # its decisions may come through all the same: a blocked card cannot wait
         raise
+    let_go_of_unused(journal, crm)
     _read_feed(journal, crm, report)
     report.pending = journal.events.count(OutboxState.PENDING)
     report.quarantined = journal.events.count(OutboxState.QUARANTINED)

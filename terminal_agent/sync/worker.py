@@ -128,10 +128,15 @@ class SyncWorker:
             self._note(CrmState.UP, 0, 0.0)
             return report
 
+    @property
+    def keeps_away(self) -> bool:
+        """Whether the CRM was not there at the last exchange, and the time to try again has not come."""
+        return self.state in (CrmState.DOWN, CrmState.UNAUTHORIZED) and self.due_in_s() > 0
+
     def tell_of(self, card_no: str, client: CrmAdapter, timeout_s: float) -> None:
-        """Tell the CRM what waits here of one card, because a customer waits for its word on it; an exchange under way
-        may be telling just that, and is waited for. Both in ``timeout_s``. Raises :class:`CrmError`."""
-        if not self._one_at_a_time.acquire(timeout=timeout_s):
+        """Tell the CRM what waits here of one card, because a customer waits for its word on it. An exchange under way
+        is not waited for: after days off the line it takes minutes. Raises :class:`CrmError`."""
+        if not self._one_at_a_time.acquire(blocking=False):
             return
         try:
             send_card(self._journal, client, self._clock, card_no, timeout_s)

@@ -58,8 +58,7 @@ class Shop:
     """What a checkout needs of the agent."""
 
     terminal: Callable[[], Terminal]
-    reserve: Reserve
-    keep_hold: Callable[[str], None]
+    for_a_tap: Callable[[], AbstractContextManager[Reserve]]
     wake_sync: Callable[[], None]
     hold_reader: Callable[[], AbstractContextManager[HeldReader]]
 
@@ -296,7 +295,8 @@ class Counter:
             self._publish(opened.document)
 
         def job(card: ClassicConnection) -> dict[str, Any]:
-            return opened.asked.carry_out(replace(terminal, told=told), card, self._shop.reserve, opened.checkout_id)
+            with self._shop.for_a_tap() as reserve:
+                return opened.asked.carry_out(replace(terminal, told=told), card, reserve, opened.checkout_id)
 
         try:
             with decided.doubt_told(lambda: opened.asked.begun(terminal)):
@@ -332,8 +332,6 @@ class Counter:
 
     def _note(self, opened: _Open, error: AgentError) -> bool:
         """Show what is wrong. True when the checkout waits on."""
-        if "hold_id" in error.details:  # in doubt: the points may be on the card already
-            self._shop.keep_hold(error.details["hold_id"])
         in_doubt = error.details.get("state") == State.IN_DOUBT.value
         state = State.IN_DOUBT if in_doubt else State.FAILED if error.code in _ENDS else State.WAITING
         document = {**opened.document, "state": state.value, "error": as_shown(error)}

@@ -96,3 +96,17 @@ def test_every_command_has_help(command: str) -> None:
     result = CliRunner().invoke(group, [command, "--help"])
     assert result.exit_code == 0
     assert "--data-dir" in result.output
+
+
+def test_holds_are_listed_and_freed(crm: Crm, terminal: Terminal) -> None:
+    terminal.post(terminal.purchase(1, earned=100))
+    placed = terminal.call("POST", "/v1/holds", json={"card_no": CARD, "points": 60}).json()
+    [row] = run_json(crm.place, "hold", "list")
+    assert row == {name: placed[name] for name in ("hold_id", "card_no", "points", "state", "expires_at")} | {
+        "terminal_id": "shop-1",
+        "placed_at": row["placed_at"],
+    }
+    assert "shop-1" in run(crm.place, "hold", "list").stdout
+    freed = run(crm.place, "hold", "free", placed["hold_id"], "--reason", "till stolen")
+    assert freed.stdout == f"60 points of card {CARD} are free again.\n"
+    assert run_json(crm.place, "hold", "list") == []

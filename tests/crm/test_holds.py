@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import requests
 
-from terminal_agent.crm import admin, holds
+from terminal_agent.crm import admin, admin_club, admin_holds, holds
+from terminal_agent.errors import AgentError, ErrorCode
 from terminal_agent.ports import SystemClock
 from tests.crm.world import CARD, Crm, Terminal
 
@@ -114,7 +115,6 @@ def test_a_confirmed_hold_stays_until_its_event_arrives(
     first = hold(terminal, 60)["hold_id"]
     assert state(terminal, "confirm", first) == "confirmed"
     assert state(terminal, "confirm", first) == "confirmed"
-    assert_refused(end(terminal, "release", first), "hold_confirmed")
     pass_time(monkeypatch, 100 * holds.LIFE_S)
     assert_refused(ask(terminal, 41), "insufficient_points", balance=100, available=40)
     event = redemption(terminal, 2, first)
@@ -122,16 +122,51 @@ def test_a_confirmed_hold_stays_until_its_event_arrives(
     assert crm.ledger()[f"card:{CARD}"] == 40
     assert hold(terminal, 40)["available"] == 0
     assert state(terminal, "confirm", first) == "spent"
-    assert_refused(end(terminal, "release", first), "hold_confirmed")
+    assert_refused(end(terminal, "release", first), "hold_spent")
 
 
-def test_what_was_spent_after_the_hold_ended_can_still_be_confirmed(
-    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+def test_a_hold_that_lapsed_cannot_be_confirmed_any_more(
+    crm: Crm, terminal: Terminal, other: Terminal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = hold(terminal, 60)["hold_id"]
     pass_time(monkeypatch, holds.LIFE_S)
-    assert state(terminal, "confirm", first) == "confirmed"
-    assert_refused(ask(terminal, 41), "insufficient_points", balance=100, available=40)
+    hold(other, 100)
+    assert_refused(end(terminal, "confirm", first), "hold_ended")
+    assert crm.card()["available"] == 0
+
+
+def test_a_confirmed_hold_of_a_sale_that_never_began_is_released(crm: Crm, terminal: Terminal) -> None:
+    first = hold(terminal, 60)["hold_id"]
+    end(terminal, "confirm", first)
+    assert state(terminal, "release", first) == "released"
+    assert crm.card()["available"] == 100
+
+
+def test_head_office_frees_a_hold_of_which_nobody_will_tell(crm: Crm, terminal: Terminal, other: Terminal) -> None:
+    first = hold(terminal, 60)["hold_id"]
+    end(terminal, "confirm", first)
+    second = hold(other, 10)["hold_id"]
+    listed = admin_holds.list_holds(crm.place, 10)
+    assert [(row["hold_id"], row["terminal_id"], row["points"], row["state"]) for row in listed] == [
+        (first, "shop-1", 60, "confirmed"),
+        (second, "shop-2", 10, "held"),
+    ]
+    for _ in range(2):
+        assert admin_holds.free_hold(crm.place, first, "the till was stolen")["state"] == "released"
+    assert [row["hold_id"] for row in admin_holds.list_holds(crm.place, 10)] == [second]
+    assert crm.card()["available"] == 90
+    noted = admin_club.show_audit(crm.place, CARD, 1)["entries"][0]
+    assert (noted["action"], noted["detail"]) == ("hold.freed", {"hold_id": first, "reason": "the till was stolen"})
+
+
+def test_a_hold_that_is_spent_or_unknown_cannot_be_freed(crm: Crm, terminal: Terminal) -> None:
+    first = hold(terminal, 60)["hold_id"]
+    terminal.post(redemption(terminal, 2, first))
+    for hold_id, code in ((first, ErrorCode.INVALID_INPUT), ("unknown", ErrorCode.NOT_FOUND)):
+        with pytest.raises(AgentError) as caught:
+            admin_holds.free_hold(crm.place, hold_id, "why not")
+        assert caught.value.code is code
+    assert crm.ledger()[f"card:{CARD}"] == 40
 
 
 def test_releasing_an_expired_hold_is_no_mistake(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:

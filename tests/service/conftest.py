@@ -42,7 +42,7 @@ def tills(app_and_url: tuple[FastAPI, str], tmp_path: Path, crm_dir: Path) -> It
         app.state.service.store = store
         made = [Till(tmp_path, name, url, admin.make_code(crm_dir)["code"]) for name in ("till-1", "till-2")]
         for till in made:
-            stack.enter_context(closing(till.agent))
+            stack.callback(lambda till=till: till.agent.close())
         yield made
 
 

@@ -30,6 +30,12 @@ class Till:
         self.agent.keys.add(MASTER_KEY, 9, activate=True)
         self.agent.join(client.enroll(crm_url, code, name, self.agent.ids)[0])
 
+    def restart(self) -> None:
+        """The process ends, as the power ends it, and another one begins."""
+        config = self.agent.config
+        self.agent.close()
+        self.agent = Agent(load_settings(config), config)
+
     def issue(self) -> MemoryImage:
         image = blank()
         with lay(image) as connection:
@@ -41,7 +47,8 @@ class Till:
     ) -> dict[str, Any]:
         with lay(card, fault) as connection:
             request = PurchaseRequest(receipt_no, amount, redeem)
-            return purchase(self.agent.terminal, connection, request, self.agent.redemptions.reserve)
+            with self.agent.redemptions.for_a_tap() as reserve:
+                return purchase(self.agent.terminal, connection, request, reserve)
 
     def take_back(self, card: MemoryImage, receipt_no: str, fault: Fault | None = None) -> dict[str, Any]:
         with lay(card, fault) as connection:

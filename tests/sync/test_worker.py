@@ -33,7 +33,7 @@ from terminal_agent.sync.worker import (
     SyncWorker,
     backoff_s,
 )
-from tests.journal.support import CountedIds, ManualClock, event
+from tests.journal.support import CARD, CountedIds, ManualClock, event
 from tests.sync.support import ScriptedCrm, accept, no_feed, page, problem, signed
 
 MakeWorker = Callable[[], SyncWorker]
@@ -331,3 +331,30 @@ def test_only_the_crm_s_own_word_pauses_for_minutes(crm: ScriptedCrm, make_worke
     with pytest.raises(CrmUnauthorized):
         worker.exchange_now()
     assert due_in_s(worker) == UNAUTHORIZED_PAUSE_S
+
+
+def test_who_waits_for_a_card_s_news_does_not_wait_for_an_exchange_under_way(
+    journal: Journal, crm: ScriptedCrm, client: NativeCrm, make_worker: MakeWorker
+) -> None:
+    """The line is back after days, and everything goes up."""
+    worker, begun, go_on = make_worker(), threading.Event(), threading.Event()
+
+    def slow(request: Request) -> Response:
+        begun.set()
+        go_on.wait(60)
+        return no_feed(request)
+
+    crm.usual_feed = slow
+    under_way = threading.Thread(target=worker.exchange_now)
+    asking = threading.Thread(target=worker.tell_of, args=(CARD, client, 600.0))
+    under_way.start()
+    assert begun.wait(30)
+    with journal.transaction():
+        journal.events.append(event(1))
+    asking.start()
+    asking.join(30)
+    waited = asking.is_alive()
+    go_on.set()
+    under_way.join()
+    assert not waited
+    assert (crm.posts, journal.events.waiting_of(CARD)) == ([], True)
