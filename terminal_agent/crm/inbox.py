@@ -127,8 +127,8 @@ def _judge(
 
 def _accept(connection: Connection, event: Event, now: str) -> EventResult:
     code = _reuse(connection, event)
-    # A till put back to an old copy tells a sale again, perhaps with another end. The first telling stands; this one is
-    # kept and moves nothing. Another sale under the same id is booked: its customer walked out with what he bought.
+    # A till put back to an old copy tells an issue again, or a sale, perhaps with another end. The first telling
+    # stands; this one is kept and moves nothing. Another sale under the same id is booked: its customer walked out.
     told_again = code == ID_REUSED and _is_told_again(connection, event)
     if not told_again and booking.book(connection, event, now):
         code = booking.REASON_FORKED
@@ -169,19 +169,23 @@ def _reuse(connection: Connection, event: Event) -> str | None:
 
 
 def _is_told_again(connection: Connection, event: Event) -> bool:
-    """Whether the event that has this id already is about the same sale: type, card, receipt and amount."""
-    sale = _sale_in(event.body)
+    """Whether the event that has this id already tells of the very same thing."""
+    told = _told_in(event.body)
     same_id = (events.c.terminal_id == event.terminal_id) & (events.c.id == event.id)
     stored = connection.execute(select(events.c.body).where(same_id, events.c.verdict != Verdict.REJECTED.value))
-    return sale is not None and any(_sale_in(body) == sale for body in stored.scalars())
+    return any(_told_in(body) == told for body in stored.scalars())
 
 
-def _sale_in(body: bytes | str) -> tuple[Any, ...] | None:
+def _told_in(body: bytes | str) -> tuple[Any, ...]:
+    """A sale by its receipt and amount, because it may have had another end; all else by every word but its place."""
     document = json.loads(body)
-    bill = document["data"].get("purchase") or document["data"].get("reversal") or {}
+    data = document["data"]
+    bill = data.get("purchase") or data.get("reversal") or {}
     if bill.get("receipt_no") is None:
-        return None
-    return document["type"], document.get("subject"), bill["receipt_no"], bill.get("amount")
+        told = ({name: value for name, value in data.items() if name != "previous_hash"},)
+    else:
+        told = (bill["receipt_no"], bill.get("amount"))
+    return document["type"], document.get("subject"), *told
 
 
 def _keep_rejected(connection: Connection, terminal_id: str, document: Any, problem: EventRejected, now: str) -> None:

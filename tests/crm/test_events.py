@@ -16,7 +16,7 @@ from terminal_agent.crm import cards
 from terminal_agent.crm.bodies import unzip
 from terminal_agent.crm.events import CardState, Event
 from terminal_agent.crm.problems import ProblemError
-from tests.crm.world import CARD, Crm, Terminal
+from tests.crm.world import CARD, EPOCH, Crm, Terminal
 
 
 def test_a_purchase_moves_its_points_and_answers_the_new_balance(crm: Crm, terminal: Terminal) -> None:
@@ -284,3 +284,40 @@ def test_a_sale_told_again_with_another_end_is_kept_and_moves_nothing(crm: Crm, 
     ]
     assert crm.card()["balance"] == 10
     assert crm.card()["status"] == "active"
+
+
+def told_by_a_restored_till(event: dict[str, Any]) -> dict[str, Any]:
+    """The same event, minted anew by a journal that was put back from a copy: its place is another one."""
+    epoch = "0190d000-0000-7000-8000-000000000002"
+    source = event["source"].replace(EPOCH, epoch)
+    return event | {"source": source, "sequence": "1", "data": event["data"] | {"previous_hash": "f" * 64}}
+
+
+def test_an_issue_told_again_by_a_restored_till_blocks_no_card(crm: Crm, terminal: Terminal) -> None:
+    state = {"card_no": CARD, "sequence": 1, "balance_before": 0, "balance_after": 0, "adjustments_through": 0}
+    data = {"card": state, "uid": "1A2B3C4D", "member_id": "m-1", "key_set_version": 1, "previous_hash": "0" * 64}
+    issued = terminal.event("card.issued", data)
+    results = terminal.post(issued)["results"] + terminal.post(told_by_a_restored_till(issued))["results"]
+    assert [(result["status"], result.get("code")) for result in results] == [
+        ("accepted", None),
+        ("fork", "told_again"),
+    ]
+    assert crm.card()["status"] == "active"
+
+
+def test_points_told_again_by_a_restored_till_count_once(crm: Crm, terminal: Terminal) -> None:
+    given = terminal.event("activity.recorded", {"points": {"earned": 7}, "previous_hash": "0" * 64})
+    terminal.post(given)
+    terminal.post(told_by_a_restored_till(given))
+    assert crm.card()["balance"] == 7
+
+
+def test_another_issue_under_the_same_id_is_no_issue_told_again(crm: Crm, terminal: Terminal) -> None:
+    state = {"card_no": CARD, "sequence": 1, "balance_before": 0, "balance_after": 0, "adjustments_through": 0}
+    issued = terminal.event("card.issued", {"card": state, "uid": "1A2B3C4D", "member_id": "m-1"})
+    other = told_by_a_restored_till(issued)
+    other["data"] |= {"uid": "99999999"}
+    terminal.post(issued)
+    [result] = terminal.post(other)["results"]
+    assert (result["status"], result["code"]) == ("fork", "card_counter_reused")
+    assert crm.card()["status"] == "blocked"
