@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from terminal_agent.cli.crm_club import print_rows
+from terminal_agent.cli.crm_club import limit, print_rows
 from terminal_agent.cli.crm_options import crm_place
 from terminal_agent.cli.output import AgentCommand, AgentGroup, emit
 from terminal_agent.crm.place import Place
@@ -12,11 +12,11 @@ from terminal_agent.crm.place import Place
 
 @click.group(cls=AgentGroup)
 def hold() -> None:
-    """Points set aside for redemptions whose events have not come yet."""
+    """Points set aside for redemptions not told of yet (with --data-dir)."""
 
 
 @hold.command("list", cls=AgentCommand)
-@click.option("--limit", type=int, default=200, show_default=True, help="how many rows to show at most")
+@limit
 @crm_place
 def list_(limit: int, place: Place) -> None:
     """List what sets points aside, the oldest first.

@@ -181,11 +181,9 @@ def _told_in(body: bytes | str) -> tuple[Any, ...]:
     document = json.loads(body)
     data = document["data"]
     bill = data.get("purchase") or data.get("reversal") or {}
-    if bill.get("receipt_no") is None:
-        told = ({name: value for name, value in data.items() if name != "previous_hash"},)
-    else:
-        told = (bill["receipt_no"], bill.get("amount"))
-    return document["type"], document.get("subject"), *told
+    sale = None if bill.get("receipt_no") is None else (bill["receipt_no"], bill.get("amount"))
+    told = sale or {name: value for name, value in data.items() if name != "previous_hash"}
+    return document["type"], document.get("subject"), told
 
 
 def _keep_rejected(connection: Connection, terminal_id: str, document: Any, problem: EventRejected, now: str) -> None:
