@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.crm.postgres import INSTALL, PostgresServer, find_programs
 from tests.pcsc.service import SOCKET_VARIABLE, PcscService, find_problem
 from tests.pcsc.virtual_reader import ACS, VirtualReader
 from tests.pn532.libnfc import find_libnfc_problem
@@ -21,6 +22,7 @@ WITHOUT_PCSC = os.environ.get("TERMINAL_AGENT_WITHOUT_PCSC") == "1"
 WITHOUT_NFCPY = os.environ.get("TERMINAL_AGENT_WITHOUT_NFCPY") == "1"
 WITHOUT_LIBNFC = os.environ.get("TERMINAL_AGENT_WITHOUT_LIBNFC") == "1"
 WITHOUT_BROWSER = os.environ.get("TERMINAL_AGENT_WITHOUT_BROWSER") == "1"
+WITHOUT_POSTGRES = os.environ.get("TERMINAL_AGENT_WITHOUT_POSTGRES") == "1"
 # Without its library a module cannot even be read; with it, each test says by itself why it is skipped.
 collect_ignore = ["pcsc/test_pcsc_reader.py"] if WITHOUT_PCSC and find_spec("smartcard") is None else []
 collect_ignore += ["pn532/test_usb.py"] if WITHOUT_NFCPY and find_spec("nfc") is None else []
@@ -99,6 +101,23 @@ def libnfc() -> None:
 def httpserver_listen_address() -> tuple[str, int]:
     """A number, not a name: a bare machine may not know who localhost is."""
     return ("127.0.0.1", 0)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL of our own. Fails, not skips, where it cannot run."""
+    programs = find_programs()
+    problem = None if programs and find_spec("psycopg") else f"PostgreSQL cannot be used; run: {INSTALL}"
+    if problem and WITHOUT_POSTGRES:
+        pytest.skip(f"TERMINAL_AGENT_WITHOUT_POSTGRES=1: {problem}")
+    if programs is None or problem:
+        pytest.fail(f"{problem}\nor set TERMINAL_AGENT_WITHOUT_POSTGRES=1 to go without these tests")
+    server = PostgresServer(programs)
+    try:
+        server.up()
+        yield server
+    finally:
+        server.remove()
 
 
 @pytest.fixture

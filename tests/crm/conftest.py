@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -17,27 +15,8 @@ from terminal_agent.crm.schema import metadata
 from terminal_agent.crm.server import running
 from terminal_agent.crm.store import Store, open_store
 from terminal_agent.ports import SystemClock, SystemIds, rfc3339
-from tests.crm.postgres import INSTALL, PostgresServer, find_programs
+from tests.crm.postgres import PostgresServer
 from tests.crm.world import Crm, Terminal
-
-WITHOUT_POSTGRES = os.environ.get("TERMINAL_AGENT_WITHOUT_POSTGRES") == "1"
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[PostgresServer]:
-    """A PostgreSQL of our own. Fails, not skips, where it cannot run."""
-    programs = find_programs()
-    problem = None if programs and find_spec("psycopg") else f"PostgreSQL cannot be used; run: {INSTALL}"
-    if problem and WITHOUT_POSTGRES:
-        pytest.skip(f"TERMINAL_AGENT_WITHOUT_POSTGRES=1: {problem}")
-    if programs is None or problem:
-        pytest.fail(f"{problem}\nor set TERMINAL_AGENT_WITHOUT_POSTGRES=1 to go without these tests")
-    server = PostgresServer(programs)
-    try:
-        server.up()
-        yield server
-    finally:
-        server.remove()
 
 
 @pytest.fixture(scope="session")
