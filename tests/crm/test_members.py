@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,18 @@ def test_an_erased_member_is_not_changed(terminal: Terminal) -> None:
     assert terminal.call("POST", "/v1/members/m-1/erase").status_code == 200
     assert patch(terminal, etag, name="Sara").status_code == 404
     assert terminal.call("POST", "/v1/members/m-1/erase").json()["card_nos"] == []
+
+
+def test_who_an_erased_member_was_is_not_kept_when_it_is_told_anew(terminal: Terminal) -> None:
+    """As by a till that was put back to an older disk, and tells the enrolment under another number."""
+    enrol(terminal)
+    assert terminal.call("POST", "/v1/members/m-1/erase").status_code == 200
+    enrol(terminal)
+    held = terminal.get("/v1/members/m-1/export")
+    assert (held["profile"]["status"], held["profile"]["name"], held["profile"]["phone"]) == ("erased", None, None)
+    assert len(held["events"]) == 2
+    feed = terminal.get("/v1/feed")["items"]
+    assert not {"Sara", "09125554433"} & {word for told in (held, feed) for word in json.dumps(told).split('"')}
 
 
 def test_a_member_shows_what_they_agreed_to(terminal: Terminal) -> None:
