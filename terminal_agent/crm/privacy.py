@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Table, or_, select, update
 
 from terminal_agent.contract import EventType, FeedKind, Verdict, canonical_json, redact_enrolment
 from terminal_agent.crm import audit, card_history, cards, consents, feed, ledger, members
-from terminal_agent.crm.schema import events
+from terminal_agent.crm.schema import events, grants, offer_uses, referrals, tier_decisions
 from terminal_agent.crm.schema import feed as feed_items
 
 _PERSONAL = ("phone", "name", "first_name")
@@ -21,7 +21,7 @@ _PERSONAL = ("phone", "name", "first_name")
 
 def export(connection: Connection, member_id: str, who: str, now: str) -> dict[str, Any] | None:
     """Everything about a member, or None for one who is not known:
-    ``{member_id, exported_at, profile, member_ids, consents, cards, events, ledger, audit}``."""
+    ``{member_id, exported_at, profile, member_ids, consents, cards, events, ledger, tiers, referrals, audit}``."""
     row = members.find(connection, member_id)
     if row is None:
         return None
@@ -37,20 +37,26 @@ def export(connection: Connection, member_id: str, who: str, now: str) -> dict[s
         "cards": [_card(connection, card_no) for card_no in card_nos],
         "events": [json.loads(body) for body in _bodies(connection, ids, card_nos)],
         "ledger": [line for card_no in card_nos for line in ledger.lines(connection, card_no)],
+        "tiers": _rows(connection, tier_decisions, tier_decisions.c.member_id, ids),
+        "referrals": _rows(connection, referrals, referrals.c.member_id, ids),
         "audit": [line for subject in (*ids, *card_nos) for line in audit.read(connection, subject, audit.MAX_ROWS)],
     }
 
 
 def _card(connection: Connection, card_no: str) -> dict[str, Any]:
-    row = dict(cards.get(connection, card_no))
-    reason = cards.block_reason(connection, card_no)
-    history = card_history.of(connection, card_no)
     return {
-        **row,
-        "blocked_because": reason,
+        **cards.get(connection, card_no),
+        "blocked_because": cards.block_reason(connection, card_no),
         "adjustments": cards.adjustments_of(connection, card_no),
-        "history": history,
+        "grants": _rows(connection, grants, grants.c.card_no, [card_no]),
+        "offers": _rows(connection, offer_uses, offer_uses.c.card_no, [card_no]),
+        "history": card_history.of(connection, card_no),
     }
+
+
+def _rows(connection: Connection, table: Table, column: ColumnElement[str], values: list[str]) -> list[dict[str, Any]]:
+    """Every row of a table that is about one of these."""
+    return [dict(row) for row in connection.execute(select(table).where(column.in_(values))).mappings()]
 
 
 def _bodies(connection: Connection, ids: list[str], card_nos: list[str]) -> list[str]:

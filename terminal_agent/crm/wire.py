@@ -206,6 +206,8 @@ class ExportAnswer(BaseModel):
     cards: list[dict[str, Any]]
     events: list[dict[str, Any]]
     ledger: list[dict[str, Any]]
+    tiers: list[dict[str, Any]]
+    referrals: list[dict[str, Any]]
     audit: list[dict[str, Any]]
 
 

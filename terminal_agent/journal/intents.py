@@ -244,15 +244,18 @@ class Checkouts:
         rows = self._database.query("SELECT * FROM checkouts ORDER BY rowid DESC LIMIT ?", count)
         return [_checkout(row) for row in rows]
 
-    def redact(self, card_nos: set[str]) -> None:
-        """Take whoever is named in the answers of these cards' sales out of them, inside the caller's transaction."""
+    def redact(self, card_nos: set[str]) -> int:
+        """Take whoever is named in the answers of these cards' sales out of them, inside the caller's transaction; how
+        many there were."""
+        count = 0
         for checkout in (checkout for card_no in card_nos for checkout in self.of_card(card_no)):
             if checkout.result.get("member"):
-                self._database.execute(
+                count += self._database.execute(
                     "UPDATE checkouts SET result = ? WHERE checkout_id = ?",
                     json.dumps({**checkout.result, "member": None}),
                     checkout.checkout_id,
                 )
+        return count
 
     def latest(self, kind: str, receipt_no: str) -> Checkout | None:
         """The newest checkout of one kind on one receipt, of several returns the last."""

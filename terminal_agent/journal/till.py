@@ -118,6 +118,21 @@ class TillBook:
             checkout_id,
         )
 
+    def redact(self, card_nos: set[str]) -> int:
+        """Take whoever is named in what was answered about these cards out of it, inside the caller's transaction; how
+        many answers there were."""
+        count = 0
+        for row in self._database.query("SELECT rowid, answer, document FROM till_requests"):
+            answers = {name: json.loads(row[name]) for name in ("answer", "document")}
+            named = [told for told in answers.values() if told.get("card_no") in card_nos and told.get("member")]
+            for told in named:
+                told["member"] = None
+            if named:
+                texts = (json.dumps(told) for told in answers.values())
+                sql = "UPDATE till_requests SET answer = ?, document = ? WHERE rowid = ?"
+                count += self._database.execute(sql, *texts, row["rowid"])
+        return count
+
     def forget_old(self) -> None:
         """Drop what was asked longer ago than requests are remembered."""
         before = rfc3339(self._clock.now() - REMEMBERED)

@@ -17,6 +17,7 @@ from terminal_agent.crm import admin, admin_club, allowance
 from terminal_agent.desk import inspect
 from terminal_agent.desk.issue import IssueRequest, issue
 from terminal_agent.errors import AgentError, ErrorCode
+from terminal_agent.journal.till import TillRequest
 from terminal_agent.service import members
 from terminal_agent.service.operations import OPERATIONS
 from terminal_agent.sync.adapters.base import CrmUnreachable
@@ -60,6 +61,15 @@ def files_with_canaries(*folders: Path) -> Iterator[str]:
         for path in folder.rglob("*"):
             if path.is_file() and any(canary in path.read_bytes() for canary in CANARIES):
                 yield path.name
+
+
+def answer_to_pos(till: Till, card: MemoryImage) -> None:
+    """What POS software was told of the sale is kept, so that it can be told again."""
+    member = {"first_name": NAME, "tier": "gold"}
+    told = {"card_no": card_no_of(till, card), "member": member, "state": "done"}
+    with till.agent.journal.transaction():
+        request = TillRequest("pos", "key-1", "f", "checkout-1", {"state": "waiting_for_card"}, told, {}, True, "2027")
+        till.agent.journal.till.add_request(request)
 
 
 @pytest.fixture
@@ -129,6 +139,7 @@ def test_an_erased_member_is_in_no_file_of_the_crm_and_the_tills(
 ) -> None:
     with lay(blank(), Fault(40, Torn.OLD)) as connection, suppress(AgentError, CardRemoved):  # an issue left open
         issue(tills[1].agent.terminal, connection, IssueRequest(PHONE, NAME))
+    answer_to_pos(tills[0], club)
     tills[0].agent.journal._database.shrink_log()
     tills[0].agent.journal.keep_house()  # a daily copy
     found = set(files_with_canaries(*folders))
@@ -141,6 +152,9 @@ def test_an_erased_member_is_in_no_file_of_the_crm_and_the_tills(
         assert till.agent.journal.events.broken_link() is None
         assert till.agent.journal.integrity_problems() == []
     assert list(files_with_canaries(*folders)) == []
+    kept = tills[0].agent.journal.till.request("pos", "key-1")
+    assert kept is not None
+    assert (kept.document["member"], kept.document["state"]) == (None, "done")
     ledger = admin.show_ledger(crm_dir)
     assert ledger["sum"] == 0
     assert {row["account"]: row["balance"] for row in ledger["accounts"]} == {
