@@ -11,7 +11,7 @@ from terminal_agent.journal import Journal
 from terminal_agent.journal.space import Space
 from terminal_agent.ports import Clock, Ids, SystemClock, SystemIds
 from terminal_agent.service.card_lane import CardLane
-from terminal_agent.service.credentials import load_credentials, store_credentials
+from terminal_agent.service.credentials import load_credentials, service_credentials, store_credentials
 from terminal_agent.service.key_store import FileKeyStore
 from terminal_agent.service.redemption import OnlineRedemptions
 from terminal_agent.service.settings import Settings, set_crm_url
@@ -41,7 +41,7 @@ class Agent:
         self.ids = ids or SystemIds()
         self.version = __version__
         self._dial = dial
-        self.keys = FileKeyStore(settings.data_dir / KEYS_FOLDER)
+        self.keys = FileKeyStore(settings.data_dir / KEYS_FOLDER, service_credentials())
         self._credentials = load_credentials(settings.data_dir, settings.crm.url)
         self._crm = self.open_crm()
         space = Space(settings.data_dir)

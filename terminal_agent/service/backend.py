@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -30,11 +31,11 @@ class Backend(Protocol):
 class RemoteBackend:
     """The running daemon."""
 
-    def __init__(self, data_dir: Path) -> None:
-        self._data_dir = data_dir
+    def __init__(self, socket_dir: Path) -> None:
+        self._socket_dir = socket_dir
 
     def call(self, operation: str, params: dict[str, Any], talk: Talk) -> Any:
-        connection = control.connect(self._data_dir)
+        connection = control.connect(self._socket_dir)
         if connection is None:
             raise AgentError(ErrorCode.BUSY, "the daemon has just stopped", hint="Run the command again")
         return control.call(connection, operation, params, talk)
@@ -60,15 +61,32 @@ class LocalBackend:
 @contextmanager
 def open_backend(settings: Settings, config: Path) -> Iterator[Backend]:
     """The daemon if it runs, else this process once the data directory is free. Raises AgentError ``busy``."""
-    lock = _lock_of(settings)
+    with _as_owner_of(settings.data_dir):
+        lock = _lock_of(settings)
+        try:
+            if _daemon_listens(settings, lock):
+                yield RemoteBackend(settings.socket_dir)
+            else:
+                with closing(LocalBackend(settings, config)) as local:
+                    yield local
+        finally:
+            lock.release()
+
+
+@contextmanager
+def _as_owner_of(data_dir: Path) -> Iterator[None]:
+    """Root goes on as the data directory's owner: a daemon of that user could not open what root had written there."""
+    if os.geteuid() != 0 or not data_dir.is_dir():
+        yield
+        return
+    owner, group = data_dir.stat(), os.getegid()
+    os.setegid(owner.st_gid)
+    os.seteuid(owner.st_uid)
     try:
-        if _daemon_listens(settings.data_dir, lock):
-            yield RemoteBackend(settings.data_dir)
-        else:
-            with closing(LocalBackend(settings, config)) as local:
-                yield local
+        yield
     finally:
-        lock.release()
+        os.seteuid(0)
+        os.setegid(group)
 
 
 @contextmanager
@@ -80,7 +98,7 @@ def own_data_dir(settings: Settings, config: Path) -> Iterator[Agent]:
     from terminal_agent.service.agent import Agent
 
     lock = _lock_of(settings)
-    if _daemon_listens(settings.data_dir, lock):
+    if _daemon_listens(settings, lock):
         raise data_dir_busy(lock)
     try:
         with closing(Agent(settings, config)) as agent:
@@ -99,19 +117,30 @@ def _lock_of(settings: Settings) -> DataDirLock:
     return DataDirLock(settings.data_dir)
 
 
-def _daemon_listens(data_dir: Path, lock: DataDirLock) -> bool:
+def _daemon_listens(settings: Settings, lock: DataDirLock) -> bool:
     """Whether a daemon takes commands; if none does, this process holds the lock when this returns."""
     deadline = time.monotonic() + LOCK_WAIT_S
     while True:
-        probe = control.connect(data_dir)
+        probe = control.connect(settings.socket_dir)
         if probe is not None:
             probe.close()
             return True
-        if lock.acquire():
+        if _acquired(lock, settings):
             return False
         if time.monotonic() > deadline:
             raise data_dir_busy(lock)
         time.sleep(LOCK_POLL_S)
+
+
+def _acquired(lock: DataDirLock, settings: Settings) -> bool:
+    try:
+        return lock.acquire()
+    except PermissionError as error:
+        raise AgentError(
+            ErrorCode.BUSY,
+            f"the daemon does not run, and {settings.data_dir} is another user's",
+            hint="Start the daemon: sudo systemctl start terminal-agent; or run the command with sudo",
+        ) from error
 
 
 def data_dir_busy(lock: DataDirLock) -> AgentError:

@@ -1,7 +1,8 @@
 """The daemon's control socket: commands go through whoever owns the data directory.
 
-``DIR/agent.sock``, mode 0600. One JSON object per line: the request ``{"operation", "params"}``; answers are any number
-of ``{"talk": text}``, then one ``{"answer": …}`` or ``{"error": …}``.
+``agent.sock`` in the data directory, or in the folder that ``runtime_dir`` names. One JSON object per line: the request
+``{"operation", "params"}``; answers are any number of ``{"talk": text}``, then one ``{"answer": …}`` or
+``{"error": …}`` in the form of :meth:`AgentError.to_json`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from terminal_agent.errors import AgentError, ErrorCode
+from terminal_agent.service.files import PRIVATE_FILE
 
 log = logging.getLogger(__name__)
 
@@ -30,20 +32,20 @@ Execute = Callable[[str, dict[str, Any], Talk], Any]
 
 
 @contextlib.contextmanager
-def _short_path(data_dir: Path) -> Iterator[str]:
-    """A path to the socket that fits the kernel's 108 bytes, however deep the data directory lies."""
-    folder = os.open(data_dir, os.O_PATH | os.O_DIRECTORY)
+def _short_path(folder: Path) -> Iterator[str]:
+    """A path to the socket that fits the kernel's 108 bytes, however deep its folder lies."""
+    handle = os.open(folder, os.O_PATH | os.O_DIRECTORY)
     try:
-        yield f"/proc/self/fd/{folder}/{SOCKET_FILE}"
+        yield f"/proc/self/fd/{handle}/{SOCKET_FILE}"
     finally:
-        os.close(folder)
+        os.close(handle)
 
 
-def connect(data_dir: Path) -> socket.socket | None:
-    """A connection to the daemon of ``data_dir``, or None when none listens."""
+def connect(folder: Path) -> socket.socket | None:
+    """A connection to the daemon whose socket lies in ``folder``, or None when none listens."""
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        with _short_path(data_dir) as path:
+        with _short_path(folder) as path:
             connection.connect(path)
     except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):
         connection.close()
@@ -53,7 +55,7 @@ def connect(data_dir: Path) -> socket.socket | None:
         raise AgentError(
             ErrorCode.BUSY,
             "the daemon runs as another user, and you may not talk to it",
-            hint="Run the command as the daemon's user (sudo -u), or as root",
+            hint=f"Run the command with sudo, or join the group of {folder} for ever: sudo adduser YOU terminal-agent",
         ) from error
     return connection
 
@@ -87,16 +89,21 @@ def _error_from(document: dict[str, Any]) -> AgentError:
 class ControlServer:
     """Listens on the socket and carries requests out, each on a thread of its own."""
 
-    def __init__(self, data_dir: Path, execute: Execute) -> None:
-        self._path = data_dir / SOCKET_FILE
+    def __init__(self, folder: Path, execute: Execute, mode: int = PRIVATE_FILE) -> None:
+        self._path = folder / SOCKET_FILE
         self._path.unlink(missing_ok=True)  # ours to remove: we hold the data directory's lock
-        with _short_path(data_dir) as path:
+        with _short_path(folder) as path:
             self._server = _Server(path, execute)
-        self._path.chmod(0o600)
+        self._path.chmod(mode)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.2,), name="control", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
+
+    @property
+    def thread(self) -> threading.Thread:
+        """Takes requests, until :meth:`stop`."""
+        return self._thread
 
     def stop(self) -> None:
         """No new requests; those under way are waited for."""

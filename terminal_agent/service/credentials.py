@@ -1,9 +1,10 @@
-"""What enrolment gave this terminal, in ``crm.json`` (mode 0600) in the data directory."""
+"""What enrolment gave this terminal: ``crm.json`` in the data directory (mode 0600), or a credential of the service."""
 
 from __future__ import annotations
 
 import base64
 import json
+import os
 from pathlib import Path
 
 from terminal_agent.errors import AgentError, ErrorCode
@@ -11,11 +12,21 @@ from terminal_agent.service.files import write_private
 from terminal_agent.sync.client import Credentials, checked_url
 
 CREDENTIALS_FILE = "crm.json"
+CREDENTIALS_VARIABLE = "CREDENTIALS_DIRECTORY"
+
+
+def service_credentials() -> Path | None:
+    """Where systemd has put the credentials of this service; None when it did not start us."""
+    folder = os.environ.get(CREDENTIALS_VARIABLE)
+    return Path(folder) if folder else None
 
 
 def load_credentials(data_dir: Path, configured_url: str | None) -> Credentials | None:
     """The credentials, or None before enrolment; a URL in the config file wins. Raises AgentError."""
+    sealed = service_credentials()
     path = data_dir / CREDENTIALS_FILE
+    if sealed is not None and not path.exists():  # one that is there is of a later enrolment
+        path = sealed / CREDENTIALS_FILE
     if configured_url is not None:
         configured_url = checked_url(configured_url)
     try:

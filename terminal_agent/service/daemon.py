@@ -12,7 +12,9 @@ from terminal_agent.errors import AgentError
 from terminal_agent.journal.database import JournalFailed
 from terminal_agent.service.agent import Agent
 from terminal_agent.service.control import ControlServer
-from terminal_agent.service.operations import OPERATIONS, Params, Talk, close_overdue
+from terminal_agent.service.health import Health
+from terminal_agent.service.manager import READY, STOPPING, ServiceManager
+from terminal_agent.service.operations import OPERATIONS, Params, Talk, close_overdue, counts
 from terminal_agent.service.pairing import TILL_CODE
 from terminal_agent.service.reader_watch import ReaderWatch
 from terminal_agent.service.till import TillService
@@ -37,7 +39,8 @@ class Daemon:
         self._ready = False
         self._damage: JournalFailed | None = None
         agent.journal.when_damaged(self._end)
-        self._control = ControlServer(agent.settings.data_dir, self._execute)
+        self._control = ControlServer(agent.settings.socket_dir, self._execute, agent.settings.socket_mode)
+        self._manager = ServiceManager()
 
     def run(self) -> None:
         """Until SIGTERM or SIGINT; the card in hand is finished first.
@@ -55,8 +58,13 @@ class Daemon:
         self._till.start()
         self._control.start()
         self._ready = True
+        health = self._health([*threads, self._till.counter_thread, self._control.thread])
+        self._manager.tell(READY)
+        threads.append(threading.Thread(target=health.watch, args=(self._stop,), name="health"))
+        threads[-1].start()
         log.info("ready terminal=%s data_dir=%s", self._agent.terminal_id, self._agent.settings.data_dir)
         signal.sigwait(END)
+        self._manager.tell(STOPPING, status="stopping: the card in hand is finished first")
         self._stop.set()
         self._agent.lane.stop()
         self._till.stop()
@@ -68,6 +76,15 @@ class Daemon:
         if self._damage is not None:
             raise self._damage
         log.info("stopped")
+
+    def _health(self, threads: list[threading.Thread]) -> Health:
+        loops = {"till": lambda: self._till.silent_s, "reader": lambda: self._watch.silent_s}
+        return Health(self._manager, threads, loops, self._agent.journal.position, self._in_words)
+
+    def _in_words(self) -> str:
+        count = counts(self._agent)
+        waiting = f"{count['pending']} events wait, {count['in_doubt']} sales in doubt"
+        return f"{self._state()}; reader {self._watch.seen['state']}; CRM {self._agent.sync.state.value}; {waiting}"
 
     def _end(self, damage: JournalFailed) -> None:
         if self._damage is None:

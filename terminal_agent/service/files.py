@@ -10,6 +10,7 @@ from terminal_agent.errors import AgentError, ErrorCode
 from terminal_agent.journal.files import sync_folder
 
 PRIVATE_FILE = 0o600
+GROUP_FILE = 0o660
 PRIVATE_FOLDER = 0o700
 SHARED_FOLDER = 0o755
 

@@ -1,5 +1,8 @@
 """Master key sets in files: ``keys/v<N>.key`` holds 32 hex digits, ``keys/active`` the version in use.
 
+A key set may be a credential of the service instead (``key-v<N>``), which systemd deciphers as the daemon starts: then
+no key lies in the data directory.
+
 The seam for a SAM or PKCS#11 is :class:`~terminal_agent.card.keys.KeyProvider`; this is its first implementation.
 """
 
@@ -16,6 +19,7 @@ from terminal_agent.errors import AgentError, ErrorCode
 from terminal_agent.service.files import PRIVATE_FOLDER, make_folder, write_private
 
 MAX_VERSION = 255
+SEALED_KEY = re.compile(r"key-v([1-9][0-9]{0,2})")
 KEY_FILE = re.compile(r"v([1-9][0-9]{0,2})\.key")
 """Other files, as in ``v1-old.key``, are the operator's own."""
 
@@ -35,16 +39,28 @@ class KeySet:
 class FileKeyStore:
     """Key sets under one folder, mode 0600. Keys are read when used and never shown."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, credentials: Path | None = None) -> None:
+        """``credentials``: where systemd has put those of this service, readable by it alone."""
         self._folder = folder
-        named = [(KEY_FILE.fullmatch(path.name), path) for path in sorted(folder.glob("v*.key"))]
-        self._keys = {int(match[1]): _read_key(path) for match, path in named if match}
+        sealed = _named(credentials, "key-v*", SEALED_KEY) if credentials else {}
+        plain = _named(folder, "v*.key", KEY_FILE)
+        self._keys = {version: _read_key(path, may_be_shared=True) for version, path in sealed.items()}
+        self._keys |= {version: _read_key(path) for version, path in plain.items()}
+        self.unsealed = sorted(plain)
+        """Versions that lie in the data directory as they are."""
         self._active = self._read_active()
 
     def versions(self) -> list[int]:
         """The active version first, then the others, newest first."""
         active = self._active
-        if active not in self._keys and self._keys:
+        if active is not None and active not in self._keys:
+            raise AgentError(
+                ErrorCode.CONFIG_INVALID,
+                f"key set {active} is in use, and is neither in {self._folder} nor among the service's credentials",
+                hint=f"If it was sealed: look for terminal-agent.key-v{active} in /etc/credstore.encrypted, then: sudo "
+                "systemctl restart terminal-agent. Else import it: terminal-agent keys import",
+            )
+        if active is None and self._keys:
             raise AgentError(
                 ErrorCode.CONFIG_INVALID,
                 "it is not clear which key set is in use",
@@ -132,9 +148,15 @@ def parse_key(text: str) -> bytes:
     return bytes.fromhex(digits)
 
 
-def _read_key(path: Path) -> bytes:
+def _named(folder: Path, names: str, pattern: re.Pattern[str]) -> dict[int, Path]:
+    """The files of ``folder`` that ``pattern`` names, by the version in it."""
+    found = [(pattern.fullmatch(path.name), path) for path in sorted(folder.glob(names))]
+    return {int(match[1]): path for match, path in found if match}
+
+
+def _read_key(path: Path, *, may_be_shared: bool = False) -> bytes:
     try:
-        if path.stat().st_mode & 0o077:
+        if path.stat().st_mode & 0o077 and not may_be_shared:
             raise AgentError(
                 ErrorCode.CONFIG_INVALID, f"others may read the key file {path}", hint=f"Close it: chmod 600 {path}"
             )

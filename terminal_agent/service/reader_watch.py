@@ -36,12 +36,21 @@ class ReaderWatch:
         self._tell = tell
         self._card_there = False
         self._reader: Reader | None = None
+        self._came_round = agent.clock.monotonic()
         self.seen: dict[str, Any] = {"url": agent.settings.reader, "name": None, "state": "none", "card_present": False}
+
+    @property
+    def silent_s(self) -> float:
+        """For how many seconds the watch has not come round: it does so each second, unless a driver hangs."""
+        return self._agent.clock.monotonic() - self._came_round if self._agent.settings.reader else 0.0
 
     def run(self) -> None:
         """Until stopped; a reader that is away is looked for every second."""
         url = self._agent.settings.reader
+        if url is None:
+            self._stop.wait()
         while url is not None and not self._stop.is_set():
+            self._came_round = self._agent.clock.monotonic()
             try:
                 with open_reader(url) as reader:
                     self._reader = reader
@@ -61,6 +70,7 @@ class ReaderWatch:
     def _watch(self, reader: Reader) -> None:
         known, state = None, reader.wait_for_change(ReaderState.EMPTY, 0)
         while not self._stop.is_set():
+            self._came_round = self._agent.clock.monotonic()
             self._note(reader_seen(reader.url, reader.name, state))
             self._note_card(state in (ReaderState.CARD, ReaderState.IN_USE))
             if state is ReaderState.LOST:

@@ -84,7 +84,7 @@ def _row(info: ReaderInfo, *, is_ours: bool = False) -> dict[str, Any]:
 
 def _daemon_runs(settings: Settings) -> bool:
     try:
-        connection = control.connect(settings.data_dir)
+        connection = control.connect(settings.socket_dir)
     except AgentError:  # it runs as another user
         return True
     if connection is None:

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from drivers.registry import SCHEMES, URL_FORMS
 from terminal_agent.club.text import plain_text
 from terminal_agent.errors import AgentError, ErrorCode
-from terminal_agent.service.files import write_private
+from terminal_agent.service.files import GROUP_FILE, PRIVATE_FILE, write_private
 from terminal_agent.till.locale import AmountsIn, Language
 
 CONFIG_VARIABLE = "TERMINAL_AGENT_CONFIG"
@@ -75,12 +75,23 @@ class Settings(_Section):
     """The whole config file."""
 
     data_dir: Path
+    runtime_dir: Path | None = None
     terminal_id: str = Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")
     currency: str = Field("IRR", pattern=r"^[A-Z]{3}$")
     reader: str | None = None
     crm: CrmSettings = CrmSettings()
     till: TillSettings = TillSettings()
     shop: ShopSettings = ShopSettings()
+
+    @property
+    def socket_dir(self) -> Path:
+        """Where the daemon's sockets lie."""
+        return self.runtime_dir or self.data_dir
+
+    @property
+    def socket_mode(self) -> int:
+        """The sockets' rights: beside the data for their owner alone, in a folder of their own for its group too."""
+        return PRIVATE_FILE if self.runtime_dir is None else GROUP_FILE
 
     @field_validator("reader")
     @classmethod
@@ -96,6 +107,7 @@ _SECTIONS: dict[str, type[BaseModel]] = {"crm": CrmSettings, "till": TillSetting
 # What each key must be, in words; pydantic's own are a programmer's.
 EXPECTED = {
     "data_dir": "the path of a folder, in quotes",
+    "runtime_dir": "the path of a folder, in quotes",
     "terminal_id": "1 to 64 letters, digits, dots, dashes or underscores, in quotes",
     "currency": "the three capital letters of a currency, as in IRR",
     "reader": f"a reader URL: {URL_FORMS}",
@@ -165,7 +177,9 @@ def load_settings(path: Path) -> Settings:
     except ValidationError as error:
         raise _invalid(f"{path}: {first_problem(error)}", "Correct that key in the config file") from error
     # A relative folder lies beside the config file, whatever folder a command is run in.
-    return settings.model_copy(update={"data_dir": path.absolute().parent / settings.data_dir})
+    beside = path.absolute().parent
+    runtime_dir = settings.runtime_dir and beside / settings.runtime_dir
+    return settings.model_copy(update={"data_dir": beside / settings.data_dir, "runtime_dir": runtime_dir})
 
 
 def _invalid(message: str, hint: str) -> AgentError:

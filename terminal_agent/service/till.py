@@ -69,6 +69,16 @@ class TillService:
         """Where the API is reached; None while its port is taken."""
         return self._server.url if self._server else None
 
+    @property
+    def silent_s(self) -> float:
+        """For how many seconds the API's event loop has not come round; 0 while there is none."""
+        return self._server.silent_s if self._server else 0.0
+
+    @property
+    def counter_thread(self) -> threading.Thread:
+        """Lives until :meth:`stop`."""
+        return self._threads[0]
+
     def start(self) -> None:
         """Serve, and go on with the checkout that was open when the agent ended."""
         self._listen()
@@ -96,7 +106,7 @@ class TillService:
     def _listen(self) -> None:
         settings = self._agent.settings
         try:
-            server = TillServer(self._app, settings.till.listen, settings.data_dir)
+            server = TillServer(self._app, settings.till.listen, settings.socket_dir, settings.socket_mode)
         except AgentError as error:
             if self.problem is None:
                 log.error("till=down %s", error)

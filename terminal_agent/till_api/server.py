@@ -7,6 +7,7 @@ import errno
 import ipaddress
 import os
 import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
 from threading import Thread
@@ -62,14 +63,24 @@ class _ImpatientProtocol(H11Protocol):
             self._patience = None
 
 
+class _Server(uvicorn.Server):
+    """Notes when its event loop last came round; uvicorn ticks ten times a second."""
+
+    came_round = 0.0
+
+    async def on_tick(self, counter: int) -> bool:
+        self.came_round = time.monotonic()
+        return await super().on_tick(counter)
+
+
 class TillServer:
     """The API on a thread of its own, from :meth:`start` to :meth:`stop`."""
 
-    def __init__(self, app: App, listen: str, data_dir: Path) -> None:
+    def __init__(self, app: App, listen: str, folder: Path, mode: int = 0o600) -> None:
         host, _, port = listen.rpartition(":")
         self._listener = _listener(host.strip("[]"), int(port))
-        self._path = data_dir / SOCKET_FILE
-        self._native = _native_listener(self._path)
+        self._path = folder / SOCKET_FILE
+        self._native = _native_listener(self._path, mode)
         config = uvicorn.Config(
             app,
             http=_ImpatientProtocol,
@@ -86,7 +97,7 @@ class TillServer:
             timeout_keep_alive=30,
             timeout_graceful_shutdown=STOP_S,
         )
-        self._server = uvicorn.Server(config)
+        self._server = _Server(config)
         sockets = [self._listener, self._native]
         self._thread = Thread(target=self._server.run, kwargs={"sockets": sockets}, name="till-api", daemon=True)
 
@@ -102,7 +113,13 @@ class TillServer:
         port = self._listener.getsockname()[1]
         return frozenset({f"127.0.0.1:{port}", f"localhost:{port}", f"[::1]:{port}"})
 
+    @property
+    def silent_s(self) -> float:
+        """For how many seconds the event loop has not come round; for ever once it has ended by itself."""
+        return time.monotonic() - self._server.came_round if self._thread.is_alive() else float("inf")
+
     def start(self) -> None:
+        self._server.came_round = time.monotonic()
         self._thread.start()
 
     def stop(self, close_streams: Callable[[], None]) -> None:
@@ -136,12 +153,12 @@ def _listener(host: str, port: int) -> socket.socket:
         ) from error
 
 
-def _native_listener(path: Path) -> socket.socket:
-    """A Unix socket for programs of the same user."""
+def _native_listener(path: Path, mode: int) -> socket.socket:
+    """A Unix socket for programs of this machine; ``mode`` says whose."""
     path.unlink(missing_ok=True)  # ours to remove: we hold the data directory's lock
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
-    old_mask = os.umask(0o177)
+    old_mask = os.umask(0o777 & ~mode)
     try:
         listener.bind(f"/proc/self/fd/{folder}/{path.name}")  # a path that fits the kernel's 108 bytes
     finally:

@@ -230,3 +230,32 @@ def test_an_unclear_active_key_set_is_told_and_can_be_chosen_anew(folder: Path, 
     assert [key_set.active for key_set in again.list()] == [False]
     again.activate(1)
     assert again.versions() == [1]
+
+
+@pytest.fixture
+def sealed(tmp_path: Path) -> Path:
+    """Credentials as systemd lays them: root's, the service reads them by an access list."""
+    credentials = tmp_path / "credentials"
+    credentials.mkdir()
+    (credentials / "key-v1").write_text(KEY.hex() + "\n")
+    (credentials / "key-v1").chmod(0o440)
+    return credentials
+
+
+def test_a_key_set_may_be_a_credential_of_the_service(folder: Path, sealed: Path) -> None:
+    FileKeyStore(folder).add(KEY, 1, activate=True)
+    (folder / "v1.key").unlink()
+    store = FileKeyStore(folder, sealed)
+    assert (store.versions(), store.unsealed) == ([1], [])
+    assert store.list()[0].kcv == check_value(KEY)
+    assert store.add(OTHER, None, activate=True).version == 2
+    assert (FileKeyStore(folder, sealed).versions(), FileKeyStore(folder, sealed).unsealed) == ([2, 1], [2])
+
+
+def test_a_credential_that_is_missing_is_named(folder: Path, sealed: Path) -> None:
+    FileKeyStore(folder).add(KEY, 1, activate=True)
+    (folder / "v1.key").unlink()
+    (sealed / "key-v1").unlink()
+    with pytest.raises(AgentError, match="key set 1 is in use, and is neither") as told:
+        FileKeyStore(folder, sealed).versions()
+    assert "terminal-agent.key-v1" in told.value.hint
