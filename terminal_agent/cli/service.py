@@ -20,6 +20,9 @@ def run() -> None:
     Example:
       terminal-agent --config shop.toml run
     """
+    from terminal_agent.service import signals
+
+    signals.hold()  # before the libraries below: one may start a thread as it is imported
     from terminal_agent.service.backend import own_data_dir
     from terminal_agent.service.settings import find_config, load_settings
 

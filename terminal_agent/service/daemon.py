@@ -10,6 +10,7 @@ from typing import Any
 
 from terminal_agent.errors import AgentError
 from terminal_agent.journal.database import JournalFailed
+from terminal_agent.service import signals
 from terminal_agent.service.agent import Agent
 from terminal_agent.service.control import ControlServer
 from terminal_agent.service.health import Health
@@ -23,15 +24,13 @@ from terminal_agent.sync.worker import CrmState
 log = logging.getLogger(__name__)
 
 HOUSEKEEPING_S = 15.0
-END = (signal.SIGTERM, signal.SIGINT)
 
 
 class Daemon:
     """``run``: starts the threads, waits for a signal, ends in order."""
 
     def __init__(self, agent: Agent) -> None:
-        # The kernel may hand a signal to any thread that takes it; a main thread that sleeps would never hear of it.
-        signal.pthread_sigmask(signal.SIG_BLOCK, END)
+        signals.hold()
         self._agent = agent
         self._stop = threading.Event()
         self._till = TillService(agent, self._execute, lambda: self._watch.seen)
@@ -63,7 +62,7 @@ class Daemon:
         threads.append(threading.Thread(target=health.watch, args=(self._stop,), name="health"))
         threads[-1].start()
         log.info("ready terminal=%s data_dir=%s", self._agent.terminal_id, self._agent.settings.data_dir)
-        signal.sigwait(END)
+        signals.wait()
         self._manager.tell(STOPPING, status="stopping: the card in hand is finished first")
         self._stop.set()
         self._agent.lane.stop()
