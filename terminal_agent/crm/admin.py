@@ -149,20 +149,26 @@ def give_grant(place: Place, offer_id: str, card_no: str, **given: Any) -> dict[
     """Gives a card an offer; what ``grants.give`` gives. AgentError: NOT_FOUND, INVALID_INPUT."""
     with opened(place) as store, store.writing() as connection:
         _require_card(connection, card_no)
-        return grants.give(connection, SystemIds().uuid(), offer_id, card_no, rfc3339(CLOCK.now()), **given)
+        now, grant_id = rfc3339(CLOCK.now()), SystemIds().uuid()
+        audit.note(connection, audit.ADMIN, "grant.given", card_no, now, grant_id=grant_id, offer_id=offer_id)
+        return grants.give(connection, grant_id, offer_id, card_no, now, **given)
 
 
 def make_coupons(place: Place, offer_id: str, count: int, valid_to: str | None) -> dict[str, Any]:
     """``{offer_id, codes:[…]}``, shown this once. AgentError: INVALID_INPUT."""
     with opened(place) as store, store.writing() as connection:
-        codes = grants.make_codes(connection, offer_id, count, rfc3339(CLOCK.now()), valid_to=valid_to)
+        now = rfc3339(CLOCK.now())
+        codes = grants.make_codes(connection, offer_id, count, now, valid_to=valid_to)
+        audit.note(connection, audit.ADMIN, "coupons.made", None, now, offer_id=offer_id, count=len(codes))
     return {"offer_id": offer_id, "codes": codes}
 
 
 def revoke_grant(place: Place, grant_id: str) -> dict[str, Any]:
     """Ends a grant; what ``grants.revoke`` gives. AgentError: NOT_FOUND."""
     with opened(place) as store, store.writing() as connection:
-        return grants.revoke(connection, grant_id, rfc3339(CLOCK.now()))
+        now = rfc3339(CLOCK.now())
+        audit.note(connection, audit.ADMIN, "grant.revoked", None, now, grant_id=grant_id)
+        return grants.revoke(connection, grant_id, now)
 
 
 def list_grants(place: Place, card_no: str | None, limit: int) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ import pytest
 
 from terminal_agent.club.offers import coupon_id, normal_code
 from terminal_agent.club.policy import default_policy
-from terminal_agent.crm import admin
+from terminal_agent.crm import admin, admin_club
 from terminal_agent.errors import AgentError, ErrorCode
 from tests.crm.test_api import enrolled, issued
 from tests.crm.test_cli import run, run_json
@@ -293,3 +293,17 @@ def test_everybody_is_decided_anew_for_new_thresholds(club: Crm, member: Termina
     assert run_json(club.place, "tiers") == {"version": "3", "members": 1, "changed": 1}
     assert run_json(club.place, "tiers")["changed"] == 0
     assert tier_told(member)[-1] == "silver"
+
+
+def test_who_was_given_what_is_written_down(club: Crm, terminal: Terminal) -> None:
+    terminal.post(bought(terminal, 2))
+    given = admin.give_grant(club.place, "birthday", CARD)
+    admin.make_coupons(club.place, "leaflet", 3, None)
+    admin.revoke_grant(club.place, given["grant_id"])
+    entries = admin_club.show_audit(club.place, None, 3)["entries"]
+    written = [(entry["action"], entry["subject"], entry["detail"]) for entry in reversed(entries)]
+    assert written == [
+        ("grant.given", CARD, {"grant_id": given["grant_id"], "offer_id": "birthday"}),
+        ("coupons.made", None, {"offer_id": "leaflet", "count": 3}),
+        ("grant.revoked", None, {"grant_id": given["grant_id"]}),
+    ]
