@@ -37,7 +37,7 @@ class Shop:
     def events(self, count: int) -> list[dict[str, Any]]:
         deeds = [self.sale] * 12 + [self.again, self.other_under_the_same_id, self.other_at_the_same_place]
         deeds += [self.copy_of_a_card, self.in_doubt, self.settled, self.taken_back, self.with_hold, self.malformed]
-        deeds += [self.adjusted_ahead, self.rolled_back, self.taken_back_before]
+        deeds += [self.adjusted_ahead, self.rolled_back, self.taken_back_before, self.replaced]
         for _ in range(count):
             self.told.append(self.chance.choice(deeds)())
         return self.told
@@ -110,6 +110,13 @@ class Shop:
         card_no = self.chance.choice(CARDS)
         data = {"card_no": card_no, "kind": "rolled_back"}
         return self.terminal.event("card.anomaly", data, card_no)
+
+    def replaced(self) -> dict[str, Any]:
+        """Once: what is told of the old card from then on goes to the new one."""
+        if any(event["type"] == "card.replaced" for event in self.told):
+            return self.sale()
+        new, old = self.chance.sample(CARDS, 2)
+        return self.terminal.event("card.replaced", {"card": None, "card_no": new, "old_card_no": old}, new)
 
 
 def batches(seed: int) -> list[list[dict[str, Any]]]:
