@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -50,13 +51,17 @@ class Till:
     def __init__(self, shop: Shop, reader: VirtualReader, image: MemoryImage) -> None:
         self.shop = shop
         self.image = image
+        self.card_no = ""
         self._reader = reader
 
     def configure(self, language: Literal["fa", "en"] = "fa", amounts_in: str = "toman") -> None:
-        """Write the config file as a shop would have it; any free port."""
+        """Write the config file as a shop would have it, on a port that stays its own."""
         self.shop.init("pcsc:")
-        text = re.sub(r'listen = "[^"]*"', 'listen = "127.0.0.1:0"', self.shop.config.read_text())
-        text = text if "[till]" in text else f'{text}\n[till]\nlisten = "127.0.0.1:0"\n'
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        text = re.sub(r"\[till\]\nlisten = .*\n", "", self.shop.config.read_text())
+        text += f'\n[till]\nlisten = "127.0.0.1:{port}"\n'
         shop = f'[shop]\nname = "{SHOP_NAME}"\nlanguage = "{language}"\namounts_in = "{amounts_in}"\n'
         self.shop.config.write_text(f"{text}\n{shop}")
 
@@ -79,6 +84,7 @@ class Till:
         self.lay()
         issued = self.shop.done("card", "issue", *arguments)
         self.lift()
+        self.card_no = str(issued["card_no"])
         return issued
 
     def publish(self, data_dir: str, document: dict[str, Any]) -> None:
@@ -143,6 +149,17 @@ class Cashier:
 
     def ask(self, script: str) -> Any:
         return self.page.evaluate(script)
+
+    def sells(self, keys: str) -> None:
+        """An amount by the keyboard, until the page asks for the card."""
+        self.type(keys)
+        self.press("Enter")
+        self.sees("waiting")
+
+    def focused(self) -> str:
+        """What has the focus: its id, or its words."""
+        focused: str = self.ask("() => document.activeElement.id || document.activeElement.textContent.trim()")
+        return focused
 
     def wait_until(self, condition: Callable[[], bool]) -> None:
         for _ in range(200):

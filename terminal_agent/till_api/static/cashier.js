@@ -21,7 +21,7 @@ let leaving = null;
 
 const act = {
   async pair(code) {
-    const given = await store.request("/v1/pair", { code, name: "Cashier page" });
+    const given = await store.open("/v1/pair", { code, name: "Cashier page" });
     if (!given) return;
     preferences.token.keep(given.token);
     store.follow();
@@ -74,7 +74,7 @@ function sell(amount, receipt, redeem) {
 }
 
 async function open(path, body) {
-  const checkout = await store.request(path, body);
+  const checkout = await store.open(path, body);
   if (checkout) store.change({ type: "answered", checkout });
 }
 

@@ -23,9 +23,14 @@ export function number(value, language) {
   return decimal(value, 0, language);
 }
 
-/** Points that came or went, with their sign; set apart so that the sign stays left of its number. */
+/** Points that came or went, with their sign. */
 export function moved(value, language) {
-  return value > 0 ? `\u2066+${number(value, language)}\u2069` : number(value, language);
+  return value > 0 ? signed("+", number(value, language), language) : number(value, language);
+}
+
+/** The sign stays left of its number, in Persian text too. */
+function signed(sign, shown, language) {
+  return language === "fa" ? `\u2066${sign}${shown}\u2069` : sign + shown;
 }
 
 /** `{value, unit}` of an amount; `unit` as GET /v1/shop tells it. */
@@ -60,7 +65,7 @@ function decimal(value, places, language) {
   const [thousands, point] = language === "fa" ? ["٬", "٫"] : [",", "."];
   const whole = text.slice(0, split).replace(/\B(?=(\d{3})+$)/g, thousands);
   const shown = digits(whole + (places ? point + text.slice(split) : ""), language);
-  return value < 0 ? `\u2066\u2212${shown}\u2069` : shown;
+  return value < 0 ? signed(language === "fa" ? "\u2212" : "-", shown, language) : shown;
 }
 
 /** `۱۴۰۵/۰۹/۰۱` by the Jalali calendar, `2026-11-22` by the Gregorian; the shop's clock is Tehran's. */

@@ -48,14 +48,20 @@ export class Store {
     this.change({ type: "unpaired" });
   }
 
+  /** A request that opens something: one at a time, whatever is pressed meanwhile. The answer, or null. */
+  async open(path, body) {
+    if (this.state.asking) return null;
+    this.change({ type: "asking", asking: true });
+    const answer = await this.request(path, body);
+    this.change({ type: "asking", asking: false });
+    return answer;
+  }
+
   /** A request of the cashier's; its refusal is shown. The answer, or null. */
   async request(path, body) {
-    if (this.state.asking) return null;
-    this.change({ type: "asked" });
+    this.change({ type: "refused", problem: null });
     try {
-      const answer = await (this.api ?? new Api(null)).post(path, body);
-      this.change({ type: "refused", problem: null });
-      return answer;
+      return await (this.api ?? new Api(null)).post(path, body);
     } catch (problem) {
       this.#refused(problem);
       return null;
