@@ -10,6 +10,8 @@ from terminal_agent.cli.backend import call
 from terminal_agent.cli.output import AgentCommand, AgentGroup, emit
 
 SCOPES = ["read", "checkout", "reverse"]
+ROLES = ["cashier", "supervisor", "administrator"]
+LONGEST_PIN_LINE = 64
 
 
 @click.group(cls=AgentGroup)
@@ -70,6 +72,65 @@ def till_revoke(token_id: str) -> None:
     """
     answer = call("till.revoke", token_id=token_id)
     emit(answer, lambda: click.echo(f"{token_id} no longer works."))
+
+
+@till.group("cashier", cls=AgentGroup)
+def cashier() -> None:
+    """Who may sign in at the cashier page. Where nobody is named, a paired page sells without."""
+
+
+@cashier.command("add", cls=AgentCommand)
+@click.argument("name")
+@click.option("--role", type=click.Choice(ROLES), default=ROLES[0], show_default=True, help="what they may do")
+@click.option("--pin-file", type=click.File("r"), help="file with the PIN in its first line, - for standard input")
+def cashier_add(name: str, role: str, pin_file: Any) -> None:
+    """Name a cashier, or give one a new PIN and role. Without --pin-file it asks for the PIN.
+
+    \b
+    Examples:
+      terminal-agent till cashier add Nasrin
+      terminal-agent till cashier add Sara --role supervisor --pin-file pin.txt
+    """
+    pin = pin_file.readline(LONGEST_PIN_LINE).strip() if pin_file else _ask_pin()
+    answer = call("till.cashier.add", name=name, role=role, pin=pin)
+    emit(answer, lambda: click.echo(f"{answer['name']} can sign in as {answer['role']}."))
+
+
+def _ask_pin() -> str:
+    pin: str = click.prompt("PIN, 4 to 12 digits", hide_input=True, confirmation_prompt=True, err=True)
+    return pin
+
+
+@cashier.command("list", cls=AgentCommand)
+def cashier_list() -> None:
+    """List who may sign in.
+
+    \b
+    Example:
+      terminal-agent till cashier list
+    """
+    answer = call("till.cashier.list")
+    emit(answer, lambda: _print_cashiers(answer["cashiers"]))
+
+
+def _print_cashiers(cashiers: list[dict[str, Any]]) -> None:
+    for each in cashiers:
+        click.echo(f"{each['role']:<14} {each['name']}")
+    if not cashiers:
+        click.echo("Nobody is named: a paired page sells without. Name one: terminal-agent till cashier add NAME")
+
+
+@cashier.command("remove", cls=AgentCommand)
+@click.argument("name")
+def cashier_remove(name: str) -> None:
+    """Let a cashier sign in no more, at once.
+
+    \b
+    Example:
+      terminal-agent till cashier remove Nasrin
+    """
+    answer = call("till.cashier.remove", name=name)
+    emit(answer, lambda: click.echo(f"{name} can no longer sign in."))
 
 
 COMMANDS = (till,)

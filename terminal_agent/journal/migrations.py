@@ -32,6 +32,16 @@ def m004_offers(db: Database) -> None:
         db.execute(statement)
 
 
+@migrations()
+def m005_cashiers(db: Database) -> None:
+    """Who may sign in at the till. A wrong PIN makes the next one wait, over restarts too."""
+    db.execute(
+        """CREATE TABLE cashiers (
+        name TEXT PRIMARY KEY, role TEXT NOT NULL, pin_hash TEXT NOT NULL, created_at TEXT NOT NULL,
+        wrong_pins INTEGER NOT NULL DEFAULT 0, next_try_at TEXT) STRICT"""
+    )
+
+
 _FIRST_TAP = (
     "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT",
     # What happened, for ever: rows are added, never changed. body holds the very bytes that go to the CRM.

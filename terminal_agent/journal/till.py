@@ -26,6 +26,19 @@ class TillToken:
 
 
 @dataclass(frozen=True)
+class Cashier:
+    """Somebody who may sign in. ``pin_hash`` is salted; after ``wrong_pins`` in a row none is looked at until
+    ``next_try_at``."""
+
+    name: str
+    role: str
+    pin_hash: str
+    created_at: str
+    wrong_pins: int = 0
+    next_try_at: str | None = None
+
+
+@dataclass(frozen=True)
 class TillRequest:
     """One accepted request to open a checkout. ``fingerprint`` tells whether the same key carries the same body.
 
@@ -74,6 +87,28 @@ class TillBook:
         now = rfc3339(self._clock.now())
         sql = "UPDATE till_tokens SET revoked_at = ? WHERE token_id = ? AND revoked_at IS NULL"
         return self._database.execute(sql, now, token_id) > 0
+
+    def put_cashier(self, cashier: Cashier) -> None:
+        """A new one, or another PIN and role for the one of that name."""
+        columns = ", ".join(vars(cashier))
+        marks = ", ".join("?" * len(vars(cashier)))
+        self._database.execute(f"INSERT OR REPLACE INTO cashiers ({columns}) VALUES ({marks})", *vars(cashier).values())
+
+    def cashier(self, name: str) -> Cashier | None:
+        row = self._database.one("SELECT * FROM cashiers WHERE name = ?", name)
+        return Cashier(**dict(row)) if row else None
+
+    def cashiers(self) -> list[Cashier]:
+        """By name."""
+        return [Cashier(**dict(row)) for row in self._database.query("SELECT * FROM cashiers ORDER BY name")]
+
+    def remove_cashier(self, name: str) -> bool:
+        """Whether there was one of that name."""
+        return self._database.execute("DELETE FROM cashiers WHERE name = ?", name) > 0
+
+    def note_pin(self, name: str, wrong_pins: int, next_try_at: str | None) -> None:
+        sql = "UPDATE cashiers SET wrong_pins = ?, next_try_at = ? WHERE name = ?"
+        self._database.execute(sql, wrong_pins, next_try_at, name)
 
     def add_request(self, request: TillRequest) -> None:
         self._database.execute(

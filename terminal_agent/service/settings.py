@@ -34,11 +34,13 @@ class CrmSettings(_Section):
 
 
 class TillSettings(_Section):
-    """Where the till API listens, port 0 being any free one, and the origins of other programs' pages that may call."""
+    """Where the till API listens, port 0 being any free one, the origins of other programs' pages that may call, and
+    the largest return that needs no supervisor, in the currency's smallest unit."""
 
     listen: str = Field("127.0.0.1:7411", pattern=r"^(\[[0-9a-fA-F:]+\]|[^:\s]+):\d{1,5}$")
 
     origins: tuple[str, ...] = ()
+    reversal_limit: int | None = Field(None, ge=0)
 
     @field_validator("origins")
     @classmethod
@@ -115,6 +117,7 @@ EXPECTED = {
     "crm.url": "the CRM's address, in quotes",
     "till": "a table: a line [till], and below it listen = ...",
     "till.origins": 'a list of origins in full, as in ["https://pos.example"]',
+    "till.reversal_limit": "a whole number: the largest amount that a cashier may give back alone",
     "till.listen": "HOST:PORT, as in 127.0.0.1:7411",
     "shop": "a table: a line [shop], and below it name = ...",
     "shop.name": "1 to 60 printable characters, in quotes",

@@ -15,6 +15,7 @@ from terminal_agent.service.operations import Params, Talk, counts, crm_seen, re
 from terminal_agent.till.locale import unit_of
 from terminal_agent.till_api.access import ALL_SCOPES, CODE_LIFE_S, Access
 from terminal_agent.till_api.app import create_app
+from terminal_agent.till_api.cashiers import Sessions
 from terminal_agent.till_api.counter import Counter, HeldReader, Shop
 from terminal_agent.till_api.hub import EventName, Hub
 from terminal_agent.till_api.routes import Till, asked_of
@@ -53,6 +54,8 @@ class TillService:
             reader=reader,
             metrics=metrics.text,
             shop=lambda: shop_shown(agent),
+            sessions=Sessions(agent.journal, agent.clock),
+            reversal_limit=lambda: agent.settings.till.reversal_limit,
         )
         self._app = create_app(till, self._hosts, frozenset(agent.settings.till.origins))
         self._server: TillServer | None = None

@@ -16,6 +16,8 @@ CODE_LIFE_S = 120.0
 TRIES = 5
 """Guesses at one code: a chance of 1 in 200 000 for who knows nothing of it."""
 ALL_SCOPES = ("read", "checkout", "reverse")
+FOR_CASHIERS = "cashiers"
+"""What a token has that stands for whoever is signed in: where cashiers are named, it may do nothing by itself."""
 LONGEST_NAME = 64
 
 
@@ -44,7 +46,7 @@ class Access:
             self._code = _Code(_hash(code), self._clock.monotonic() + CODE_LIFE_S, scopes)
         return code
 
-    def pair(self, code: str, name: str) -> tuple[str, TillToken] | None:
+    def pair(self, code: str, name: str, *, for_cashiers: bool = False) -> tuple[str, TillToken] | None:
         """A new token for who knows the code; None for who does not, or when no code works now."""
         with self._lock:
             active = self._code
@@ -54,7 +56,8 @@ class Access:
             right = secrets.compare_digest(_hash(code), active.hashed)
             if right or active.tries_left <= 0:
                 self._code = None
-        return self._give_out(name, active.scopes) if right else None
+        scopes = (*active.scopes, FOR_CASHIERS) if for_cashiers else active.scopes
+        return self._give_out(name, scopes) if right else None
 
     def caller(self, token: str) -> TillToken | None:
         """Whose token this is, or None."""

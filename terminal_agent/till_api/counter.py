@@ -193,6 +193,11 @@ class Counter:
         recorded = [shown.recorded(terminal, each) for each in terminal.journal.checkouts.newest(count)]
         return {"open": opened.document if opened else None, "checkouts": recorded}
 
+    def amount_of(self, receipt_no: str) -> int | None:
+        """What a purchase came to; None for one that is not known here."""
+        found = self._shop.terminal().journal.checkouts.by_receipt(taps.PURCHASE, receipt_no)
+        return found.amount if found else None
+
     def member_of(self, card_no: str) -> dict[str, Any] | None:
         """Who holds the card, as far as a screen may say."""
         return shown.member_of(self._shop.terminal(), card_no)

@@ -82,6 +82,35 @@ class Refusal(Enum):
         "The pairing code is wrong or no longer works.",
         "Get a new one: terminal-agent till code",
     )
+    SIGN_IN_REQUIRED = _Said(
+        403,
+        UposCode.ILLEGAL,
+        "اول وارد شوید.",
+        "Sign in first.",
+        "Sign in: POST /v1/sessions, then send what it gives as Cashier-Session",
+    )
+    SUPERVISOR_NEEDED = _Said(
+        403,
+        UposCode.ILLEGAL,
+        "این مرجوعی با اجازهٔ سرپرست ممکن است.",
+        "This return needs a supervisor.",
+        "Let a supervisor sign in; the limit is [till] reversal_limit in the config file",
+    )
+    PIN_WRONG = _Said(
+        403,
+        UposCode.ILLEGAL,
+        "نام یا رمز درست نیست.",
+        "The name or the PIN is wrong.",
+        "Try again; a new PIN is set by: terminal-agent till cashier add",
+    )
+    PIN_LATER = _Said(
+        429,
+        UposCode.BUSY,
+        "رمز چند بار اشتباه وارد شد؛ کمی صبر کنید.",
+        "Too many wrong PINs: wait a while.",
+        "Wait, or set a new PIN: terminal-agent till cashier add",
+        True,
+    )
     KEY_MISSING = _Said(
         400,
         UposCode.ILLEGAL,

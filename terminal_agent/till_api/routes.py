@@ -17,7 +17,8 @@ from terminal_agent.journal.till import TillToken
 from terminal_agent.till.checkout import Line, PurchaseRequest
 from terminal_agent.till.reversal import ReversalRequest
 from terminal_agent.till_api import wire
-from terminal_agent.till_api.access import Access
+from terminal_agent.till_api.access import FOR_CASHIERS, Access
+from terminal_agent.till_api.cashiers import SUPERVISORS, Session, Sessions
 from terminal_agent.till_api.counter import Asked, Counter
 from terminal_agent.till_api.hub import Hub
 from terminal_agent.till_api.problems import MEDIA_TYPE, Refusal, Refused
@@ -42,6 +43,8 @@ class Till:
     reader: Callable[[], dict[str, Any]]
     metrics: Callable[[], bytes]
     shop: Callable[[], dict[str, Any]]
+    sessions: Sessions
+    reversal_limit: Callable[[], int | None]
     streams: int = 0
 
 
@@ -61,6 +64,20 @@ def _caller(till: TillIn, credentials: Annotated[HTTPAuthorizationCredentials | 
 
 
 CallerIn = Annotated[TillToken, Depends(_caller)]
+SessionHeader = Annotated[str | None, Header(alias="Cashier-Session", max_length=128)]
+
+
+def _cashier(till: TillIn, caller: CallerIn, secret: SessionHeader = None) -> Session | None:
+    """Who is signed in; None for a program that acts by itself, or where no cashier is named."""
+    if FOR_CASHIERS not in caller.scopes or not till.sessions.names():
+        return None
+    session = till.sessions.session(caller.token_id, secret)
+    if session is None:
+        raise Refused(Refusal.SIGN_IN_REQUIRED)
+    return session
+
+
+CashierIn = Annotated[Session | None, Depends(_cashier)]
 KeyIn = Annotated[str | None, Header(alias="Idempotency-Key", max_length=LONGEST_KEY)]
 
 
@@ -106,7 +123,7 @@ def metrics(till: TillIn, caller: CallerIn) -> Response:
 @v1.post("/pair", responses=_problems())
 def pair(till: TillIn, asked: wire.PairIn) -> wire.TokenOut:
     """Trade the code that ``terminal-agent till code`` shows for a token. Five tries, two minutes."""
-    paired = till.access.pair(asked.code.strip(), asked.name)
+    paired = till.access.pair(asked.code.strip(), asked.name, for_cashiers=asked.cashiers)
     if paired is None:
         raise Refused(Refusal.PAIRING_REFUSED)
     token, given = paired
@@ -119,9 +136,24 @@ def pair(till: TillIn, asked: wire.PairIn) -> wire.TokenOut:
     )
 
 
+@v1.post("/sessions", status_code=201, responses=_problems(429))
+def sign_in(till: TillIn, caller: CallerIn, asked: wire.SessionIn) -> wire.SessionOut:
+    """A cashier signs in at a page. After two wrong PINs each one doubles the time until the next is looked at."""
+    secret, session = till.sessions.sign_in(caller.token_id, asked.cashier, asked.pin)
+    return wire.SessionOut(session=secret, cashier=session.cashier, role=session.role.value)
+
+
+@v1.post("/sessions/end", responses=_problems())
+def sign_out(till: TillIn, caller: CallerIn, secret: SessionHeader = None) -> wire.Health:
+    """Whoever is signed in leaves."""
+    if secret:
+        till.sessions.end(secret)
+    return wire.Health(status="ok")
+
+
 @v1.post("/checkouts", status_code=201, responses=_problems(409, 422, 507))
 def open_checkout(
-    till: TillIn, caller: CallerIn, asked: wire.CheckoutIn, response: Response, key: KeyIn = None
+    till: TillIn, caller: CallerIn, _: CashierIn, asked: wire.CheckoutIn, response: Response, key: KeyIn = None
 ) -> wire.CheckoutOut:
     """Open a checkout: the next card pays and earns. The same key and body give the same answer again."""
     _allow(caller, "checkout")
@@ -132,11 +164,26 @@ def open_checkout(
 
 @v1.post("/reversals", status_code=201, responses=_problems(404, 409, 422, 507))
 def open_reversal(
-    till: TillIn, caller: CallerIn, asked: wire.ReversalIn, response: Response, key: KeyIn = None
+    till: TillIn,
+    caller: CallerIn,
+    cashier: CashierIn,
+    asked: wire.ReversalIn,
+    response: Response,
+    key: KeyIn = None,
 ) -> wire.CheckoutOut:
     """Take an earlier sale back, whole or in part: a checkout of kind ``reversal`` that waits for the sale's card."""
     _allow(caller, "reverse")
+    if cashier is not None and cashier.role not in SUPERVISORS:
+        _within_limit(till, asked)
     return _open(till, caller, _key(key), "reversal", asked.model_dump(mode="json"), response)
+
+
+def _within_limit(till: Till, asked: wire.ReversalIn) -> None:
+    """Raises Refused for a return, or a rest of one, above what a cashier may give back alone."""
+    limit = till.reversal_limit()
+    amount = asked.amount if asked.amount is not None else till.counter.amount_of(asked.receipt_no)
+    if limit is not None and amount is not None and amount > limit:
+        raise Refused(Refusal.SUPERVISOR_NEEDED)
 
 
 def _open(
@@ -178,7 +225,9 @@ def show_checkout(till: TillIn, caller: CallerIn, checkout_id: str) -> wire.Chec
 
 
 @v1.post("/checkouts/{checkout_id}/cancel", responses=_problems(404, 409))
-def cancel_checkout(till: TillIn, caller: CallerIn, checkout_id: str, key: KeyIn = None) -> wire.CheckoutOut:
+def cancel_checkout(
+    till: TillIn, caller: CallerIn, _: CashierIn, checkout_id: str, key: KeyIn = None
+) -> wire.CheckoutOut:
     """End a checkout that waits for its card; 409 once the card is being read."""
     _allow(caller, "checkout")
     _key(key)
@@ -186,7 +235,9 @@ def cancel_checkout(till: TillIn, caller: CallerIn, checkout_id: str, key: KeyIn
 
 
 @v1.post("/checkouts/{checkout_id}/leave", responses=_problems(404, 409))
-def leave_checkout(till: TillIn, caller: CallerIn, checkout_id: str, key: KeyIn = None) -> wire.CheckoutOut:
+def leave_checkout(
+    till: TillIn, caller: CallerIn, _: CashierIn, checkout_id: str, key: KeyIn = None
+) -> wire.CheckoutOut:
     """Wait no longer for the card of a sale in doubt, so that the next one can be opened. The sale stands: the next
     tap of its card settles it, or it is closed after the time that policy gives."""
     _allow(caller, "checkout")
@@ -218,7 +269,9 @@ def show_reader(till: TillIn, caller: CallerIn) -> dict[str, Any]:
 @v1.get("/shop", responses=_problems())
 def show_shop(till: TillIn, caller: CallerIn) -> wire.ShopOut:
     """What a screen must know to speak as the shop does."""
-    return wire.ShopOut(terminal_id=till.terminal_id(), currency=till.currency, **till.shop())
+    return wire.ShopOut(
+        terminal_id=till.terminal_id(), currency=till.currency, cashiers=till.sessions.names(), **till.shop()
+    )
 
 
 @v1.get("/status", responses=_problems())

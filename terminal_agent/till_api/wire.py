@@ -27,6 +27,23 @@ class PairIn(_Asked):
 
     code: Annotated[str, StringConstraints(min_length=1, max_length=32)]
     name: Annotated[str, StringConstraints(min_length=1, max_length=64)] = "POS"
+    cashiers: bool = False
+    """Whether it stands for whoever is signed in, where cashiers are named."""
+
+
+class SessionIn(_Asked):
+    """A cashier's name and PIN."""
+
+    cashier: Annotated[str, StringConstraints(min_length=1, max_length=64)]
+    pin: Annotated[str, StringConstraints(min_length=1, max_length=32)]
+
+
+class SessionOut(BaseModel):
+    """Send ``session`` as ``Cashier-Session`` with each request; it ends after half an hour without one."""
+
+    session: str
+    cashier: str
+    role: Literal["cashier", "supervisor", "administrator"]
 
 
 class LineIn(_Asked):
@@ -165,6 +182,7 @@ class ShopOut(BaseModel):
     offline_points_per_card: int
     in_doubt_close_after_s: int
     tiers: list[TierOut]
+    cashiers: list[str]
 
 
 class TokenOut(BaseModel):

@@ -73,7 +73,7 @@ def crm(till: Till) -> CrmProcess:
 @pytest.fixture
 def cashier(context: BrowserContext, till: Till) -> Iterator[Cashier]:
     """The paired page of a running till, whose customer Sara has an issued card."""
-    till.issue("--name", "سارا احمدی", "--phone", "09121112233")
+    till.issue("--name", "سارا احمدی", "--phone", "09121112233", "--tier", "gold")
     till.shop.start_daemon()
     cashier = Cashier(context.new_page(), till)
     cashier.pair()

@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 import requests
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import BrowserContext, expect
 
 from drivers.simulator import Torn
+from tests.browser.conftest import Look
 from tests.browser.till import Cashier, Till
 from tests.cli.shop import CrmProcess, wait_until
 
@@ -126,7 +128,8 @@ def test_without_the_crm_sales_go_on_under_a_banner(till: Till, crm: CrmProcess,
     till.lay()
     cashier.sees("done")
     cashier.reads("قهوهٔ صبح")
-    cashier.reads("+۴۰")  # 25, and 15 of the offer
+    cashier.reads("طلایی")
+    cashier.reads("+۵۲")  # 25, half as much for her tier, and 15 of the offer
     till.lift()
     cashier.sees("ready")
     expect(cashier.page.locator(".health")).to_contain_text("۱ در انتظار")
@@ -248,6 +251,46 @@ def test_the_customer_sees_the_first_name_and_nothing_else_of_the_person(
     till.lift()
     customer.reads("سپاس از خرید شما")
     assert customer.problems == []
+
+
+def test_where_cashiers_are_named_one_signs_in_first(cashier: Cashier, till: Till, look: Look) -> None:
+    for name, pin, role in (("نسرین", "4711", "cashier"), ("رضا", "998877", "supervisor")):
+        path = till.shop.folder / "pin"
+        path.write_text(f"{pin}\n")
+        till.shop.done("till", "cashier", "add", name, "--role", role, "--pin-file", str(path))
+    cashier.page.reload()
+    cashier.sees("sign-in")
+    look(cashier.page, "sign-in-fa-pos-light")
+    assert Axe().run(cashier.page).violations_count == 0
+    cashier.click("نسرین")
+    cashier.type("0000")
+    cashier.press("Enter")
+    cashier.reads("نام یا رمز درست نیست.")
+    cashier.type("۴۷۱۱")
+    cashier.press("Enter")
+    cashier.sees("ready")
+    cashier.page.reload()
+    cashier.sees("ready")
+    cashier.sells("1000")
+    cashier.press("Escape")
+    cashier.sees("ready")
+    till.shop.done("till", "cashier", "remove", "نسرین")
+    cashier.type("1000")
+    cashier.press("Enter")
+    cashier.sees("sign-in")
+
+
+def test_a_sale_that_is_looked_at_is_not_returned_by_a_stray_enter(cashier: Cashier, till: Till) -> None:
+    cashier.sells("1000")
+    till.lay()
+    cashier.sees("done")
+    till.lift()
+    cashier.sees("ready")
+    cashier.page.locator(".row").first.click()
+    expect(cashier.page.locator("dialog")).to_be_visible()
+    assert cashier.focused() == "بستن"
+    cashier.press("Enter")
+    expect(cashier.page.locator("dialog")).to_have_count(0)
 
 
 def test_the_page_asks_nothing_of_any_other_host(cashier: Cashier) -> None:

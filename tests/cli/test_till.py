@@ -54,3 +54,17 @@ def test_a_port_of_another_program_stops_no_sale_and_is_told(shop: Shop) -> None
         assert shop.done("purchase", "250000", "--receipt", "R-1")["state"] == "done"
         assert shop.ta("till", "code").code == "busy"
     wait_until(lambda: shop.done("status")["till_url"] == f"http://{taken}")
+
+
+def test_cashiers_are_named_with_a_pin_from_a_file_and_removed_again(shop: Shop) -> None:
+    pin = shop.folder / "pin"
+    pin.write_text("۴۷۱۱۸۸\n")
+    added = shop.done("till", "cashier", "add", "نسرین", "--role", "supervisor", "--pin-file", str(pin))
+    assert added == {"name": "نسرین", "role": "supervisor"}
+    [listed] = shop.done("till", "cashier", "list")["cashiers"]
+    assert (listed["name"], listed["role"]) == ("نسرین", "supervisor")
+    assert "نسرین" in shop.ta("till", "cashier", "list", human=True).out
+    pin.write_text("12\n")
+    assert shop.ta("till", "cashier", "add", "Sara", "--pin-file", str(pin)).code == "invalid_input"
+    shop.done("till", "cashier", "remove", "نسرین")
+    assert shop.ta("till", "cashier", "remove", "نسرین").code == "not_found"

@@ -12,8 +12,10 @@ export class Problem extends Error {
 }
 
 export class Api {
-  constructor(token) {
+  /** `session`: who is signed in, where the shop names cashiers. */
+  constructor(token, session = null) {
     this.token = token;
+    this.session = session;
   }
 
   get(path) {
@@ -37,6 +39,7 @@ export class Api {
   async #ask(method, path, body, key) {
     const headers = {};
     if (this.token) headers.Authorization = `Bearer ${this.token}`;
+    if (this.session) headers["Cashier-Session"] = this.session;
     if (key) headers["Idempotency-Key"] = key;
     if (body) headers["Content-Type"] = "application/json";
     let answer, document;

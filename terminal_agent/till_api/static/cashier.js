@@ -9,6 +9,7 @@ import { Store } from "./store.js";
 import { banner, header, sheet } from "./view-frame.js";
 import { pairView } from "./view-pair.js";
 import { readyView } from "./view-ready.js";
+import { signInView } from "./view-sign-in.js";
 import { sentences, stageView, title } from "./view-stage.js";
 import { t } from "./words.js";
 
@@ -21,11 +22,17 @@ let leaving = null;
 
 const act = {
   async pair(code) {
-    const given = await store.open("/v1/pair", { code, name: "Cashier page" });
+    const given = await store.open("/v1/pair", { code, name: "Cashier page", cashiers: true });
     if (!given) return;
     preferences.token.keep(given.token);
     store.follow();
   },
+  choose: (who) => store.change({ type: "who", who }),
+  async signIn(pin) {
+    const given = await store.open("/v1/sessions", { cashier: store.state.who, pin });
+    if (given) store.signed(given);
+  },
+  signOut: () => store.request("/v1/sessions/end").then(() => store.signed(null)),
   type(field) {
     store.change({ type: "typed", text: field.value });
     field.value = typedShown(store.state.typed, store.state.shop.unit, preferences.language());
@@ -114,6 +121,7 @@ function render(state) {
   const screen = screenOf(state);
   const view = screen === "pair" ? pairView(state, act)
     : screen === "connecting" ? h("main.pair", { key: "connecting" }, h("p", {}, t("connecting")))
+    : screen === "sign-in" ? signInView(state, act)
     : screen === "ready" ? readyView(state, act) : stageView(state, screen, act);
   patch(document.getElementById("app"), [header(state, act), banner(state), view, sheet(state, act)]);
 }

@@ -8,6 +8,13 @@ export const token = {
   forget: () => localStorage.removeItem("token"),
 };
 
+/** Who is signed in: for this tab alone, until it is closed. */
+export const session = {
+  get: () => JSON.parse(sessionStorage.getItem("session")),
+  keep: (value) => sessionStorage.setItem("session", JSON.stringify(value)),
+  forget: () => sessionStorage.removeItem("session"),
+};
+
 export function language() {
   return document.documentElement.lang;
 }

@@ -5,6 +5,8 @@ import { amountOf, typedAmount } from "./numbers.js";
 export const initial = {
   paired: false,
   line: "connecting", // to the agent itself: connecting, up, down
+  session: null, // who is signed in: {session, cashier, role}
+  who: null, // the name chosen on the way there
   shop: null, // GET /v1/shop
   status: null, // GET /v1/status
   cardPresent: false,
@@ -31,6 +33,8 @@ export function reduce(state, action) {
 const CHANGES = {
   paired: () => ({ paired: true, problem: null }),
   unpaired: () => ({ ...initial }),
+  session: (_, { session }) => ({ session, who: null, typed: "", sheet: null, problem: null }),
+  who: (_, { who }) => ({ who, problem: null }),
   line: (_, { line }) => ({ line }),
   shop: (_, { shop }) => ({ shop }),
   status: (_, { status }) => ({ status }),
@@ -66,12 +70,12 @@ function shown(state, checkout) {
   return { checkout, card: null, sheet: isNew ? null : state.sheet, lifted: isNew ? false : state.lifted };
 }
 
-/** Which screen it is: pair, connecting, ready, waiting, reading, writing, problem, in_doubt, done, failed, expired, closed. */
+/** Which screen it is: pair, connecting, sign-in, ready, waiting, reading, writing, problem, in_doubt, done, failed, expired, closed. */
 export function screenOf(state) {
   if (!state.paired) return "pair";
   if (!state.shop) return "connecting";
   const checkout = state.checkout;
-  if (!checkout) return "ready";
+  if (!checkout) return state.shop.cashiers.length && !state.session ? "sign-in" : "ready";
   if (checkout.state === "waiting_for_card") return checkout.error ? "problem" : "waiting";
   return checkout.state;
 }

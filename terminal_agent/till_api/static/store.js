@@ -1,7 +1,7 @@
 // The state of a page, kept up to date from the till. Both pages, the cashier's and the customer's, follow the same.
 
 import { Api, Problem } from "./api.js";
-import { suggestLanguage, token } from "./preferences.js";
+import { session, suggestLanguage, token } from "./preferences.js";
 import { initial, isOpen, reduce } from "./state.js";
 import { Stream } from "./stream.js";
 
@@ -35,16 +35,27 @@ export class Store {
 
   /** With the token that this browser keeps now. */
   follow() {
-    this.api = new Api(token.get());
+    const kept = session.get();
+    this.api = new Api(token.get(), kept?.session);
     this.change({ type: "paired" });
+    this.change({ type: "session", session: kept });
     this.#stream = new Stream(token.get(), (name, data) => this.#event(name, data), (line, status) => this.#line(line, status));
     this.#stream.run();
+  }
+
+  /** Somebody signed in, or nobody any more. */
+  signed(given) {
+    if (given) session.keep(given);
+    else session.forget();
+    this.api.session = given?.session ?? null;
+    this.change({ type: "session", session: given });
   }
 
   unpair() {
     this.#stream?.end();
     this.api = null;
     token.forget();
+    session.forget();
     this.change({ type: "unpaired" });
   }
 
@@ -71,6 +82,7 @@ export class Store {
   #refused(problem) {
     if (!(problem instanceof Problem)) throw problem;
     if (problem.status === 401) this.unpair();
+    if (problem.body?.code === "sign_in_required") this.signed(null);
     this.change({ type: "refused", problem });
   }
 

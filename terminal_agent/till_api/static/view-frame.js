@@ -12,6 +12,7 @@ export function header(state, act) {
   const tool = (label, drawing, onclick) => h("button.tool", { type: "button", title: label, "aria-label": label, onclick }, icon(drawing));
   return h("header", { key: "header" },
     h("p.shop", {}, name(state.shop?.name || t("title"))),
+    state.session && h("button.who", { type: "button", "aria-label": `${state.session.cashier}: ${t("sign-out")}`, title: t("sign-out"), onclick: act.signOut }, icon("person"), name(state.session.cashier)),
     state.status && health(state, act),
     h("nav", {},
       state.paired && h("a.tool", { href: "/customer", target: "customer", title: t("customer.view"), "aria-label": t("customer.view") }, icon("screen")),
@@ -45,7 +46,7 @@ export function sheet(state, act) {
   const body = state.sheet === "health" ? healthSheet(state) : saleSheet(state, state.sheet, act);
   return h("dialog", { key: state.sheet.id ?? "health", modal: true, "aria-labelledby": "sheet-title", oncancel: (event) => { event.preventDefault(); act.sheet(null); } },
     body,
-    h("div.actions", {}, h("button.plain", { type: "button", onclick: () => act.sheet(null) }, t("close"))),
+    h("div.actions", {}, h("button.plain", { type: "button", autofocus: true, onclick: () => act.sheet(null) }, t("close"))),
   );
 }
 

@@ -19,6 +19,12 @@ const WORDS = {
   "pair.go": ["اتصال", "Connect"],
   "customer.pair": ["این نمایشگر هنوز به صندوق وصل نشده است.", "This display is not connected to the till yet."],
 
+  "sign-in.title": ["چه کسی پشت صندوق است؟", "Who is at the till?"],
+  "sign-in.pin": ["رمز", "PIN"],
+  "sign-in.go": ["ورود", "Sign in"],
+  "sign-in.other": ["نام دیگر", "Another name"],
+  "sign-out": ["خروج", "Sign out"],
+
   "amount": ["مبلغ خرید", "Amount"],
   "receipt": ["شمارهٔ رسید", "Receipt number"],
   "receipt.auto": ["خودکار", "automatic"],
