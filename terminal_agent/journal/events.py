@@ -248,6 +248,19 @@ class Events:
         )
         return changed == 1
 
+    def remark(self, event_id: str, reason: str) -> None:
+        """Why a pending event still waits, inside the caller's transaction."""
+        self._database.execute(
+            "UPDATE outbox SET reason = ? WHERE event_id = ? AND state = 'pending'", reason, event_id
+        )
+
+    def is_minted_by(self, install_epoch: str, terminal_id: str) -> bool:
+        """Whether an install epoch recorded here was this terminal's, and not under a name that it had before."""
+        row = self._database.one(
+            "SELECT body FROM events WHERE install_epoch = ? ORDER BY sequence LIMIT 1", install_epoch
+        )
+        return row is not None and json.loads(row["body"])["source"] == source_of(terminal_id, install_epoch)
+
     def retry(self, event_id: str) -> bool:
         """Take a quarantined event back into the queue; whether there was one."""
         return (

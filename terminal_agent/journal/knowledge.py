@@ -176,6 +176,10 @@ class Knowledge:
             gapless.append(Adjustment(**dict(row)))
         return gapless
 
+    def forget_adjustments(self) -> None:
+        """The CRM tells all of them from the beginning, inside the caller's transaction."""
+        self._database.execute("DELETE FROM adjustments")
+
     def remember_adjustment(self, adjustment: Adjustment) -> None:
         """Keep it; the same number again changes nothing."""
         self._database.execute(

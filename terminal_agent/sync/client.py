@@ -25,7 +25,7 @@ from terminal_agent import __version__
 from terminal_agent.contract import REQUEST_ID_HEADER, SIGNATURE_HEADER, signature_is_valid
 from terminal_agent.errors import AgentError, ErrorCode
 from terminal_agent.ports import Ids
-from terminal_agent.sync.adapters.base import CrmRefused, CrmUnauthorized, CrmUnreachable
+from terminal_agent.sync.adapters.base import CrmFailed, CrmRefused, CrmUnauthorized, CrmUnreachable
 from terminal_agent.sync.prompt import OutOfTime, Sockets, within
 
 CONNECT_TIMEOUT_S = 5.0
@@ -38,6 +38,8 @@ PAUSE_CAP_S = 2.0
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
 SECRET_BYTES = 32
 PROBLEM_MEDIA_TYPE = "application/problem+json"
+FAILED = frozenset({500, 502, 504})
+"""It may be this very request that it, or the server behind a proxy, cannot bear; a 503 speaks of the whole CRM."""
 RETRIED = frozenset({408, 425, 429})
 """A 4xx but these says no for good, and only as a problem document: a proxy's or a portal's page is no answer. A 409
 must say that it is not to be tried again: an earlier try may still be running."""
@@ -302,7 +304,8 @@ def _raise_for_status(reply: Reply, *, signed: bool) -> None:
     if is_problem and says_so and status < 500 and status not in RETRIED:
         code = str(problem.get("code", ""))
         raise CrmRefused(status, code, detail or f"the CRM answered {status}", problem, signed=signed)
-    raise CrmUnreachable(f"the CRM answered {status}" + (f": {detail}" if detail else ""), _retry_after(reply))
+    kind = CrmFailed if status in FAILED else CrmUnreachable
+    raise kind(f"the CRM answered {status}" + (f": {detail}" if detail else ""), _retry_after(reply))
 
 
 def _problem(raw: bytes) -> dict[str, Any]:

@@ -14,38 +14,59 @@ from terminal_agent.journal.events import OutboxState
 from terminal_agent.journal.journal import CLUB, KNOWLEDGE_LOST
 from terminal_agent.journal.knowledge import Adjustment, Member
 from terminal_agent.ports import Clock
-from terminal_agent.sync.adapters.base import BATCH_REFUSALS, CrmAdapter, CrmBlocked, CrmRefused, CrmUnreachable
+from terminal_agent.sync.adapters.base import (
+    BATCH_REFUSALS,
+    CrmAdapter,
+    CrmBlocked,
+    CrmFailed,
+    CrmRefused,
+    CrmUnreachable,
+)
 from terminal_agent.sync.holds import let_go_of_unused
-from terminal_agent.sync.upload import Progress, SyncReport, send_queue
+from terminal_agent.sync.upload import Progress, SyncReport, heed_acked_through, send_queue
 
 FEED_CURSOR = "feed_cursor"
 FEED_PAGE = 200
 
 
-def exchange(journal: Journal, crm: CrmAdapter, clock: Clock, progress: Progress = lambda _report: None) -> SyncReport:
-    """Raises ``CrmError``; whatever the CRM acknowledged before stays acknowledged."""
+def exchange(
+    journal: Journal,
+    crm: CrmAdapter,
+    clock: Clock,
+    progress: Progress = lambda _report: None,
+    stopped: Callable[[], bool] = lambda: False,
+) -> SyncReport:
+    """Raises ``CrmError``; whatever the CRM acknowledged before stays acknowledged. When ``stopped``, what is in flight
+    is finished and the rest waits."""
     report = SyncReport(pending=journal.events.count(OutboxState.PENDING))
     try:
-        send_queue(journal, crm, clock, report, progress)
-    except CrmBlocked:
-        _read_feed(journal, crm, report)  # its decisions may come through all the same: a blocked card cannot wait
+        send_queue(journal, crm, clock, report, progress, stopped)
+    except (CrmBlocked, CrmFailed):
+        _read_feed(journal, crm, report, stopped)  # its decisions may come all the same: a blocked card cannot wait
         raise
     let_go_of_unused(journal, crm)
-    _read_feed(journal, crm, report)
+    if _read_feed(journal, crm, report, stopped):
+        send_queue(journal, crm, clock, report, progress, stopped)
     report.pending = journal.events.count(OutboxState.PENDING)
     report.quarantined = journal.events.count(OutboxState.QUARANTINED)
     return report
 
 
-def _read_feed(journal: Journal, crm: CrmAdapter, report: SyncReport) -> None:
+def _read_feed(journal: Journal, crm: CrmAdapter, report: SyncReport, stopped: Callable[[], bool]) -> bool:
+    """To its end; whether it tells that the CRM lost events that it had acknowledged: they wait again."""
     more, page = True, dict[str, Any]()
     while more:
+        if stopped():
+            return False
         cursor = journal.meta(FEED_CURSOR)
-        page = _page(journal, crm, cursor)
+        page, begun_anew = _page(crm, cursor)
         items, next_cursor = page.get("items"), page.get("next_cursor")
         if not isinstance(items, list) or not (next_cursor is None or isinstance(next_cursor, str)):
             raise CrmUnreachable("the CRM's feed cannot be read")
         with journal.transaction():
+            if begun_anew:
+                journal.knowledge.forget_adjustments()  # what still counts comes again, perhaps under another number
+                journal.audit("feed.restarted")
             for item in items:
                 _apply(journal, item if crm.capabilities.tiers else _with_known_tier(journal, item))
             if next_cursor is not None:
@@ -57,19 +78,17 @@ def _read_feed(journal: Journal, crm: CrmAdapter, report: SyncReport) -> None:
     if page.get("has_more") is not True and journal.knowledge_lost:
         with journal.transaction():
             journal.forget_meta(KNOWLEDGE_LOST)
+    return heed_acked_through(journal, page.get("acked_through"))
 
 
-def _page(journal: Journal, crm: CrmAdapter, cursor: str | None) -> dict[str, Any]:
-    """The page after ``cursor``; from the beginning where the CRM knows the cursor no more. Every item bears that."""
+def _page(crm: CrmAdapter, cursor: str | None) -> tuple[dict[str, Any], bool]:
+    """The page after ``cursor``; the first one, and True, where the CRM knows the cursor no more: it was put back."""
     try:
-        return crm.get_feed(cursor, FEED_PAGE)
+        return crm.get_feed(cursor, FEED_PAGE), False
     except CrmRefused as refused:
         if cursor is None or refused.status not in BATCH_REFUSALS:
             raise
-    with journal.transaction():
-        journal.forget_meta(FEED_CURSOR)
-        journal.audit("feed.restarted")
-    return crm.get_feed(None, FEED_PAGE)
+    return crm.get_feed(None, FEED_PAGE), True
 
 
 def _with_known_tier(journal: Journal, item: Any) -> Any:

@@ -18,9 +18,11 @@ from terminal_agent.sync.adapters.base import (
     CrmAdapter,
     CrmBlocked,
     CrmError,
+    CrmFailed,
     CrmRefused,
     CrmUnreachable,
 )
+from terminal_agent.sync.failures import Failures, apart
 
 ACKED_THROUGH = "acked_through:"
 """Before an install epoch: the highest sequence of it up to which the CRM had everything when it last said so."""
@@ -77,7 +79,14 @@ _COUNTER = {
 }
 
 
-def send_queue(journal: Journal, crm: CrmAdapter, clock: Clock, report: SyncReport, progress: Progress) -> None:
+def send_queue(
+    journal: Journal,
+    crm: CrmAdapter,
+    clock: Clock,
+    report: SyncReport,
+    progress: Progress,
+    stopped: Callable[[], bool] = lambda: False,
+) -> None:
     """Walk the queue once, oldest first. An event told to wait holds back its card alone, and until the next exchange.
 
     Where the CRM refuses a whole batch, a smaller one is asked for, until the one event it cannot take stands alone.
@@ -87,21 +96,27 @@ def send_queue(journal: Journal, crm: CrmAdapter, clock: Clock, report: SyncRepo
     most, after = _batch_limit(crm.capabilities), 0
     limit = most
     waiting: set[str | None] = set()
-    healed = False
-    while batch := _next_batch(journal, crm.capabilities, limit, after):
+    healed, failures = False, Failures(journal)
+    while not stopped() and (batch := apart(_next_batch(journal, crm.capabilities, limit, after))):
         sendable = [entry for entry in batch if entry.card_no not in waiting]
-        answer = _post(journal, crm, clock, sendable) if sendable else _Answer({})
+        try:
+            answer = _post(journal, crm, clock, sendable) if sendable else _Answer({})
+        except CrmFailed as error:
+            answer = _Answer({}) if failures.on_one_alone(sendable, error) else None
+        else:
+            failures.worked(answered=bool(answer and answer.verdicts))
         if answer is None:
             limit = len(sendable) // 2
             continue
         held, forgotten = _book(journal, sendable, answer, report)
         waiting |= held
         after = batch[-1].position
-        if any(verdict is Verdict.REJECTED for verdict, _reason in answer.verdicts.values()):
+        if not answer.verdicts or any(verdict is Verdict.REJECTED for verdict, _reason in answer.verdicts.values()):
             limit = most  # what the CRM could not take is out of the way
         if forgotten and not healed:
             healed, after = True, 0  # once in an exchange: a CRM that says so each time must not be sent all for ever
         progress(report)
+    failures.ended()
 
 
 def send_card(journal: Journal, crm: CrmAdapter, clock: Clock, card_no: str, timeout_s: float) -> None:
@@ -245,6 +260,19 @@ def _has_forgotten(journal: Journal, install_epoch: str, acked_through: int | No
             journal.forget_meta(export)  # a receipt of before would acknowledge what the CRM has lost since
         journal.audit("crm.went_back", install_epoch=install_epoch, acked_through=acked_through, events=events)
     return events > 0
+
+
+def heed_acked_through(journal: Journal, told: Any) -> bool:
+    """What the feed says that the CRM has of each install epoch, also where nothing was sent that would tell; whether
+    it has forgotten something. An epoch that it does not name any more it has lost whole."""
+    if not isinstance(told, dict):
+        return False
+    acked = {epoch: through for epoch, through in told.items() if isinstance(through, int) and through >= 0}
+    for key in journal.meta_keys(ACKED_THROUGH):
+        epoch = key.removeprefix(ACKED_THROUGH)
+        if epoch not in told and journal.events.is_minted_by(epoch, journal.events.terminal_id):
+            acked[epoch] = 0
+    return any([_has_forgotten(journal, epoch, through) for epoch, through in acked.items()])
 
 
 def _verdicts(answer: dict[str, Any]) -> Verdicts:

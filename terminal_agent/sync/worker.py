@@ -29,6 +29,8 @@ UNAUTHORIZED_PAUSE_S = 300.0
 MAX_RETRY_AFTER_S = 3600.0
 TOLD_EACH_S = 1.0
 """Who listens counts what waits: after each batch, that would be most of the work of a long queue."""
+CLOCK_STEP_S = 1.0
+"""What a clock that is kept right may go back at once."""
 DARK_S = 600.0
 """How long after the last exchange was due a start counts as coming back from an outage."""
 FIRST_CONTACT_SPREAD_S = 60.0
@@ -36,6 +38,8 @@ FIRST_CONTACT_SPREAD_S = 60.0
 CRM_STATE = "crm_state"
 FAILURES = "sync_failures"
 NEXT_TRY = "sync_next_try"
+PLANNED_WAIT = "sync_wait_s"
+"""How far ahead ``NEXT_TRY`` was when it was set: a clock that is set back cannot make it farther."""
 
 
 class CrmState(StrEnum):
@@ -73,6 +77,7 @@ class SyncWorker:
         self._ids = ids
         self._one_at_a_time = threading.Lock()
         self._woken = threading.Event()
+        self._stop = threading.Event()
         self.told: Callable[[], None] = lambda: None
         """Called when an exchange has got on, or has ended."""
 
@@ -92,7 +97,7 @@ class SyncWorker:
         between the two the CRM before is only read again, but the new one would be told what the one before was told.
         """
         with self._one_at_a_time:
-            keys = [CRM_STATE, FAILURES, NEXT_TRY, FEED_CURSOR]
+            keys = [CRM_STATE, FAILURES, NEXT_TRY, PLANNED_WAIT, FEED_CURSOR]
             if another_crm:
                 keys += self._journal.meta_keys(ACKED_THROUGH) + self._journal.meta_keys(EXPORTED)
             with self._journal.transaction():
@@ -121,7 +126,7 @@ class SyncWorker:
                     self.told()
 
             try:
-                report = exchange(self._journal, client, self._clock, get_on)
+                report = exchange(self._journal, client, self._clock, get_on, self._stop.is_set)
             except CrmError as error:
                 self._note_failure(error)
                 raise
@@ -157,14 +162,18 @@ class SyncWorker:
         with self._journal.transaction():
             self._journal.set_meta(CRM_STATE, state.value)
             self._journal.set_meta(FAILURES, str(failures))
-            self._journal.set_meta(NEXT_TRY, rfc3339(self._clock.now() + timedelta(seconds=wait_s)))
+            self._plan(wait_s)
         if previous != state.value:
             needs_a_person = state in (CrmState.UNAUTHORIZED, CrmState.BLOCKED)
             log.log(logging.WARNING if needs_a_person else logging.INFO, "crm=%s", state.value)
         self.told()
 
     def run(self, stop: threading.Event) -> None:
-        """The daemon's loop: ends soon after ``stop`` is set and :meth:`wake` was called."""
+        """The daemon's loop: ends soon after ``stop`` is set and :meth:`wake` was called.
+
+        An exchange under way, whoever asked for it, ends after the batch or the page in flight.
+        """
+        self._stop = stop
         with suppress(AgentError):  # a disk that is full now: then it begins at once
             self.spread_first_contact()
         while not stop.is_set():
@@ -179,7 +188,11 @@ class SyncWorker:
             return
         wait_s = self._ids.uniform(0, FIRST_CONTACT_SPREAD_S)
         with self._journal.transaction():
-            self._journal.set_meta(NEXT_TRY, rfc3339(self._clock.now() + timedelta(seconds=wait_s)))
+            self._plan(wait_s)
+
+    def _plan(self, wait_s: float) -> None:
+        self._journal.set_meta(NEXT_TRY, rfc3339(self._clock.now() + timedelta(seconds=wait_s)))
+        self._journal.set_meta(PLANNED_WAIT, str(wait_s))
 
     def turn(self) -> float:
         """An exchange if one is due; gives the seconds until the next turn.
@@ -204,12 +217,13 @@ class SyncWorker:
             self._note(CrmState.DOWN, int(self._journal.meta(FAILURES) or 0) + 1, BACKOFF_CAP_S)
 
     def due_in_s(self) -> float:
-        """Seconds until the schedule allows a try; a clock that jumped never makes it longer than the schedule may."""
+        """Seconds until the schedule allows a try; at once where the clock was set back since it was made."""
         planned = self._journal.meta(NEXT_TRY)
         if planned is None:
             return 0.0
         wait = (datetime.fromisoformat(planned) - self._clock.now()).total_seconds()
-        return 0.0 if wait > MAX_RETRY_AFTER_S * 1.1 else wait
+        longest = float(self._journal.meta(PLANNED_WAIT) or 1.1 * MAX_RETRY_AFTER_S)
+        return 0.0 if wait > longest + CLOCK_STEP_S else wait
 
     def _pause_s(self) -> float:
         due = self.due_in_s()

@@ -8,11 +8,12 @@ import pytest
 from werkzeug import Request, Response
 
 from terminal_agent.journal import Journal
+from terminal_agent.sync.adapters.base import CrmUnreachable
 from terminal_agent.sync.adapters.native import NativeCrm
 from terminal_agent.sync.exchange import exchange
 from terminal_agent.sync.upload import SyncReport
-from tests.journal.support import ManualClock, event, event_id
-from tests.sync.support import ScriptedCrm, events_of, signed
+from tests.journal.support import CARD, ManualClock, event, event_id
+from tests.sync.support import Answer, ScriptedCrm, events_of, page, problem, signed
 
 Exchange = Callable[[], SyncReport]
 
@@ -37,6 +38,15 @@ class RememberingCrm:
 
     def ids(self) -> set[str]:
         return set(self.kept.values())
+
+    def feed(self, request: Request) -> Response:
+        """Tells how far it has each install epoch, as docs/crm-api.md says."""
+        acked: dict[str, int] = {}
+        for source, sequence in sorted(self.kept):
+            epoch = source.rpartition("/")[2]
+            if acked.get(epoch, 0) + 1 == sequence:
+                acked[epoch] = sequence
+        return signed(request, {"items": [], "next_cursor": "end", "has_more": False, "acked_through": acked})
 
 
 @pytest.fixture
@@ -154,3 +164,92 @@ def test_a_batch_holds_one_install_epoch(journal: Journal, remembering: Remember
     journal.start_epoch("till-1")
     record(journal, 3)
     assert run().accepted == 3
+
+
+# Where nothing is sent that would tell, the feed does.
+
+
+@pytest.fixture
+def telling(crm: ScriptedCrm, remembering: RememberingCrm) -> RememberingCrm:
+    crm.usual_feed = remembering.feed
+    return remembering
+
+
+def test_a_till_that_sells_nothing_hears_from_the_feed_that_the_crm_went_back(
+    journal: Journal, telling: RememberingCrm, run: Exchange
+) -> None:
+    record(journal, 1, 2)
+    run()
+    backup = dict(telling.kept)
+    record(journal, 3, 4, 5)
+    run()
+    telling.kept = backup
+    assert (run().sent, run().sent) == (3, 0)
+    assert telling.ids() == everything(5)
+
+
+def test_a_crm_that_lost_an_epoch_whole_gets_it_again(journal: Journal, telling: RememberingCrm, run: Exchange) -> None:
+    record(journal, 1, 2)
+    run()
+    telling.kept = {}
+    assert (run().sent, run().sent) == (2, 0)
+    assert telling.ids() == everything(2)
+
+
+def test_what_was_lost_of_an_earlier_epoch_goes_up_again_under_a_new_one(
+    journal: Journal, telling: RememberingCrm, run: Exchange
+) -> None:
+    """The CRM and the till were both put back: nothing that is sent under the new epoch tells of the one before."""
+    record(journal, 1, 2)
+    run()
+    backup = dict(telling.kept)
+    record(journal, 3, 4, 5)
+    run()
+    telling.kept = backup
+    journal.begin_as_copy("put back")
+    record(journal, 6)
+    run()
+    assert telling.ids() == everything(6)
+
+
+def test_what_a_till_sent_under_an_earlier_name_is_none_of_the_feed_s_business(
+    journal: Journal, telling: RememberingCrm, run: Exchange
+) -> None:
+    """Its events bear that name: this CRM would refuse them now."""
+    record(journal, 1, 2)
+    run()
+    journal.start_epoch("another-name")
+    telling.kept = {}
+    assert run().sent == 0
+
+
+@pytest.mark.parametrize("of_an_epoch", [True, False])
+@pytest.mark.parametrize("nonsense", [-1, "9", None, [1]])
+def test_a_feed_that_tells_nonsense_of_what_the_crm_has_changes_nothing(
+    journal: Journal, crm: ScriptedCrm, telling: RememberingCrm, run: Exchange, nonsense: object, of_an_epoch: bool
+) -> None:
+    record(journal, 1, 2)
+    run()
+    told = {journal.events.install_epoch: nonsense} if of_an_epoch else nonsense
+    crm.usual_feed = lambda request: signed(
+        request, {"items": [], "next_cursor": "end", "has_more": False, "acked_through": told}
+    )
+    assert (run().sent, run().sent) == (0, 0)
+
+
+def test_a_feed_begun_anew_says_what_each_number_is_now(journal: Journal, crm: ScriptedCrm, run: Exchange) -> None:
+    """The CRM was put back, and gave number 1 of this card to something else."""
+
+    def feed_of(points: int, cursor: str) -> Answer:
+        item = {"kind": "adjustment", "card_no": CARD, "number": 1, "points": points, "reason": "web"}
+        return lambda request: signed(request, {"items": [item], "next_cursor": cursor, "has_more": False})
+
+    crm.feed_script = [feed_of(500, "old")]
+    run()
+    crm.feed_script = [problem(400, "cursor_invalid"), page(503)]
+    with pytest.raises(CrmUnreachable):
+        run()
+    assert [due.points for due in journal.knowledge.adjustments_after(CARD, 0)] == [500], "not before it is told"
+    crm.feed_script = [problem(400, "cursor_invalid"), feed_of(20, "new")]
+    run()
+    assert [due.points for due in journal.knowledge.adjustments_after(CARD, 0)] == [20]

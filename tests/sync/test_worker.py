@@ -15,6 +15,7 @@ from werkzeug import Request, Response
 
 from terminal_agent.journal import Journal
 from terminal_agent.journal.events import OutboxState
+from terminal_agent.journal.journal import KNOWLEDGE_LOST
 from terminal_agent.ports import SystemIds
 from terminal_agent.sync import worker as module
 from terminal_agent.sync.adapters.base import CrmUnauthorized, CrmUnreachable
@@ -358,3 +359,62 @@ def test_who_waits_for_a_card_s_news_does_not_wait_for_an_exchange_under_way(
     under_way.join()
     assert not waited
     assert (crm.posts, journal.events.waiting_of(CARD)) == ([], True)
+
+
+@pytest.mark.parametrize("back", [timedelta(minutes=1), timedelta(hours=1), timedelta(days=400)])
+def test_a_clock_that_is_set_right_stops_no_exchange(
+    journal: Journal, crm: ScriptedCrm, make_worker: MakeWorker, clock: ManualClock, back: timedelta
+) -> None:
+    """The machine was ahead, by its time zone or by years, and its clock is set back while the CRM is up."""
+    worker = make_worker()
+    worker.exchange_now()
+    clock.wall -= back
+    with journal.transaction():
+        journal.events.append(event(1))
+    worker.turn()
+    assert len(crm.posts) == 1
+
+
+def test_a_pause_that_was_asked_for_is_kept_by_a_clock_that_goes_on(
+    crm: ScriptedCrm, make_worker: MakeWorker, clock: ManualClock
+) -> None:
+    worker = make_worker()
+    crm.feed_script = [page(503, **{"Retry-After": "900"})]
+    with pytest.raises(CrmUnreachable):
+        worker.exchange_now()
+    clock.advance(890)
+    assert 0 < worker.due_in_s() <= 100
+
+
+def test_an_exchange_under_way_ends_after_the_batch_in_flight_when_the_daemon_stops(
+    journal: Journal, crm: ScriptedCrm, make_worker: MakeWorker
+) -> None:
+    with journal.transaction():
+        journal.set_meta(KNOWLEDGE_LOST, "2026-11-22T09:30:00.000Z")
+        for number in range(1, 1001):
+            journal.events.append(event(number))
+    stop = threading.Event()
+
+    def last(request: Request) -> Response:
+        stop.set()
+        return accept(request)
+
+    crm.usual_events = last
+    make_worker().run(stop)
+    assert (len(crm.posts), len(crm.feeds)) == (1, 0)
+    assert journal.events.count(OutboxState.PENDING) == 1000 - BATCH_EVENTS
+    assert journal.knowledge_lost, "the feed was not read"
+
+
+def test_the_feed_ends_after_the_page_in_flight_when_the_daemon_stops(
+    crm: ScriptedCrm, make_worker: MakeWorker
+) -> None:
+    stop = threading.Event()
+
+    def more(request: Request) -> Response:
+        stop.set()
+        return signed(request, {"items": [], "next_cursor": str(len(crm.feeds)), "has_more": True})
+
+    crm.usual_feed = more
+    make_worker().run(stop)
+    assert len(crm.feeds) == 1

@@ -21,6 +21,10 @@ class CrmUnreachable(CrmError):
         self.retry_after_s = retry_after_s
 
 
+class CrmFailed(CrmUnreachable):
+    """It answered that it, or what is behind it, failed on this request (5xx)."""
+
+
 class CrmBlocked(CrmUnreachable):
     """Something on the way refuses every event. A person must look at it: waiting will not help."""
 
