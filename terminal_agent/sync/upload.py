@@ -185,22 +185,25 @@ def _booked_before(crm: CrmAdapter, batch: list[OutboxEntry]) -> Verdicts:
 
 def _refusal(journal: Journal, crm: CrmAdapter, entry: OutboxEntry, refused: CrmRefused) -> _Answer:
     """One event that is refused by itself. A gateway that refuses everything would empty the queue into quarantine: so
-    after a few words without a signature none is believed until the CRM has shown that it takes events.
+    a word without a signature is believed only if the CRM shows that it takes events. Where it cannot be asked to show
+    that, as by a till that has sent none yet, a few such words are believed.
 
     Raises :class:`CrmBlocked`.
     """
-    believed = refused.signed or int(journal.meta(UNSIGNED_REFUSALS) or 0) < MAX_UNSIGNED_REFUSALS
-    if not believed and not _takes_events(journal, crm):
+    believed: bool | None = refused.signed or _takes_events(journal, crm)
+    if believed is None:
+        believed = int(journal.meta(UNSIGNED_REFUSALS) or 0) < MAX_UNSIGNED_REFUSALS
+    if not believed:
         raise CrmBlocked(f"every event is refused, and the CRM did not sign that: {refused}") from refused
     verdict = (Verdict.REJECTED, f"{refused.code or refused.status}: {refused}")
     return _Answer({entry.event_id: verdict}, unsigned=not refused.signed)
 
 
-def _takes_events(journal: Journal, crm: CrmAdapter) -> bool:
-    """Whether the CRM answers to an event that it has already: to it, that changes nothing."""
+def _takes_events(journal: Journal, crm: CrmAdapter) -> bool | None:
+    """Whether the CRM answers to an event that it has already: to it, that changes nothing. None: there is none."""
     sent = journal.events.entries(OutboxState.ACKNOWLEDGED, 1)
     if not crm.capabilities.idempotent or not sent or journal.events.unsound(sent):
-        return False
+        return None
     try:
         verdicts = _verdicts(crm.post_events([sent[0].body]))
     except CrmError:
