@@ -186,10 +186,13 @@ def _rolled_back(terminal: Terminal, card: PresentedCard, seen: int) -> AgentErr
     if journal.meta(key) is None:
         detail = {"sequence_seen": seen, "sequence_on_card": card.state.sequence}
         data = {"card_no": card.card_no, "kind": "rolled_back", "detail": detail}
-        with journal.transaction():
+
+        def told() -> None:
             journal.set_meta(key, rfc3339(terminal.clock.now()))
             journal.audit("card.rolled_back", card_no=card.card_no, **detail)
             journal.events.append(new_event(terminal, EventType.CARD_ANOMALY, card.card_no, data))
+
+        journal.write(told)
     return card_rolled_back(seen, card.state.sequence)
 
 
@@ -260,23 +263,29 @@ def _as_seen(intent: Intent) -> Intent:
     return replace(intent, events=tuple(replace(e, data={**e.data, "intent": tried}) for e in intent.events))
 
 
-def finish(terminal: Terminal, card: PresentedCard, intent: Intent, checkout: Checkout | None = None) -> None:
-    """The write landed: outcome, events and the newest state seen, in one commit. ``checkout`` saves looking it up."""
-    journal = terminal.journal
+def finish(terminal: Terminal, card: PresentedCard, intent: Intent, checkout: Checkout | None = None) -> bool:
+    """The write landed: outcome, events and the newest state seen, in one commit. ``checkout`` saves looking it up.
 
-    def landed() -> None:
-        journal.intents.settle(intent.intent_id, IntentState.LANDED)
+    Gives whether the sale had been closed meanwhile, which stands; the CRM is then told that its write landed.
+    """
+    journal, after = terminal.journal, CardState.from_json(intent.after)
+
+    def landed() -> bool:
+        if not journal.intents.settle(intent.intent_id, IntentState.LANDED):
+            _resolve(terminal, card, intent, after, landed=True)
+            return True
         for event in intent.events:
             journal.record(event)
-        remember_state(terminal, card, CardState.from_json(intent.after))
+        remember_state(terminal, card, after)
         begun = checkout
         if begun is None and intent.checkout_id is not None:
             begun = journal.checkouts.by_id(intent.checkout_id)
         if begun is not None:
             result = {**begun.result, "state": CheckoutState.DONE.value}
             journal.checkouts.finish(begun.checkout_id, CheckoutState.DONE, result)
+        return False
 
-    journal.write(landed)
+    return journal.write(landed)
 
 
 def record_issue(terminal: Terminal, intent: Intent, state: CardState) -> None:
@@ -284,8 +293,10 @@ def record_issue(terminal: Terminal, intent: Intent, state: CardState) -> None:
     journal = terminal.journal
     member = Member(**intent.history["member"])
     version, replaces = intent.history["key_set_version"], intent.history.get("replaces")
-    with journal.transaction():
-        journal.intents.settle(intent.intent_id, IntentState.LANDED)
+
+    def issued() -> None:
+        if not journal.intents.settle(intent.intent_id, IntentState.LANDED):
+            return
         for event in intent.events:
             journal.events.append(event)
         if journal.knowledge.member(member.member_id) is None:
@@ -295,6 +306,8 @@ def record_issue(terminal: Terminal, intent: Intent, state: CardState) -> None:
         if replaces:
             journal.knowledge.set_hotlist(replaces, True, REPLACED)
         journal.audit("card.issued", card_no=intent.card_no, uid=intent.uid, key_set_version=version)
+
+    journal.write(issued)
 
 
 def remember_state(terminal: Terminal, card: PresentedCard, state: CardState) -> None:
@@ -319,13 +332,18 @@ def _report_closed(terminal: Terminal, card: PresentedCard, intent: Intent) -> N
     if verdict not in (tap.Settlement.LANDED, tap.Settlement.NOT_LANDED):
         return
     landed = verdict is tap.Settlement.LANDED
+    terminal.journal.write(lambda: _resolve(terminal, card, intent, card.state, landed=landed))
+
+
+def _resolve(terminal: Terminal, card: PresentedCard, intent: Intent, state: CardState, *, landed: bool) -> None:
+    """Tell how the write of a closed sale ended, inside the caller's transaction. ``state`` is what the card holds."""
     journal = terminal.journal
-    data = {"intent_id": intent.intent_id, "card_no": card.card_no, "landed": landed, "card": None}
-    with journal.transaction():
-        journal.intents.settle(intent.intent_id, IntentState.LANDED if landed else IntentState.NOT_LANDED)
+    ended = IntentState.LANDED if landed else IntentState.NOT_LANDED
+    if journal.intents.settle(intent.intent_id, ended, IntentState.CLOSED):
+        data = {"intent_id": intent.intent_id, "card_no": card.card_no, "landed": landed, "card": None}
         journal.events.append(new_event(terminal, EventType.INTENT_RESOLVED, card.card_no, data))
         if landed:
-            remember_state(terminal, card, card.state)
+            remember_state(terminal, card, state)
 
 
 def close(terminal: Terminal, checkout_id: str) -> dict[str, Any] | None:
@@ -335,7 +353,8 @@ def close(terminal: Terminal, checkout_id: str) -> dict[str, Any] | None:
     to the card as an adjustment.
     """
     journal = terminal.journal
-    with journal.transaction():  # looked up inside: two who close the same sale must not both do it
+
+    def closed() -> dict[str, Any] | None:  # looked up inside: two who close the same sale must not both do it
         checkout, intent = journal.checkouts.by_id(checkout_id), journal.intents.of_checkout(checkout_id)
         if checkout is None or intent is None or checkout.state is not CheckoutState.IN_DOUBT:
             return None
@@ -347,7 +366,9 @@ def close(terminal: Terminal, checkout_id: str) -> dict[str, Any] | None:
             journal.record(replace(event, data=data))
         journal.checkouts.finish(checkout_id, CheckoutState.CLOSED, result)
         journal.audit("checkout.closed", checkout_id=checkout_id, card_no=intent.card_no)
-    return result
+        return result
+
+    return journal.write(closed)
 
 
 def history_entry(terminal: Terminal, intent: Intent) -> HistoryEntry:

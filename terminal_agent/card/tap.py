@@ -58,7 +58,7 @@ class WritableCard(Protocol):
     def write_history(self, entry: HistoryEntry) -> None: ...
 
 
-def commit(card: WritableCard, after: CardState, begin: Callable[[], None] | None, done: Callable[[], None]) -> None:
+def commit(card: WritableCard, after: CardState, begin: Callable[[], None] | None, done: Callable[[], object]) -> None:
     """The order that loses nothing: ``begin`` puts the intent on disk, the card is written and read back, ``done``
     puts the outcome and its event on disk in one commit.
 

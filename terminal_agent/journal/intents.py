@@ -127,13 +127,16 @@ class Intents:
             rfc3339(self._clock.now()),
         )
 
-    def settle(self, intent_id: str, state: IntentState) -> None:
-        """Record how an intent ended, inside the caller's transaction."""
-        self._database.execute(
-            "UPDATE intents SET state = ?, settled_at = ? WHERE intent_id = ?",
-            state.value,
-            rfc3339(self._clock.now()),
-            intent_id,
+    def settle(self, intent_id: str, state: IntentState, was: IntentState = IntentState.OPEN) -> bool:
+        """Record how an intent ended, inside the caller's transaction; whether it still was as the caller knew it."""
+        return bool(
+            self._database.execute(
+                "UPDATE intents SET state = ?, settled_at = ? WHERE intent_id = ? AND state = ?",
+                state.value,
+                rfc3339(self._clock.now()),
+                intent_id,
+                was.value,
+            )
         )
 
     def unsettled(self, card_no: str) -> list[tuple[IntentState, Intent]]:

@@ -140,8 +140,7 @@ def _carry_out(terminal: Terminal, card: PresentedCard, request: PurchaseRequest
         checkout_id=result["checkout_id"],
         history={"kind": HistoryKind.PURCHASE.value, "amount": request.amount, "points": outcome.delta},
     )
-    decided.carry_out(terminal, card, intent, _checkout(terminal, card, request, result))
-    return {**result, "state": CheckoutState.DONE.value}
+    return decided.carry_out(terminal, card, intent, _checkout(terminal, card, request, result))
 
 
 def _refuse_before_approval(terminal: Terminal, card: PresentedCard) -> None:

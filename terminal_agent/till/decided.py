@@ -103,26 +103,31 @@ def next_state(
         raise AgentError(ErrorCode.INVALID_INPUT, message, hint="Check the amount; ask head office") from error
 
 
-def carry_out(terminal: Terminal, card: PresentedCard, intent: Intent, checkout: Checkout) -> None:
-    """Intent and checkout on disk, the card written, the outcome on disk, then the card's history.
+def carry_out(terminal: Terminal, card: PresentedCard, intent: Intent, checkout: Checkout) -> dict[str, Any]:
+    """Intent and checkout on disk, the card written, the outcome on disk, then the card's history; gives the answer.
 
     Raises AgentError with ``state`` in_doubt in its details when the write was begun and not confirmed.
     """
-    journal = terminal.journal
+    journal, closed = terminal.journal, False
 
     def begin() -> None:
         journal.checkouts.begin(checkout)
         journal.intents.begin(intent)
 
-    after = CardState.from_json(intent.after)
+    def done() -> None:
+        nonlocal closed
+        closed = taps.finish(terminal, card, intent, checkout)
+
     terminal.told(checkout)
     try:
-        tap.commit(
-            card.session, after, lambda: journal.write(begin), lambda: taps.finish(terminal, card, intent, checkout)
-        )
+        tap.commit(card.session, CardState.from_json(intent.after), lambda: journal.write(begin), done)
     except tap.InDoubt as doubt:
         raise taps.in_doubt_error(doubt.problem, checkout.result) from doubt
     tap.write_history(card.session, taps.history_entry(terminal, intent))
+    if closed:  # by hand, or by the daemon, while the card was written
+        checkout = journal.checkouts.by_id(checkout.checkout_id) or checkout
+        return {**checkout.result, "state": CheckoutState.CLOSED.value}
+    return {**checkout.result, "state": CheckoutState.DONE.value}
 
 
 def points_moved(card: PresentedCard, outcome: Outcome, adjusted: int, after: CardState) -> dict[str, Any]:

@@ -181,8 +181,7 @@ def _carry_out(terminal: Terminal, card: PresentedCard, request: ReversalRequest
         checkout_id=result["checkout_id"],
         history={"kind": HistoryKind.REVERSAL.value, "amount": amount, "points": outcome.delta},
     )
-    decided.carry_out(terminal, card, intent, _checkout(terminal, request, result))
-    return {**result, "state": CheckoutState.DONE.value}
+    return decided.carry_out(terminal, card, intent, _checkout(terminal, request, result))
 
 
 def _check_card(purchase: Checkout, card: PresentedCard) -> None:

@@ -11,8 +11,9 @@ from drivers.simulator import Fault, MemoryImage, Torn
 from terminal_agent import taps
 from terminal_agent.crm import admin
 from terminal_agent.errors import AgentError
+from terminal_agent.till.checkout import PurchaseRequest, purchase
 from tests.service.tills import WRITE, Till
-from tests.workbench import lay
+from tests.workbench import RecordingConnection, lay
 
 OUTCOMES = pytest.mark.parametrize("outcome", Torn)
 
@@ -76,3 +77,34 @@ def test_a_return_that_was_closed_reaches_the_card_once(
     tills[0].close_in_doubt()
     taps_done = tap_around(tills[::-1], card)
     assert points_on(tills[0], card) == crm_balance(crm_dir, tills) == 1_000 + taps_done
+
+
+class ClosedWhenWritten(RecordingConnection):
+    """The sale is closed, by hand or by the daemon, between the card's write and the journal's note of it."""
+
+    till: Till
+
+    def write_block(self, block: int, data: bytes) -> None:
+        super().write_block(block, data)
+        self.till.close_in_doubt()
+
+
+@pytest.mark.parametrize("redeem", [0, 100])
+@pytest.mark.parametrize("torn", [None, Torn.OLD, Torn.NEW], ids=["at its first tap", "written again", "had landed"])
+def test_a_sale_that_is_closed_while_its_card_is_written_stays_closed_and_counts_once(
+    tills: list[Till], card: MemoryImage, crm_dir: Path, torn: Torn | None, redeem: int
+) -> None:
+    till = tills[0]
+    if torn is not None:
+        with pytest.raises(AgentError):
+            till.buy(card, "R-1", 70_000, redeem, fault=Fault(WRITE, torn))
+    with lay(card) as inner:
+        connection = ClosedWhenWritten(inner)
+        connection.till = till
+        request = PurchaseRequest("R-1", 70_000, redeem)
+        answer = purchase(till.agent.terminal, connection, request, till.agent.redemptions.reserve)
+    assert answer["state"] == ("done" if torn is Torn.NEW else "closed"), "one that had landed needs no write"
+    assert answer["points_redeemed"] == (redeem if torn is Torn.NEW else 0), "the customer pays what is told here"
+    assert till.buy(card, "R-1", 70_000, redeem)["state"] == answer["state"]
+    taps_done = tap_around(tills, card)
+    assert points_on(till, card) == crm_balance(crm_dir, tills) == 1_007 - answer["points_redeemed"] + taps_done
