@@ -5,11 +5,14 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from drivers.base import ClassicConnection
 from drivers.mifare_classic import BLOCK_SIZE, KeyType, blank_card
@@ -19,6 +22,7 @@ from terminal_agent.card.layout import CardState, Home
 from terminal_agent.contract import EventType
 from terminal_agent.desk.issue import IssueRequest, issue
 from terminal_agent.journal import Journal
+from terminal_agent.journal.database import JournalFailed
 from terminal_agent.journal.intents import CheckoutState
 from terminal_agent.journal.journal import JOURNAL_FILE
 from terminal_agent.journal.knowledge import Adjustment
@@ -285,3 +289,19 @@ def operations_of(tap: Callable[[ClassicConnection], Any], image: MemoryImage) -
     connection = RecordingConnection(lay(image))
     tap(connection)
     return connection.calls
+
+
+def full_disk_once(journal: Journal, monkeypatch: pytest.MonkeyPatch, *, skip: int = 0) -> None:
+    """The disk is full when the next transaction, or the one after ``skip`` others, is to begin; then it has room."""
+    plain, calls = journal.transaction, count()
+
+    @contextmanager
+    def transaction() -> Iterator[None]:
+        if next(calls) == skip:
+            error = sqlite3.OperationalError("database or disk is full")
+            error.sqlite_errorcode = sqlite3.SQLITE_FULL
+            raise JournalFailed(error, Path("data"))
+        with plain():
+            yield
+
+    monkeypatch.setattr(journal, "transaction", transaction)

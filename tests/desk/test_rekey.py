@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -43,6 +42,7 @@ from tests.workbench import (
     block_of,
     copy_of,
     flip,
+    full_disk_once,
     lay,
     operations_of,
 )
@@ -604,17 +604,7 @@ def test_a_full_disk_is_not_held_against_the_card(
     use(bench, 2)
     content = bytes(card.content)
 
-    plain, failures = bench.journal.transaction, [sqlite3.OperationalError("database or disk is full")]
-    failures[0].sqlite_errorcode = sqlite3.SQLITE_FULL
-
-    @contextmanager
-    def full_once() -> Iterator[None]:
-        if failures:
-            raise JournalFailed(failures.pop(), Path("data"))
-        with plain():
-            yield
-
-    monkeypatch.setattr(bench.journal, "transaction", full_once)
+    full_disk_once(bench.journal, monkeypatch)
     with pytest.raises(JournalFailed) as told:
         tap_rekey(bench, card)
     assert told.value.code is ErrorCode.DISK_FULL
