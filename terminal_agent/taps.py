@@ -266,13 +266,15 @@ def _as_seen(intent: Intent) -> Intent:
 def finish(terminal: Terminal, card: PresentedCard, intent: Intent, checkout: Checkout | None = None) -> bool:
     """The write landed: outcome, events and the newest state seen, in one commit. ``checkout`` saves looking it up.
 
-    Gives whether the sale had been closed meanwhile, which stands; the CRM is then told that its write landed.
+    Gives whether the intent had ended before. It was closed meanwhile, which stands, and the CRM is told that its write
+    landed; or this is the second try of a commit that took and was told as failed.
     """
     journal, after = terminal.journal, CardState.from_json(intent.after)
 
     def landed() -> bool:
         if not journal.intents.settle(intent.intent_id, IntentState.LANDED):
             _resolve(terminal, card, intent, after, landed=True)
+            remember_state(terminal, card, after)
             return True
         for event in intent.events:
             journal.record(event)

@@ -108,15 +108,15 @@ def carry_out(terminal: Terminal, card: PresentedCard, intent: Intent, checkout:
 
     Raises AgentError with ``state`` in_doubt in its details when the write was begun and not confirmed.
     """
-    journal, closed = terminal.journal, False
+    journal, ended_before = terminal.journal, False
 
     def begin() -> None:
         journal.checkouts.begin(checkout)
         journal.intents.begin(intent)
 
     def done() -> None:
-        nonlocal closed
-        closed = taps.finish(terminal, card, intent, checkout)
+        nonlocal ended_before
+        ended_before = taps.finish(terminal, card, intent, checkout)
 
     terminal.told(checkout)
     try:
@@ -124,9 +124,9 @@ def carry_out(terminal: Terminal, card: PresentedCard, intent: Intent, checkout:
     except tap.InDoubt as doubt:
         raise taps.in_doubt_error(doubt.problem, checkout.result) from doubt
     tap.write_history(card.session, taps.history_entry(terminal, intent))
-    if closed:  # by hand, or by the daemon, while the card was written
-        checkout = journal.checkouts.by_id(checkout.checkout_id) or checkout
-        return {**checkout.result, "state": CheckoutState.CLOSED.value}
+    recorded = journal.checkouts.by_id(checkout.checkout_id) if ended_before else None
+    if recorded is not None:  # closed by hand, or by the daemon, while the card was written
+        return {**recorded.result, "state": recorded.state.value}
     return {**checkout.result, "state": CheckoutState.DONE.value}
 
 
