@@ -102,7 +102,8 @@ def test_a_sale_that_is_closed_while_its_card_is_written_stays_closed_and_counts
         connection = ClosedWhenWritten(inner)
         connection.till = till
         request = PurchaseRequest("R-1", 70_000, redeem)
-        answer = purchase(till.agent.terminal, connection, request, till.agent.redemptions.reserve)
+        with till.agent.redemptions.for_a_tap() as reserve:
+            answer = purchase(till.agent.terminal, connection, request, reserve)
     assert answer["state"] == ("done" if torn is Torn.NEW else "closed"), "one that had landed needs no write"
     assert answer["points_redeemed"] == (redeem if torn is Torn.NEW else 0), "the customer pays what is told here"
     assert till.buy(card, "R-1", 70_000, redeem)["state"] == answer["state"]
