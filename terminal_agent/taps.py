@@ -272,7 +272,7 @@ def finish(terminal: Terminal, card: PresentedCard, intent: Intent, checkout: Ch
     journal, after = terminal.journal, CardState.from_json(intent.after)
 
     def landed() -> bool:
-        if not journal.intents.settle(intent.intent_id, IntentState.LANDED):
+        if not journal.intents.settle(intent.intent_id, IntentState.LANDED) and journal.intents.ended(intent.intent_id):
             _resolve(terminal, card, intent, after, landed=True)
             remember_state(terminal, card, after)
             return True
@@ -297,7 +297,7 @@ def record_issue(terminal: Terminal, intent: Intent, state: CardState) -> None:
     version, replaces = intent.history["key_set_version"], intent.history.get("replaces")
 
     def issued() -> None:
-        if not journal.intents.settle(intent.intent_id, IntentState.LANDED):
+        if not journal.intents.settle(intent.intent_id, IntentState.LANDED) and journal.intents.ended(intent.intent_id):
             return
         for event in intent.events:
             journal.events.append(event)

@@ -139,6 +139,11 @@ class Intents:
             )
         )
 
+    def ended(self, intent_id: str) -> bool:
+        """Whether it is recorded how this intent ended, without its card or with it."""
+        row = self._database.one("SELECT 1 FROM intents WHERE intent_id = ? AND state <> 'open'", intent_id)
+        return row is not None
+
     def unsettled(self, card_no: str) -> list[tuple[IntentState, Intent]]:
         """A card's open and closed intents, oldest first; without those that cannot be read."""
         rows = self._database.query(f"SELECT * FROM {_UNSETTLED} AND card_no = ? ORDER BY rowid", card_no)
