@@ -216,31 +216,31 @@ def _keep(
     connection: Connection,
     terminal_id: str,
     position: Position,
-    mark: str,
+    fingerprint: str,
     facts: dict[str, Any],
     verdict: Verdict,
     code: str | None,
     now: str,
 ) -> None:
     values = {**facts, "verdict": verdict.value, "code": code, "booked_at": now}
-    if _stored(connection, terminal_id, position, mark) is not None:
-        connection.execute(update(events).where(_key(terminal_id, position, mark)).values(**values))
+    if _stored(connection, terminal_id, position, fingerprint) is not None:
+        connection.execute(update(events).where(_key(terminal_id, position, fingerprint)).values(**values))
         return
     place = {"install_epoch": position.install_epoch, "sequence": position.sequence}
-    connection.execute(insert(events).values(terminal_id=terminal_id, fingerprint=mark, **place, **values))
+    connection.execute(insert(events).values(terminal_id=terminal_id, fingerprint=fingerprint, **place, **values))
 
 
-def _key(terminal_id: str, position: Position, mark: str) -> ColumnElement[bool]:
+def _key(terminal_id: str, position: Position, fingerprint: str) -> ColumnElement[bool]:
     return and_(
         events.c.terminal_id == terminal_id,
         events.c.install_epoch == position.install_epoch,
         events.c.sequence == position.sequence,
-        events.c.fingerprint == mark,
+        events.c.fingerprint == fingerprint,
     )
 
 
-def _stored(connection: Connection, terminal_id: str, position: Position, mark: str) -> RowMapping | None:
-    query = select(events.c.verdict).where(_key(terminal_id, position, mark))
+def _stored(connection: Connection, terminal_id: str, position: Position, fingerprint: str) -> RowMapping | None:
+    query = select(events.c.verdict).where(_key(terminal_id, position, fingerprint))
     return connection.execute(query).mappings().first()
 
 

@@ -77,16 +77,16 @@ def _link(row: Any) -> _Link:
     return _Link(place, row["body"], row["fingerprint"], row["previous_hash"])
 
 
-def is_sound(database: Database, place: BrokenLink, body: bytes, mark: str, named_by_next: str | None) -> bool:
+def is_sound(database: Database, place: BrokenLink, body: bytes, fingerprint: str, named_by_next: str | None) -> bool:
     """Whether one event may be sent: its bytes have its fingerprint, and the event after it names that fingerprint.
 
     A successor that is damaged itself has no say, and one whose column alone was changed is heard by its bytes.
     """
-    if minted_fingerprint(body) != mark:
+    if minted_fingerprint(body) != fingerprint:
         return False
-    if named_by_next in (None, mark):
+    if named_by_next in (None, fingerprint):
         return True
     sql = f"SELECT {_LINKS} FROM events WHERE install_epoch = ? AND sequence = ?"
     row = database.one(sql, place.install_epoch, place.sequence + 1)
     following = _link(row) if row else None
-    return following is None or not following.is_whole or following.named_inside == mark.encode()
+    return following is None or not following.is_whole or following.named_inside == fingerprint.encode()

@@ -29,6 +29,8 @@ DROPPED = "dropped"
 """Why an event is done with that the CRM never booked: head office said so."""
 SALVAGED = "salvaged:"
 """Before an install epoch: it was put together from a damaged journal, and has gaps."""
+WAITING = "state <> 'acknowledged'"
+"""The words of the partial index over what waits or is quarantined: a query that says them reads nothing else."""
 
 
 class OutboxState(StrEnum):
@@ -178,9 +180,9 @@ class Events:
         be booked in any order.
         """
         rows = self._database.query(
-            f"{_ENTRY} WHERE o.state = 'pending' AND o.state <> 'acknowledged' AND o.position > ? "
+            f"{_ENTRY} WHERE o.state = 'pending' AND o.{WAITING} AND o.position > ? "
             f"{'AND o.card_no = ? ' if card_no else ''}"
-            "AND NOT EXISTS (SELECT 1 FROM outbox q WHERE q.state = 'quarantined' AND q.state <> 'acknowledged' "
+            f"AND NOT EXISTS (SELECT 1 FROM outbox q WHERE q.state = 'quarantined' AND q.{WAITING} "
             "AND q.redeems = 1 AND q.card_no = o.card_no AND q.position < o.position "
             "AND (o.redeems = 1 OR e.type <> ?)) ORDER BY o.position LIMIT ?",
             after,
@@ -199,35 +201,31 @@ class Events:
 
     def entries(self, state: OutboxState | None, limit: int, after: int = 0) -> list[OutboxEntry]:
         """What waits and what is quarantined (or one state) behind the position ``after``, oldest first."""
-        wanted = f"o.state = '{state.value}'" if state else "o.state <> 'acknowledged'"
+        wanted = f"o.state = '{state.value}'" if state else f"o.{WAITING}"
         if state is not OutboxState.ACKNOWLEDGED:
-            wanted += " AND o.state <> 'acknowledged'"  # names the partial index
+            wanted += f" AND o.{WAITING}"
         select = f"{_ENTRY} WHERE {wanted} AND o.position > ? ORDER BY o.position LIMIT ?"
         return [_entry(row) for row in self._database.query(select, after, limit)]
 
     def count_waiting(self, after: int) -> int:
         """How many events behind the position ``after`` the CRM has not acknowledged."""
-        row = self._database.one(
-            "SELECT count(*) AS n FROM outbox WHERE state <> 'acknowledged' AND position > ?", after
-        )
+        row = self._database.one(f"SELECT count(*) AS n FROM outbox WHERE {WAITING} AND position > ?", after)
         return int(row["n"]) if row else 0
 
     def count(self, state: OutboxState) -> int:
         """How many events are in this state; counting what waits reads nothing of what is acknowledged."""
-        waiting = "" if state is OutboxState.ACKNOWLEDGED else "AND state <> 'acknowledged'"  # names the partial index
+        waiting = "" if state is OutboxState.ACKNOWLEDGED else f"AND {WAITING}"
         row = self._database.one(f"SELECT count(*) AS n FROM outbox WHERE state = ? {waiting}", state.value)
         return int(row["n"]) if row else 0
 
     def waiting_of(self, card_no: str) -> bool:
         """Whether the CRM lacks an event of this card that is recorded here: it waits, or is quarantined."""
-        row = self._database.one("SELECT 1 FROM outbox WHERE state <> 'acknowledged' AND card_no = ? LIMIT 1", card_no)
+        row = self._database.one(f"SELECT 1 FROM outbox WHERE {WAITING} AND card_no = ? LIMIT 1", card_no)
         return row is not None
 
     def oldest_pending_age_s(self) -> float | None:
         """How long the oldest unacknowledged event has waited, in seconds; None when nothing waits."""
-        row = self._database.one(
-            "SELECT created_at FROM outbox WHERE state <> 'acknowledged' ORDER BY position LIMIT 1"
-        )
+        row = self._database.one(f"SELECT created_at FROM outbox WHERE {WAITING} ORDER BY position LIMIT 1")
         if row is None:
             return None
         return max(0.0, (self._clock.now() - datetime.fromisoformat(row["created_at"])).total_seconds())
@@ -240,7 +238,7 @@ class Events:
     def settle(self, event_id: str, state: OutboxState, reason: str | None) -> bool:
         """The CRM's verdict, inside the caller's transaction; whether there was an event that waited for one."""
         changed = self._database.execute(
-            "UPDATE outbox SET state = ?, reason = ?, settled_at = ? WHERE event_id = ? AND state <> 'acknowledged'",
+            f"UPDATE outbox SET state = ?, reason = ?, settled_at = ? WHERE event_id = ? AND {WAITING}",
             state.value,
             reason,
             rfc3339(self._clock.now()),
@@ -333,7 +331,7 @@ class Events:
     def count_quarantined_for(self, reason: str) -> int:
         """How many events are in quarantine for exactly this reason."""
         row = self._database.one(
-            "SELECT count(*) AS n FROM outbox WHERE state = 'quarantined' AND state <> 'acknowledged' AND reason = ?",
+            f"SELECT count(*) AS n FROM outbox WHERE state = 'quarantined' AND {WAITING} AND reason = ?",
             reason,
         )
         return int(row["n"]) if row else 0

@@ -153,9 +153,9 @@ def _before(content: bytes, match: re.Match[bytes]) -> KeptEvent | None:
     return None
 
 
-def proven(body: bytes, mark: str) -> KeptEvent | None:
-    """The event that ``body`` is, if ``mark`` is its hash; everything else about it is read from these bytes."""
-    if minted_fingerprint(body) != mark:
+def proven(body: bytes, fingerprint: str) -> KeptEvent | None:
+    """The event that ``body`` is, if ``fingerprint`` is its hash; everything else about it is read from these bytes."""
+    if minted_fingerprint(body) != fingerprint:
         return None
     try:
         event = json.loads(body)
