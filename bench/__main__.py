@@ -11,7 +11,7 @@ from contextlib import closing
 from rich.console import Console
 from rich.table import Table
 
-from bench import crm, daemon, drain, drivers, durability, purchase, startup, sync
+from bench import crm, daemon, drain, drivers, durability, purchase, startup, sync, till
 from bench.measure import Figure, Samples
 from bench.rig import Left, Rig
 
@@ -26,6 +26,7 @@ BENCHES: dict[str, Bench] = {
     "crm": crm.run,
     "durability": durability.run,
     "drivers": drivers.run,
+    "till": till.run,
 }
 
 

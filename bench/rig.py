@@ -159,6 +159,11 @@ class Rig:
         service.start()
         return service
 
+    @property
+    def pcscd_port(self) -> int:
+        """Where a pcscd of our own takes a virtual card."""
+        return self._pcscd.port
+
     @contextmanager
     def card(self) -> Iterator[CardOnReader]:
         """A blank card on the virtual reader."""

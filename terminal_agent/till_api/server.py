@@ -144,13 +144,17 @@ def _listener(host: str, port: int) -> socket.socket:
         )
     family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
     try:
-        return socket.create_server((str(address), port), family=family, backlog=128)
+        listener = socket.create_server((str(address), port), family=family, backlog=128)
     except OSError as error:
         raise AgentError(
             ErrorCode.BUSY if error.errno == errno.EADDRINUSE else ErrorCode.CONFIG_INVALID,
             f"the till cannot listen on {host}:{port}: {error.strerror}",
             hint="Stop the other program, or choose another port: [till] listen in the config file",
         ) from error
+    # asyncio sets this by itself only where the protocol was named: the body of an answer would wait 40 ms for the
+    # caller's delayed acknowledgement of its head. Accepted connections inherit it (tcp(7)).
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
 
 
 def _native_listener(path: Path, mode: int) -> socket.socket:

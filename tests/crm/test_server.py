@@ -97,3 +97,12 @@ def test_an_address_of_another_machine_is_a_configuration_error() -> None:
 def test_an_ipv6_address_is_told_in_brackets() -> None:
     assert url_of(("::1", 7412, 0, 0)) == "http://[::1]:7412"
     assert url_of(("127.0.0.1", 7412)) == "http://127.0.0.1:7412"
+
+
+def test_no_answer_waits_for_the_callers_delayed_acknowledgement() -> None:
+    with (
+        listen("127.0.0.1", 0) as listener,
+        socket.create_connection(listener.getsockname()),
+        listener.accept()[0] as accepted,
+    ):
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

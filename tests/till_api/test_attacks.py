@@ -56,14 +56,23 @@ def test_our_own_page_may_call(pos: Pos) -> None:
 
 
 def test_without_a_token_nothing_is_told(shop: Shop) -> None:
-    for path in ("/readyz", "/openapi.json", "/v1/status", "/v1/events", "/v1/card", "/v1/checkouts/x"):
+    for path in (
+        "/readyz",
+        "/openapi.json",
+        "/v1/status",
+        "/v1/events",
+        "/v1/card",
+        "/v1/checkouts",
+        "/v1/checkouts/x",
+        "/v1/shop",
+    ):
         for value in ("", "Bearer x", "Basic x"):
             answer = requests.get(shop.till.url + path, headers={"Authorization": value}, timeout=10)
             assert code_of(answer) == (401, "unauthorized"), (path, value)
 
 
 def test_without_a_token_nothing_is_done(shop: Shop) -> None:
-    for path in ("/v1/checkouts", "/v1/reversals", "/v1/checkouts/x/cancel"):
+    for path in ("/v1/checkouts", "/v1/reversals", "/v1/checkouts/x/cancel", "/v1/checkouts/x/leave", "/v1/sessions"):
         answer = requests.post(shop.till.url + path, json=SALE, headers={"Idempotency-Key": "k"}, timeout=10)
         assert code_of(answer) == (401, "unauthorized"), path
 
@@ -227,6 +236,15 @@ def _connect(shop: Shop) -> socket.socket:
     client = socket.create_connection((str(at.hostname), int(at.port or 0)))
     client.settimeout(10)
     return client
+
+
+def test_no_answer_waits_for_the_callers_delayed_acknowledgement() -> None:
+    with (
+        server._listener("127.0.0.1", 0) as listener,
+        socket.create_connection(listener.getsockname()),
+        listener.accept()[0] as accepted,
+    ):
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 async def _nothing(*_arguments: object) -> None:
