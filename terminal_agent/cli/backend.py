@@ -33,10 +33,11 @@ def call_and_hear(talk: Callable[[str], None], operation: str, **params: Any) ->
         return backend.call(operation, params, talk)
 
 
-def set_up_logging(default: str = "warning") -> None:
-    """Talk on stderr, one line each."""
-    level = (state().log_level or default).upper()
-    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+def set_up_logging(default: str = "warning", handler: logging.Handler | None = None) -> None:
+    """Talk on stderr, one line each; or by ``handler``."""
+    from terminal_agent.service.logs import level_of, text_handler
+
+    logging.basicConfig(level=level_of(state().log_level or default), handlers=[handler or text_handler()])
 
 
 def reader_options(command: Command) -> Command:

@@ -29,7 +29,7 @@ Exit codes:
 @click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="config file to use")
 @click.option(
     "--log-level",
-    type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),
+    type=click.Choice(["traffic", "debug", "info", "warning", "error"], case_sensitive=False),
     help="how much to tell on stderr [default: warning; info for run]",
 )
 @click.version_option(__version__, "--version", prog_name="terminal-agent")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import click
@@ -24,9 +25,10 @@ def run() -> None:
 
     signals.hold()  # before the libraries below: one may start a thread as it is imported
     from terminal_agent.service.backend import own_data_dir
+    from terminal_agent.service.logs import daemon_handler
     from terminal_agent.service.settings import find_config, load_settings
 
-    set_up_logging("info")
+    set_up_logging("info", daemon_handler(sys.stderr))
     config = find_config(state().config)
     with own_data_dir(load_settings(config), config.absolute()) as agent:
         from terminal_agent.service.daemon import Daemon

@@ -10,6 +10,7 @@ from typing import TypeVar
 from drivers import ReaderState, open_reader
 from drivers.base import ClassicConnection, Reader
 from drivers.errors import CardRemoved, DriverError, ReaderBusy
+from drivers.traffic import watched
 from terminal_agent.card.problems import from_driver, no_card
 from terminal_agent.errors import AgentError, ErrorCode
 from terminal_agent.ports import Clock
@@ -74,7 +75,7 @@ class CardLane:
         """``job``'s answer or error, told to :attr:`tapped` on the way."""
         begun, result = self._clock.monotonic(), DONE
         try:
-            return job(connection)
+            return job(watched(connection))
         except AgentError as error:
             result = error.code.value
             raise
@@ -196,7 +197,7 @@ class CardLane:
         try:
             reader, _ = self._reader(url)
             with reader.connect() as connection:
-                return job(connection)
+                return job(watched(connection))
         except (DriverError, AgentError):
             return None
         finally:

@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any, cast
 
 from terminal_agent.errors import AgentError
@@ -43,7 +44,7 @@ class TillService:
         self._counter = Counter(shop, self._hub)
         agent.sync.told = self._tell_of_sync
         metrics = Metrics(lambda: cast(dict[str, Any], ask("status", {}, _say_nothing)))
-        agent.lane.tapped = metrics.tapped
+        agent.lane.tapped = partial(_tapped, metrics)
         till = Till(
             terminal_id=lambda: agent.terminal_id,
             currency=agent.settings.currency,
@@ -160,6 +161,11 @@ def shop_shown(agent: Agent) -> dict[str, Any]:
             for tier in policy.tiers
         ],
     }
+
+
+def _tapped(metrics: Metrics, result: str, seconds: float) -> None:
+    metrics.tapped(result, seconds)
+    log.info("tap=%s ms=%.0f", result, seconds * 1000)
 
 
 def _say_nothing(_text: str) -> None:
