@@ -60,12 +60,14 @@ def _deferred_begin() -> Any:
 
 
 def _no_dedupe() -> Any:
-    def judge(connection: Any, terminal_id: str, document: Any, now: str, new: list[Any]) -> Any:
-        event = inbox.parse_event(document, terminal_id)
+    def judge(connection: Any, _terminal_id: str, _document: Any, event: Any, now: str, new: list[Any]) -> Any:
         new.append(event)
         return inbox._accept(connection, event, now)
 
-    return patch.object(inbox, "_judge", judge)
+    def one_by_one(*_arguments: Any) -> list[Any]:
+        return []
+
+    return patch.multiple(inbox, _judge=judge, _receive_together=one_by_one)
 
 
 def _no_adjustment_cursor() -> Any:
