@@ -56,9 +56,9 @@ def card_no_of(till: Till, card: MemoryImage) -> str:
 
 def cup(till: Till, card: MemoryImage, receipt_no: str, fault: Fault | None = None, **bill: Any) -> dict[str, Any]:
     """One cup for 10 000."""
-    with lay(card, fault) as connection:
+    with lay(card, fault) as connection, till.agent.redemptions.for_a_tap() as reserve:
         request = PurchaseRequest(receipt_no, 10_000, lines=(Line("cup", 1, 10_000),), **bill)
-        return purchase(till.agent.terminal, connection, request, till.agent.redemptions.reserve)
+        return purchase(till.agent.terminal, connection, request, reserve)
 
 
 def agree(tills: list[Till], card: MemoryImage, crm_dir: Path) -> None:
