@@ -47,7 +47,8 @@ MOST_CARDS_COMPARED = 3000
 class Terminal:
     """Everything a tap needs of this terminal. ``programme_id`` is None until it has joined a CRM.
 
-    ``told`` hears what was decided for the card in the field, just before it is written.
+    ``told`` hears what was decided for the card in the field, just before it is written; ``served`` hears of the card
+    once that is done, as it was read before.
     """
 
     journal: Journal
@@ -58,6 +59,7 @@ class Terminal:
     currency: str
     programme_id: str | None = None
     told: Callable[[Checkout], None] = lambda _checkout: None
+    served: Callable[[PresentedCard], None] = lambda _card: None
 
     @property
     def programme_code(self) -> int:

@@ -163,7 +163,8 @@ def refusal(connection: ClassicConnection, found: list[OpenedHome], *, known: bo
 class CardSession:
     """Our card. After :meth:`open` it is read, and its home is open for reading and writing (key B).
 
-    ``is_moving``: a re-key was cut short while the card moved from one home to the other.
+    ``is_moving``: a re-key was cut short while the card moved from one home to the other. ``is_mixed``: a sector opened
+    since is under another set than the home.
     """
 
     def __init__(
@@ -175,6 +176,7 @@ class CardSession:
         self._open: tuple[int, CardKeys] | None = (live.home.sector, live.keys) if live.settled else None
         self.live = live
         self.is_moving = is_moving
+        self.is_mixed = False
         self.keys = live.keys
         self.uid = connection.uid
 
@@ -236,7 +238,9 @@ class CardSession:
         """Open a sector with whichever key set it is under: a card may be part way to new keys."""
         if self._open is None or self._open[0] != sector:
             self._open = None
-            self._open = (sector, open_sector(self._connection, sector, self._sets))
+            keys = open_sector(self._connection, sector, self._sets)
+            self._open = (sector, keys)
+            self.is_mixed = self.is_mixed or keys.version != self.keys.version
         return self._open[1]
 
 

@@ -76,9 +76,9 @@ def rekey(terminal: Terminal, connection: ClassicConnection) -> dict[str, Any]:
 def is_due(terminal: Terminal, card: PresentedCard) -> bool:
     """Whether this card should be re-keyed: it is under an older set, or a run begun here was cut short.
 
-    No tap asks it yet: a card is re-keyed where somebody says so. Never back to a lower version, so that tills which
-    change over one after the other do not undo each other's work; and not again for a card that could not be brought
-    under this very set.
+    A run cut short at another shop shows in the card's homes, or in a sector of its history that the tap has opened.
+    Never back to a lower version, so that tills which change over one after the other do not undo each other's work;
+    and not again for a card that could not be brought under this very set.
     """
     active = terminal.keys.versions()[0]
     noted = terminal.journal.meta(_note(card.session.uid))
@@ -86,7 +86,7 @@ def is_due(terminal: Terminal, card: PresentedCard) -> bool:
         return False
     if noted == BEGUN or card.session.is_moving:
         return True
-    return card.session.keys.version < active and noted != _refused(active)
+    return (card.session.keys.version < active or card.session.is_mixed) and noted != _refused(active)
 
 
 def _note(uid: bytes) -> str:
@@ -110,7 +110,7 @@ def _record(terminal: Terminal, card: PresentedCard, work: _Rekeying, *, rekeyed
                 to_version=work.target.version,
                 warnings=work.warnings,
             )
-        if rekeyed:
+        if rekeyed and not work.warnings:
             journal.forget_meta(note)
         else:
             journal.set_meta(note, _refused(work.target.version))
@@ -278,6 +278,8 @@ class _Rekeying:
 
 
 def _others(home: Home) -> list[int]:
-    """Every sector but the card's home, the one it may have left first."""
+    """Every sector but the card's home: the one it may have left first; the history last, because any shop's taps come
+    by there and see what is still to do (:func:`is_due`)."""
     mine = {home.sector, home.other.sector}
-    return [home.other.sector, *(sector for sector in range(SECTOR_COUNT) if sector not in mine)]
+    empty = [sector for sector in range(SECTOR_COUNT) if sector not in mine and sector not in HISTORY_SECTORS]
+    return [home.other.sector, *empty, *HISTORY_SECTORS]

@@ -16,6 +16,8 @@ from terminal_agent.errors import AgentError, ErrorCode
 from terminal_agent.ports import Clock
 
 Answer = TypeVar("Answer")
+Afterwards = Callable[[ClassicConnection, Answer], None]
+"""What is done with the card when its job is over; no part of the job's time. Lets no error out that is the card's."""
 Talk = Callable[[str], None]
 POLL_S = 1.0
 # A reader that is polled (pcscd: each 0.4 s) may name a card that has left. Opening it meanwhile can make pcscd miss
@@ -51,11 +53,15 @@ class HeldReader:
         _require_reader(state)
         return state is ReaderState.EMPTY
 
-    def with_card(self, job: Callable[[ClassicConnection], Answer]) -> Answer:
-        """Run ``job`` once with the card in the field."""
+    def with_card(
+        self, job: Callable[[ClassicConnection], Answer], afterwards: Afterwards[Answer] = lambda _card, _answer: None
+    ) -> Answer:
+        """Run ``job`` once with the card in the field, then ``afterwards`` with the same card and the answer."""
         try:
             with self._look()[0].connect() as connection:
-                return self._lane.observed(job, connection)
+                answer = self._lane.observed(job, connection)
+                afterwards(connection, answer)
+                return answer
         except DriverError as error:
             raise from_driver(error) from error
 
@@ -96,9 +102,14 @@ class CardLane:
             kept.close()
 
     def with_card(
-        self, url: str, wait_s: float, job: Callable[[ClassicConnection], Answer], talk: Talk = lambda _text: None
+        self,
+        url: str,
+        wait_s: float,
+        job: Callable[[ClassicConnection], Answer],
+        talk: Talk = lambda _text: None,
+        afterwards: Afterwards[Answer] = lambda _card, _answer: None,
     ) -> Answer:
-        """Run ``job`` with the card on the reader ``url``, waiting for one up to ``wait_s`` seconds.
+        """Run ``job``, then ``afterwards``, with the card on the reader ``url``; wait for one up to ``wait_s`` seconds.
 
         ``job`` is run again when the card was taken away too soon and comes back in time, so it must be safe to
         repeat. Raises AgentError.
@@ -106,7 +117,7 @@ class CardLane:
         deadline = self._clock.monotonic() + wait_s
         with self._turn(wait_s):
             reader, state = self._reader(url)
-            return self._attempts(reader, state, deadline, wait_s, job, talk)
+            return self._attempts(reader, state, deadline, wait_s, (job, afterwards), talk)
 
     def watch(self, url: str, wanted: ReaderState, wait_s: float) -> bool:
         """Whether the reader is, or comes to be, ``EMPTY`` or ``CARD`` within ``wait_s`` seconds; opens no card.
@@ -160,16 +171,19 @@ class CardLane:
         state: ReaderState,
         deadline: float,
         wait_s: float,
-        job: Callable[[ClassicConnection], Answer],
+        work: tuple[Callable[[ClassicConnection], Answer], Afterwards[Answer]],
         talk: Talk,
     ) -> Answer:
+        job, afterwards = work
         problem: AgentError | None = None
         asked = None
         while True:
             if state in (ReaderState.CARD, ReaderState.IN_USE):
                 try:
                     with reader.connect() as connection:
-                        return self.observed(job, connection)
+                        answer = self.observed(job, connection)
+                        afterwards(connection, answer)
+                        return answer
                 except (CardRemoved, ReaderBusy) as error:
                     problem = problem or from_driver(error)  # a sale in doubt stays the thing to tell
                 except AgentError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from http import HTTPStatus
 from pathlib import Path
@@ -23,14 +24,17 @@ from terminal_agent.journal.intents import CheckoutState
 from terminal_agent.ports import rfc3339
 from terminal_agent.service import members, pairing, queue_files
 from terminal_agent.service.agent import Agent
+from terminal_agent.service.card_lane import Afterwards
 from terminal_agent.service.crm_problem import crm_problem
 from terminal_agent.service.key_store import parse_key
 from terminal_agent.service.progress import told
 from terminal_agent.service.readers import look_at_reader
 from terminal_agent.service.receipts import print_again
+from terminal_agent.service.rekeying import renew_keys
 from terminal_agent.sync import client
 from terminal_agent.sync.adapters import base as crm
 from terminal_agent.sync.upload import SyncReport
+from terminal_agent.taps import PresentedCard, Terminal
 from terminal_agent.till import decided, reversal
 from terminal_agent.till.checkout import Line, PurchaseRequest, checkout_of, purchase, recorded
 
@@ -44,7 +48,13 @@ MAX_QUEUE_ROWS = 1000
 NEW_CODE = "A code works once and not for long; get a new one: terminal-agent crm code --data-dir DIR"
 
 
-def _with_card(agent: Agent, params: Params, talk: Talk, job: Callable[[ClassicConnection], Any]) -> Any:
+def _with_card(
+    agent: Agent,
+    params: Params,
+    talk: Talk,
+    job: Callable[[ClassicConnection], Any],
+    afterwards: Afterwards[Any] = lambda _card, _answer: None,
+) -> Any:
     def blanking_erased(connection: ClassicConnection) -> Any:
         try:
             return job(connection)
@@ -54,7 +64,21 @@ def _with_card(agent: Agent, params: Params, talk: Talk, job: Callable[[ClassicC
                 raise card_erased() from problem
             raise
 
-    return agent.lane.with_card(reader_url(agent, params), float(params["wait_s"]), blanking_erased, talk)
+    return agent.lane.with_card(reader_url(agent, params), float(params["wait_s"]), blanking_erased, talk, afterwards)
+
+
+def _one_sale(agent: Agent, params: Params, talk: Talk, sale: Callable[[Terminal, ClassicConnection], Any]) -> Any:
+    """One checkout with the card in the field; once that is over, the card gets new keys where they are due."""
+    served: list[PresentedCard] = []
+    terminal = replace(agent.terminal, served=served.append)
+
+    def afterwards(connection: ClassicConnection, _answer: Any) -> None:
+        for card in served:
+            renew_keys(agent.settings.keys, terminal, connection, card, talk)
+
+    answer = _with_card(agent, params, talk, lambda connection: sale(terminal, connection), afterwards)
+    agent.sync.wake()
+    return answer
 
 
 def reader_url(agent: Agent, params: Params) -> str:
@@ -132,15 +156,14 @@ def purchase_by_tap(agent: Agent, params: Params, talk: Talk) -> Any:
     request = PurchaseRequest(params["receipt_no"], params["amount"], redeem, lines, coupon=coupon)
     terminal = agent.terminal
 
-    def job(card: ClassicConnection) -> Any:
+    def sale(terminal: Terminal, card: ClassicConnection) -> Any:
         with agent.redemptions.for_a_tap() as reserve:
             return purchase(terminal, card, request, reserve)
 
     with decided.doubt_told(lambda: checkout_of(terminal, request)):
         answer = recorded(terminal, request)
         if answer is None:
-            answer = _with_card(agent, params, talk, job)
-            agent.sync.wake()
+            answer = _one_sale(agent, params, talk, sale)
     return answer
 
 
@@ -150,8 +173,7 @@ def reverse_by_tap(agent: Agent, params: Params, talk: Talk) -> Any:
     with decided.doubt_told(lambda: reversal.checkout_of(terminal, request)):
         answer = reversal.recorded_reversal(terminal, request)
         if answer is None:
-            answer = _with_card(agent, params, talk, lambda card: reversal.reverse_by_tap(terminal, card, request))
-            agent.sync.wake()
+            answer = _one_sale(agent, params, talk, lambda t, card: reversal.reverse_by_tap(t, card, request))
     return answer
 
 

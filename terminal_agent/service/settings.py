@@ -8,6 +8,7 @@ import os
 import re
 import stat
 import tomllib
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal
 
@@ -73,6 +74,19 @@ class ShopSettings(_Section):
         return None if value is None else plain_text(value, LONGEST_SHOP_NAME)
 
 
+class Rekey(StrEnum):
+    """Whether a card of an older key set gets the active one at its tap."""
+
+    LAZY = "lazy"
+    OFF = "off"
+
+
+class KeySettings(_Section):
+    """What taps do with cards of older key sets."""
+
+    rekey: Rekey = Rekey.LAZY
+
+
 class Settings(_Section):
     """The whole config file."""
 
@@ -84,6 +98,7 @@ class Settings(_Section):
     crm: CrmSettings = CrmSettings()
     till: TillSettings = TillSettings()
     shop: ShopSettings = ShopSettings()
+    keys: KeySettings = KeySettings()
 
     @property
     def socket_dir(self) -> Path:
@@ -103,7 +118,12 @@ class Settings(_Section):
         return value
 
 
-_SECTIONS: dict[str, type[BaseModel]] = {"crm": CrmSettings, "till": TillSettings, "shop": ShopSettings}
+_SECTIONS: dict[str, type[BaseModel]] = {
+    "crm": CrmSettings,
+    "till": TillSettings,
+    "shop": ShopSettings,
+    "keys": KeySettings,
+}
 
 
 # What each key must be, in words; pydantic's own are a programmer's.
@@ -125,6 +145,8 @@ EXPECTED = {
     "shop.amounts_in": '"rial" or "toman"',
     "shop.receipt_columns": "32, 42 or 48",
     "shop.first_name_on_receipts": "true or false",
+    "keys": "a table: a line [keys], and below it rekey = ...",
+    "keys.rekey": '"lazy" or "off"',
     "shop.member_page": "an address of at most 200 characters, as in https://club.example",
 }
 HIGHEST_PORT = 65535

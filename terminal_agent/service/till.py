@@ -9,10 +9,13 @@ from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, cast
 
+from drivers.base import ClassicConnection
 from terminal_agent.errors import AgentError
 from terminal_agent.service.agent import Agent
 from terminal_agent.service.metrics import Metrics
 from terminal_agent.service.operations import Params, Talk, counts, crm_seen, reader_url
+from terminal_agent.service.rekeying import renew_keys
+from terminal_agent.taps import PresentedCard, Terminal
 from terminal_agent.till.locale import unit_of
 from terminal_agent.till_api.access import ALL_SCOPES, CODE_LIFE_S, Access
 from terminal_agent.till_api.app import create_app
@@ -40,6 +43,7 @@ class TillService:
             for_a_tap=agent.redemptions.for_a_tap,
             wake_sync=agent.sync.wake,
             hold_reader=self._hold_reader,
+            after_a_sale=self._after_a_sale,
         )
         self._counter = Counter(shop, self._hub)
         agent.sync.told = self._tell_of_sync
@@ -138,6 +142,9 @@ class TillService:
 
     def _hold_reader(self) -> AbstractContextManager[HeldReader]:
         return self._agent.lane.hold(reader_url(self._agent, {}))
+
+    def _after_a_sale(self, terminal: Terminal, connection: ClassicConnection, card: PresentedCard) -> None:
+        renew_keys(self._agent.settings.keys, terminal, connection, card)
 
 
 def shop_shown(agent: Agent) -> dict[str, Any]:

@@ -124,6 +124,7 @@ def carry_out(terminal: Terminal, card: PresentedCard, intent: Intent, checkout:
     except tap.InDoubt as doubt:
         raise taps.in_doubt_error(doubt.problem, checkout.result) from doubt
     tap.write_history(card.session, taps.history_entry(terminal, intent))
+    terminal.served(card)
     recorded = journal.checkouts.by_id(checkout.checkout_id) if ended_before else None
     if recorded is not None:  # closed by hand, or by the daemon, while the card was written
         return {**recorded.result, "state": recorded.state.value}

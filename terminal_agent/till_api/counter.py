@@ -17,7 +17,7 @@ from terminal_agent.errors import AgentError, ErrorCode
 from terminal_agent.journal.intents import Checkout, CheckoutState
 from terminal_agent.journal.till import TillRequest
 from terminal_agent.ports import rfc3339
-from terminal_agent.taps import Reserve, Terminal
+from terminal_agent.taps import PresentedCard, Reserve, Terminal
 from terminal_agent.till import checkout, decided, reversal
 from terminal_agent.till_api import shown
 from terminal_agent.till_api.hub import EventName, Hub
@@ -50,17 +50,20 @@ class HeldReader(Protocol):
 
     def wait_for_card(self, timeout_s: float) -> bool: ...
     def wait_until_removed(self, timeout_s: float) -> bool: ...
-    def with_card(self, job: Callable[[ClassicConnection], Answer]) -> Answer: ...
+    def with_card(
+        self, job: Callable[[ClassicConnection], Answer], afterwards: Callable[[ClassicConnection, Answer], None]
+    ) -> Answer: ...
 
 
 @dataclass(frozen=True)
 class Shop:
-    """What a checkout needs of the agent."""
+    """What a checkout needs of the agent. ``after_a_sale`` has the card that was served, once the cashier was told."""
 
     terminal: Callable[[], Terminal]
     for_a_tap: Callable[[], AbstractContextManager[Reserve]]
     wake_sync: Callable[[], None]
     hold_reader: Callable[[], AbstractContextManager[HeldReader]]
+    after_a_sale: Callable[[Terminal, ClassicConnection, PresentedCard], None]
 
 
 @dataclass(frozen=True)
@@ -291,6 +294,7 @@ class Counter:
     def _attempt(self, opened: _Open, reader: HeldReader) -> bool:
         """One try with the card in the field. True when the checkout waits on."""
         terminal = self._shop.terminal()
+        served: list[PresentedCard] = []
 
         def told(begun: Checkout) -> None:
             opened.document = {
@@ -301,15 +305,21 @@ class Counter:
 
         def job(card: ClassicConnection) -> dict[str, Any]:
             with self._shop.for_a_tap() as reserve:
-                return opened.asked.carry_out(replace(terminal, told=told), card, reserve, opened.checkout_id)
+                return opened.asked.carry_out(
+                    replace(terminal, told=told, served=served.append), card, reserve, opened.checkout_id
+                )
+
+        def afterwards(card: ClassicConnection, result: dict[str, Any]) -> None:
+            self._end(opened, shown.with_result(terminal, opened.document, result))
+            self._shop.wake_sync()
+            for each in served:
+                self._shop.after_a_sale(terminal, card, each)
 
         try:
             with decided.doubt_told(lambda: opened.asked.begun(terminal)):
-                result = reader.with_card(job)
+                reader.with_card(job, afterwards)
         except AgentError as error:
             return self._note(opened, error)
-        self._end(opened, shown.with_result(terminal, opened.document, result))
-        self._shop.wake_sync()
         return False
 
     def _show_reader_problem(self, opened: _Open, error: AgentError) -> None:

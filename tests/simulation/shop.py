@@ -17,6 +17,7 @@ from drivers.simulator import Fault, MemoryImage, SimulatedChip, SimulatedConnec
 from terminal_agent.card.problems import from_driver
 from terminal_agent.journal.journal import JOURNAL_FILE
 from terminal_agent.service.agent import KEYS_FOLDER, Agent
+from terminal_agent.service.card_lane import Afterwards
 from terminal_agent.service.key_store import FileKeyStore
 from terminal_agent.service.lock import DataDirLock
 from terminal_agent.service.operations import OPERATIONS, close_overdue
@@ -48,11 +49,20 @@ class _Lane:
         self._tap = tap
         self._fuse = fuse
 
-    def with_card(self, _url: str, _wait_s: float, job: Callable[[ClassicConnection], Result], _talk: object) -> Result:
+    def with_card(
+        self,
+        _url: str,
+        _wait_s: float,
+        job: Callable[[ClassicConnection], Result],
+        _talk: object,
+        afterwards: Afterwards[Result],
+    ) -> Result:
         try:
             chip = SimulatedChip(self._tap.image, self._tap.fault)
             with CutCard(SimulatedConnection(chip), self._fuse) as connection:
-                return job(connection)
+                answer = job(connection)
+                afterwards(connection, answer)
+                return answer
         except DriverError as error:
             raise from_driver(error) from error
 

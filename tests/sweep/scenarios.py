@@ -74,6 +74,11 @@ SCENARIOS = (
     Scenario("wipe and issue again", READY, (wipe(), issue(**SARA)), everyday=False),
     Scenario("new key set", READY, (new_key_set(),)),
     Scenario("re-key", (*READY, new_key_set()), (rekey(), without_fault(buy("R-1", 50_000)))),
+    Scenario(
+        "purchase that re-keys its card",
+        (*READY, new_key_set()),
+        (SALE, *map(without_fault, (buy("R-2", 70_000), sync()))),
+    ),
     Scenario("purchase", READY, (SALE,)),
     Scenario("purchase on a full disk", (*READY, disk(full=True)), (SALE,)),
     Scenario("purchase with redemption offline", OFFLINE, (buy("R-1", 50_000, redeem=150),)),

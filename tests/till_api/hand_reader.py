@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 from drivers.base import ClassicConnection, Reader, ReaderState
 from drivers.errors import CardRemoved
@@ -20,6 +21,8 @@ class HandReader(Reader):
         self._image: MemoryImage | None = None
         self._fault: Fault | None = None
         self._lost = False
+        self.wrap: Callable[[ClassicConnection], ClassicConnection] = lambda connection: connection
+        """What stands between the agent and the card."""
 
     def lay(self, image: MemoryImage, fault: Fault | None = None) -> None:
         with self._changed:
@@ -49,7 +52,7 @@ class HandReader(Reader):
             if self._image is None:
                 raise CardRemoved("no card")
             fault, self._fault = self._fault, None
-            return SimulatedConnection(SimulatedChip(self._image, fault))
+            return self.wrap(SimulatedConnection(SimulatedChip(self._image, fault)))
 
     def interrupt(self) -> None:
         with self._changed:
