@@ -94,13 +94,14 @@ class Machine:
                 return children[0]
         return ""
 
-    def _enter(self, *arguments: str) -> list[str]:
+    def enter(self, *arguments: str) -> list[str]:
+        """The words that run ``arguments`` in the container, as root."""
         inside = ["nsenter", "-t", self._leader(), "-m", "-u", "-i", "-n", "-p", "-C", "-r", "-w"]
         return [*inside, "env", "-i", f"PATH={PATH}", "HOME=/root", "LC_ALL=C.UTF-8", *arguments]
 
     def try_to(self, *command: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
         """A command in the container, as root."""
-        enter = self._enter(*command)
+        enter = self.enter(*command)
         return subprocess.run(enter, input=text, capture_output=True, text=True, check=False, timeout=180)
 
     def run(self, *command: str, text: str | None = None) -> str:
