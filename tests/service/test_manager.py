@@ -122,7 +122,7 @@ def test_the_watchdog_is_fed_three_times_in_its_time_until_the_daemon_stops(
 ) -> None:
     manager.patience_s = 0.03
     stop = threading.Event()
-    watch = threading.Thread(target=health(manager).watch, args=(stop,))
+    watch = threading.Thread(target=health(manager).watch, args=(stop,), daemon=True)
     watch.start()
     fed = [systemd.hear()[0] for _ in range(4)]
     stop.set()

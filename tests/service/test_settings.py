@@ -159,3 +159,13 @@ def test_a_relative_data_directory_lies_beside_the_config_file(config: Path, mon
     config.write_text('data_dir = "data"\nterminal_id = "till-1"\n')
     monkeypatch.chdir("/")
     assert load_settings(config).data_dir == config.parent / "data"
+
+
+def test_sockets_lie_beside_the_data_for_their_owner_or_in_a_folder_for_its_group(tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text('data_dir = "data"\nterminal_id = "till-1"\n')
+    alone = load_settings(config)
+    assert (alone.socket_dir, alone.socket_mode) == (tmp_path / "data", 0o600)
+    config.write_text(config.read_text() + 'runtime_dir = "run"\n')
+    shared = load_settings(config)
+    assert (shared.socket_dir, shared.socket_mode) == (tmp_path / "run", 0o660)
