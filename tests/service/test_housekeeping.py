@@ -14,6 +14,7 @@ from terminal_agent.service.agent import Agent
 from terminal_agent.service.daemon import Daemon
 from terminal_agent.service.initialise import initialise
 from terminal_agent.service.settings import load_settings
+from terminal_agent.service.signals import END
 from tests.cli.shop import wait_until
 
 
@@ -39,7 +40,7 @@ def test_the_daemon_makes_the_daily_copy_by_itself_whatever_becomes_of_its_other
     try:
         wait_until(lambda: agent.journal.health()["last_backup_at"] is not None)
     finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, module.END)  # a daemon waits for them; the tests do not
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, END)  # a daemon waits for them; the tests do not
         daemon._stop.set()
         housekeeping.join()
         daemon._control.stop()
