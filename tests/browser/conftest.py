@@ -24,8 +24,8 @@ Look = Callable[[Page, str], Path]
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    """Debian's chromium; root has no sandbox. Not for the whole session: while it is open, playwright's event loop runs in
-    this thread, and tests that run one of their own cannot."""
+    """Debian's chromium; root has no sandbox. Not for the whole session: while it is open, playwright's event loop runs
+    in this thread, and tests that run one of their own cannot."""
     path = shutil.which("chromium")
     if path is None:
         problem = "chromium is not installed; run: apt-get install --no-install-recommends chromium"
