@@ -119,7 +119,8 @@ def keys(agent: Agent) -> Finding:
             "there is no master key set", "Import the shop's: terminal-agent keys import --file FILE --activate"
         )
     active = next(key_set for key_set in agent.keys.list() if key_set.active)
-    return _ok(f"version {active.version} is active, check value {active.kcv}")
+    kept = "in the data directory" if active.version in agent.keys.unsealed else "sealed"
+    return _ok(f"version {active.version} is active, check value {active.kcv}, {kept}")
 
 
 def journal(agent: Agent) -> Finding:

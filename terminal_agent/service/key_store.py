@@ -46,9 +46,12 @@ class FileKeyStore:
         plain = _named(folder, "v*.key", KEY_FILE)
         self._keys = {version: _read_key(path, may_be_shared=True) for version, path in sealed.items()}
         self._keys |= {version: _read_key(path) for version, path in plain.items()}
-        self.unsealed = sorted(plain)
-        """Versions that lie in the data directory as they are."""
         self._active = self._read_active()
+
+    @property
+    def unsealed(self) -> list[int]:
+        """Versions that lie in the data directory as they are."""
+        return sorted(_named(self._folder, "v*.key", KEY_FILE))
 
     def versions(self) -> list[int]:
         """The active version first, then the others, newest first."""

@@ -107,6 +107,27 @@ def test_sigterm_ends_the_daemon_with_0(shop: Shop) -> None:
     assert shop.done("status")["state"] == "stopped"
 
 
+@pytest.mark.pcsc
+def test_the_card_in_hand_is_finished_before_the_daemon_stops(
+    pcsc_shop: Shop, virtual_reader: VirtualReader, image: MemoryImage
+) -> None:
+    daemon = pcsc_shop.start_daemon()
+
+    class Closing(MemoryImage):
+        """The shop's PC is shut down while the card takes its new state."""
+
+        def write(self, block: int, data: bytes) -> None:
+            daemon.send_signal(signal.SIGTERM)
+            super().write(block, data)
+
+    virtual_reader.swap(VirtualCard(Closing(bytes(image.content))))
+    bought = pcsc_shop.done("purchase", "250000", "--receipt", "7")
+    assert (bought["state"], bought["points_after"]) == ("done", 25)
+    exit_code, _ = pcsc_shop.end(daemon)
+    assert exit_code == 0
+    assert pcsc_shop.done("queue", "list")["in_doubt"] == 0
+
+
 def test_no_thread_of_the_daemon_takes_the_signal_from_the_one_that_waits_for_it(shop: Shop) -> None:
     daemon = shop.start_daemon()
     shop.done("status")  # every thread has been started

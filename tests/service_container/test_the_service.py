@@ -184,6 +184,7 @@ def test_sealed_keys_are_the_services_alone_and_one_that_is_missing_is_named(sho
     shop.run("terminal-agent-seal")
     assert shop.ta("keys", "list") == before
     assert shop.run("find", "/var/lib/terminal-agent/keys", "-name", "v*") == ""
+    assert "sealed" in next(check for check in shop.ta("doctor")["checks"] if check["id"] == "keys")["detail"]
     for sealed in (shop.root / "etc" / "credstore.encrypted").iterdir():
         assert KEY not in sealed.read_text(errors="replace")
     (shop.root / "etc" / "credstore.encrypted" / "terminal-agent.key-v1").rename(shop.root / "opt" / "key")
