@@ -393,14 +393,15 @@ def test_an_exchange_under_way_ends_after_the_batch_in_flight_when_the_daemon_st
         journal.set_meta(KNOWLEDGE_LOST, "2026-11-22T09:30:00.000Z")
         for number in range(1, 1001):
             journal.events.append(event(number))
-    stop = threading.Event()
+    stop, worker = threading.Event(), make_worker()
 
     def last(request: Request) -> Response:
         stop.set()
+        worker.wake()
         return accept(request)
 
     crm.usual_events = last
-    make_worker().run(stop)
+    worker.run(stop)
     assert (len(crm.posts), len(crm.feeds)) == (1, 0)
     assert journal.events.count(OutboxState.PENDING) == 1000 - BATCH_EVENTS
     assert journal.knowledge_lost, "the feed was not read"
@@ -409,12 +410,13 @@ def test_an_exchange_under_way_ends_after_the_batch_in_flight_when_the_daemon_st
 def test_the_feed_ends_after_the_page_in_flight_when_the_daemon_stops(
     crm: ScriptedCrm, make_worker: MakeWorker
 ) -> None:
-    stop = threading.Event()
+    stop, worker = threading.Event(), make_worker()
 
     def more(request: Request) -> Response:
         stop.set()
+        worker.wake()
         return signed(request, {"items": [], "next_cursor": str(len(crm.feeds)), "has_more": True})
 
     crm.usual_feed = more
-    make_worker().run(stop)
+    worker.run(stop)
     assert len(crm.feeds) == 1
