@@ -1,4 +1,4 @@
-"""doctor and backup: how the terminal is, with what to do; a copy of its journal."""
+"""doctor, backup, support-bundle: how the terminal is, with what to do; a copy of its journal; facts for who helps."""
 
 from __future__ import annotations
 
@@ -74,4 +74,31 @@ def backup(output: Path) -> None:
     )
 
 
-COMMANDS = (doctor, backup)
+@click.command(cls=AgentCommand, name="support-bundle")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    required=True,
+    metavar="FILE.tar.gz",
+    help="file to write, which must not be there yet",
+)
+def support_bundle(output: Path) -> None:
+    """Gather what somebody who helps needs: versions, settings, status, checks, queue, the last log lines, USB devices.
+
+    No key, token, name, phone, receipt or card number is in it. Works without the daemon, and where config or journal
+    are broken: it then says what could not be read. Look through it before you send it: tar -xzf FILE.
+
+    \b
+    Example:
+      terminal-agent support-bundle --output support.tar.gz
+    """
+    from terminal_agent.service.settings import find_config
+    from terminal_agent.service.support import make_bundle
+
+    set_up_logging()
+    answer = make_bundle(find_config(state().config), output.absolute())
+    missing = ", ".join(f"{each['part']} ({each['problem']})" for each in answer["left_out"])
+    emit(answer, f"{answer['file']}, {answer['bytes']:,} bytes" + (f"; left out: {missing}" if missing else ""))
+
+
+COMMANDS = (doctor, backup, support_bundle)

@@ -104,6 +104,11 @@ class Knowledge:
         )
         return _member(row) if row else None
 
+    def names_and_phones(self) -> list[str]:
+        """Of every member known here: what must not be said."""
+        rows = self._database.query("SELECT name, phone FROM members")
+        return [text for row in rows for text in (row["name"], row["phone"]) if text]
+
     def remember_holder(self, card_no: str, member_id: str) -> None:
         """The CRM says whose card it is."""
         self._database.execute(

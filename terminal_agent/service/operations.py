@@ -329,6 +329,12 @@ def doctor(agent: Agent, params: Params, talk: Talk) -> Any:
     return examine(agent, params)
 
 
+def support(agent: Agent, params: Params, talk: Talk) -> Any:
+    from terminal_agent.service.support import redacted
+
+    return redacted(agent, params)
+
+
 def backup(agent: Agent, params: Params, talk: Talk) -> Any:
     return agent.journal.back_up(Path(params["output"])).to_json()
 
@@ -364,6 +370,7 @@ OPERATIONS: dict[str, Operation] = {
     **queue_files.OPERATIONS,
     "doctor": doctor,
     "backup": backup,
+    "support": support,
 }
 
 

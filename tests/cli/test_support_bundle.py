@@ -1,0 +1,105 @@
+"""What leaves the shop in a support bundle: enough to help, and no planted secret, name or number."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.shop import CrmProcess, Shop
+from tests.cli.test_secrets import MASTER_KEY, NAME, secrets_of
+
+PHONE = "09125554433"
+RECEIPT, SKU, SHOP_NAME = "RECEIPT-CANARY-7", "SKU-CANARY", "Canary Cafe"
+
+
+def unpacked(file: Path) -> dict[str, Any]:
+    with tarfile.open(file) as archive:
+        archive.extractall(file.parent / "out", filter="data")
+    return {path.stem: json.loads(path.read_text()) for path in (file.parent / "out" / "support").iterdir()}
+
+
+def plant_log(shop: Shop, monkeypatch: pytest.MonkeyPatch, *lines: str) -> None:
+    """A journalctl that tells these lines, first in the PATH."""
+    tools = shop.folder / "tools"
+    tools.mkdir()
+    (tools / "lines").write_text("\n".join(lines))
+    program = tools / "journalctl"
+    program.write_text(f'#!/bin/sh\nexec cat "{tools}/lines"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tools}:/usr/bin:/bin")
+
+
+@pytest.mark.parametrize("daemon", [False, True], ids=["alone", "with the daemon"])
+def test_no_planted_secret_name_or_number_is_in_the_bundle(
+    bare_shop: Shop, monkeypatch: pytest.MonkeyPatch, daemon: bool
+) -> None:
+    shop = bare_shop
+    shop.init()
+    shop.config.write_text(shop.config.read_text() + f'\n[shop]\nname = "{SHOP_NAME}"\n')
+    (shop.folder / "club.key").write_text(MASTER_KEY.hex())
+    shop.done("keys", "import", "--file", str(shop.folder / "club.key"), "--activate")
+    crm = CrmProcess(shop)
+    crm.up()
+    shop.join(crm)
+    crm.down()
+    card_no = shop.done("card", "issue", "--name", NAME, "--phone", PHONE)["card_no"]
+    shop.done("purchase", "10000", "--receipt", RECEIPT, "--line", f"{SKU}:1:10000")
+    canaries = {form for forms in secrets_of(shop).values() for form in forms}
+    canaries |= {text.encode() for text in (NAME, *NAME.split(), PHONE, RECEIPT, SKU, SHOP_NAME, card_no)}
+    # A log that says what it never should: keys in hex, the token, persons. Six bytes in base64 look like any word.
+    spoken = [form.decode() for form in canaries if form.isascii() and form.isalnum() and len(form) >= 12]
+    plant_log(
+        shop,
+        monkeypatch,
+        "reader=ready",
+        f"card {card_no} of {NAME} {PHONE}",
+        MASTER_KEY.hex(" "),
+        *set(spoken) - {RECEIPT, SKU},
+    )
+    process = shop.start_daemon() if daemon else None
+    answer = shop.done("support-bundle", "--output", str(shop.folder / "b.tar.gz"))
+    if process:
+        shop.end(process)
+    facts = unpacked(shop.folder / "b.tar.gz")["agent"]
+    told = b"".join(path.read_bytes() for path in (shop.folder / "out").rglob("*.json"))
+    assert [form for form in canaries if form in told] == []
+    assert set(answer["parts"]) == {"about", "config", "agent"}
+    assert "reader=ready" in facts["texts"]["log"]
+    cards = {event["card"] for event in facts["queue"]["events"] if event["card"]}
+    assert len(cards) == 1, "one card is one pseudonym"
+    assert cards.pop() in facts["texts"]["log"]
+    assert {check["id"] for check in facts["doctor"]["checks"]} > {"config", "journal", "reader"}
+    assert facts["status"]["version"]
+
+
+def test_a_broken_config_is_told_and_the_rest_is_there(shop: Shop) -> None:
+    shop.config.write_text('name = "Canary Cafe\n')
+    answer = shop.done("support-bundle", "--output", str(shop.folder / "b.tar.gz"))
+    assert {each["part"]: each["problem"] for each in answer["left_out"]} == {
+        "config": "config_invalid",
+        "agent": "config_invalid",
+    }
+    parts = unpacked(shop.folder / "b.tar.gz")
+    assert parts["about"]["version"]
+    assert parts["doctor"]["checks"][0]["status"] == "fail"
+    assert "Canary" not in json.dumps(parts)
+
+
+def test_a_damaged_journal_is_no_hindrance(shop: Shop) -> None:
+    shop.done("card", "issue")
+    journal = shop.data_dir / "journal.sqlite3"
+    journal.write_bytes(b"no database" * 1000)
+    answer = shop.done("support-bundle", "--output", str(shop.folder / "b.tar.gz"))
+    agent = unpacked(shop.folder / "b.tar.gz")["agent"]
+    assert "agent" in answer["parts"]
+    assert agent["status"]["journal"]["state"] != "ok"
+
+
+def test_a_file_that_is_there_is_not_replaced(shop: Shop) -> None:
+    (shop.folder / "b.tar.gz").write_text("mine")
+    assert shop.ta("support-bundle", "--output", str(shop.folder / "b.tar.gz")).exit_code != 0
+    assert (shop.folder / "b.tar.gz").read_text() == "mine"
