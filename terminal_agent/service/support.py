@@ -16,7 +16,6 @@ import platform
 import re
 import secrets
 import shutil
-import sqlite3
 import subprocess
 import tarfile
 from collections.abc import Callable
@@ -194,7 +193,6 @@ def _about() -> dict[str, Any]:
         "version": __version__,
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.release()} {platform.machine()}",
-        "sqlite": sqlite3.sqlite_version,
         "packages": versions,
     }
 
