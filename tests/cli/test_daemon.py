@@ -6,6 +6,7 @@ import re
 import signal
 import stat
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from drivers.simulator import Fault, MemoryImage, Torn
 from tests.cli.shop import CrmProcess, Shop, wait_until
 from tests.pcsc.virtual_reader import VirtualCard, VirtualReader
 
+SLOW_WRITE_S = 2.0  # far longer than everything else takes that the daemon does as it ends
 OPERATIONS_BEFORE_THE_WRITE = 4  # one authentication, three reads
 
 
@@ -118,6 +120,7 @@ def test_the_card_in_hand_is_finished_before_the_daemon_stops(
 
         def write(self, block: int, data: bytes) -> None:
             daemon.send_signal(signal.SIGTERM)
+            time.sleep(SLOW_WRITE_S)
             super().write(block, data)
 
     virtual_reader.swap(VirtualCard(Closing(bytes(image.content))))
