@@ -26,7 +26,7 @@ def doctor(acknowledge: bool) -> int:
       terminal-agent doctor
       terminal-agent doctor --acknowledge
     """
-    from terminal_agent.service.doctor import diagnose
+    from terminal_agent.service.diagnosis import diagnose
     from terminal_agent.service.settings import find_config
 
     set_up_logging()

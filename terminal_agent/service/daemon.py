@@ -13,9 +13,10 @@ from terminal_agent.journal.database import JournalFailed
 from terminal_agent.service import signals
 from terminal_agent.service.agent import Agent
 from terminal_agent.service.control import ControlServer
+from terminal_agent.service.counts import counts
 from terminal_agent.service.health import Health
 from terminal_agent.service.manager import READY, STOPPING, ServiceManager
-from terminal_agent.service.operations import OPERATIONS, Params, Talk, close_overdue, counts
+from terminal_agent.service.operations import OPERATIONS, Params, Talk, close_overdue
 from terminal_agent.service.pairing import TILL_CODE
 from terminal_agent.service.reader_watch import ReaderWatch
 from terminal_agent.service.till import TillService

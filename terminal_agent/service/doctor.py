@@ -16,10 +16,8 @@ from typing import Any
 from terminal_agent.errors import AgentError
 from terminal_agent.journal.journal import CLOCK_SKEW
 from terminal_agent.service.agent import Agent
-from terminal_agent.service.backend import open_backend
-from terminal_agent.service.operations import counts
+from terminal_agent.service.counts import counts
 from terminal_agent.service.readers import look_at_reader
-from terminal_agent.service.settings import load_settings
 from terminal_agent.sync.adapters.base import CrmError, CrmRefused, CrmUnauthorized
 from terminal_agent.sync.worker import CrmState
 from terminal_agent.till.decided import EARLIEST_SANE_YEAR, SKEW_TOLERATED_S
@@ -60,24 +58,6 @@ def _warn(detail: str, fix: str) -> Finding:
 
 def _fail(detail: str, fix: str) -> Finding:
     return Finding(Status.FAIL, detail, fix)
-
-
-def diagnose(config: Path, params: dict[str, Any]) -> dict[str, Any]:
-    """Every check that can be made: of the config file, then of what it names, through the daemon where one runs."""
-    try:
-        settings = load_settings(config)
-    except AgentError as problem:
-        return {"checks": [_fail(problem.message, problem.hint).to_json("config")]}
-    checks = [_ok(f"{config} is read").to_json("config")]
-    try:
-        with open_backend(settings, config.absolute()) as backend:
-            return {"checks": checks + backend.call("doctor", params, _say_nothing)["checks"]}
-    except AgentError as problem:
-        return {"checks": [*checks, _fail(problem.message, problem.hint).to_json("start")]}
-
-
-def _say_nothing(_text: str) -> None:
-    """What is found is the answer itself."""
 
 
 def examine(agent: Agent, params: dict[str, Any]) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from terminal_agent.ports import rfc3339
 from terminal_agent.service import members, pairing, queue_files
 from terminal_agent.service.agent import Agent
 from terminal_agent.service.card_lane import Afterwards
+from terminal_agent.service.counts import counts, crm_seen
 from terminal_agent.service.crm_problem import crm_problem
 from terminal_agent.service.key_store import parse_key
 from terminal_agent.service.progress import told
@@ -187,22 +188,6 @@ def queue_list(agent: Agent, params: Params, talk: Talk) -> Any:
         for c in agent.journal.checkouts.in_doubt()
     ]
     return {**counts(agent), "events": [entry.to_json() for entry in events], "checkouts_in_doubt": in_doubt}
-
-
-def crm_seen(agent: Agent) -> dict[str, Any]:
-    """``{url, state}`` of the CRM, as the last exchange found it."""
-    return {"url": agent.crm_url, "state": agent.sync.state.value}
-
-
-def counts(agent: Agent) -> dict[str, Any]:
-    """What waits, for the CRM or for a person."""
-    events = agent.journal.events
-    return {
-        "pending": events.count(OutboxState.PENDING),
-        "in_doubt": agent.journal.intents.count_open(),
-        "quarantined": events.count(OutboxState.QUARANTINED),
-        "oldest_pending_age_s": events.oldest_pending_age_s(),
-    }
 
 
 def queue_retry(agent: Agent, params: Params, talk: Talk) -> Any:

@@ -12,8 +12,9 @@ from typing import Any, cast
 from drivers.base import ClassicConnection
 from terminal_agent.errors import AgentError
 from terminal_agent.service.agent import Agent
+from terminal_agent.service.counts import counts, crm_seen
 from terminal_agent.service.metrics import Metrics
-from terminal_agent.service.operations import Params, Talk, counts, crm_seen, reader_url
+from terminal_agent.service.operations import Params, Talk, reader_url
 from terminal_agent.service.rekeying import renew_keys
 from terminal_agent.taps import PresentedCard, Terminal
 from terminal_agent.till.locale import unit_of

@@ -18,7 +18,8 @@ from terminal_agent.journal.journal import CLOCK_SKEW
 from terminal_agent.service import doctor
 from terminal_agent.service.agent import Agent
 from terminal_agent.service.credentials import store_credentials
-from terminal_agent.service.doctor import CHECKS, diagnose, examine
+from terminal_agent.service.diagnosis import diagnose
+from terminal_agent.service.doctor import CHECKS, examine
 from terminal_agent.service.initialise import initialise
 from terminal_agent.service.settings import load_settings
 from terminal_agent.sync.client import Credentials
