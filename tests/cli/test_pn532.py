@@ -149,6 +149,7 @@ def test_the_daemon_shares_the_reader_between_its_watch_and_its_sales(
         "url": f"pn532:{pn532.link}",
         "name": f"PN532v1.6 at {pn532.link}",
         "state": "ready",
+        "card_present": True,
     }
     (row,) = [row for row in pn532_shop.done("reader", "list") if row["url"].startswith("pn532:")]
     assert (row["state"], row["problem"]) == ("in_use", None), "commands reach it through the daemon"
