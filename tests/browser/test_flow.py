@@ -103,6 +103,17 @@ def test_a_torn_card_is_asked_for_again_and_completes_the_sale(cashier: Cashier,
     assert till.points() == 25
 
 
+def test_another_card_than_the_torn_one_is_told_and_changes_nothing(cashier: Cashier, till: Till) -> None:
+    cashier.sells("25000")
+    till.lay_torn(Torn.OLD)
+    cashier.sees("in_doubt")
+    till.lay_another("0A0B0C0D")
+    cashier.reads("این کارت هنوز صادر نشده است.")
+    cashier.reads("همان کارت را دوباره بگذارید")
+    till.lay()
+    cashier.sees("done")
+
+
 def test_a_sale_whose_card_does_not_come_back_keeps_nobody_waiting(cashier: Cashier, till: Till) -> None:
     cashier.sells("25000")
     till.lay_torn(Torn.OLD)

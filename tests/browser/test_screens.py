@@ -6,7 +6,7 @@ from typing import Literal
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Page
+from playwright.sync_api import BrowserContext, Page
 
 from drivers.simulator import Torn
 from tests.browser.conftest import Look
@@ -47,23 +47,35 @@ class Tour:
 @pytest.mark.slow
 @pytest.mark.parametrize("language", ["fa", "en"])
 def test_every_screen_can_be_used_by_everybody(
-    language: Literal["fa", "en"], till: Till, crm: CrmProcess, cashier: Cashier, look: Look
+    language: Literal["fa", "en"],
+    till: Till,
+    crm: CrmProcess,
+    cashier: Cashier,
+    context: BrowserContext,
+    look: Look,
 ) -> None:
     tour, page = Tour(look, language), cashier.page
     if language == "en":
         cashier.click("English")
     page.emulate_media(reduced_motion="reduce")
+    customer = context.new_page()
+    customer.goto(page.url + "customer")
+    page.bring_to_front()
     tour.see(page, "ready-empty")
+    tour.see(customer, "customer-ready")
+    page.bring_to_front()
     cashier.type("48000")
     cashier.press("Enter")
     cashier.sees("waiting")
     tour.see(page, "waiting")
+    tour.see(customer, "customer-waiting")
     till.lay_another("0A0B0C0D")
     cashier.sees("problem")
     tour.see(page, "problem")
     till.lay()
     cashier.sees("done")
     tour.see(page, "done")
+    tour.see(customer, "customer-done")
     till.lift()
     cashier.sees("ready")
     cashier.type("9900")
@@ -95,5 +107,3 @@ def test_every_screen_can_be_used_by_everybody(
     page.locator(".health").click()
     tour.see(page, "health")
     cashier.press("Escape")
-    page.goto(page.url + "customer")
-    tour.see(page, "customer-ready")

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from playwright.sync_api import ConsoleMessage, Page, expect
 
 from drivers.simulator import Fault, MemoryImage, Torn
-from tests.cli.shop import Shop
+from tests.cli.shop import Shop, wait_until
 from tests.pcsc.virtual_reader import VirtualCard, VirtualReader
 
 SHOP_NAME = "کافه نارنج"
@@ -80,10 +80,11 @@ class Till:
         self._reader.remove()
 
     def issue(self, *arguments: str) -> Any:
-        """The customer's card, issued and lifted again."""
-        self.lay()
-        issued = self.shop.done("card", "issue", *arguments)
-        self.lift()
+        """The customer's card, issued on another reader."""
+        path = self.shop.folder / "card.mfd"
+        path.write_bytes(self.image.content)
+        issued = self.shop.done("card", "issue", "--reader", f"sim:{path}", *arguments)
+        self.image.content = bytearray(path.read_bytes())
         self.card_no = str(issued["card_no"])
         return issued
 
@@ -96,7 +97,8 @@ class Till:
         self.shop.done("sync")
 
     def points(self) -> int:
-        """On the card, as a command reads it."""
+        """On the card, as a command reads it; laid down when the reader has seen that the one before is gone."""
+        wait_until(lambda: not self.shop.done("status")["reader"].get("card_present"))
         self.lay()
         points: int = self.shop.done("card", "show")["points"]
         self.lift()

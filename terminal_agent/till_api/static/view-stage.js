@@ -38,11 +38,16 @@ export function title(state, screen) {
 /** What the title leaves open: the next action above all. */
 export function sentences(state, screen) {
   const { error, replayed } = state.checkout;
-  if (screen === "in_doubt") return [t("in_doubt.why"), ...(secondsLeft(state) > 0 ? [] : [t("in_doubt.later")])];
+  if (screen === "in_doubt") return [doubt(error), ...(secondsLeft(state) > 0 ? [] : [t("in_doubt.later")])];
   if (screen === "problem") return [said(error.action)];
   if (screen === "failed" && error) return [said(error.message), said(error.action)];
   if (screen === "closed") return [t("closed.why")];
   return replayed ? [t("replayed")] : [];
+}
+
+/** Another card than the one that left, or a reader that is gone, is told as what it is. */
+function doubt(error) {
+  return error && error.code !== "card_removed_early" ? said(error.message) : t("in_doubt.why");
 }
 
 function timeLeft(state, screen) {
