@@ -63,6 +63,7 @@ class JournalHandler(logging.Handler):
     def __init__(self, address: str = JOURNAL_SOCKET) -> None:
         super().__init__()
         self._address = address
+        self.setFormatter(logging.Formatter("%(message)s"))  # level and logger are fields of their own
 
     def emit(self, record: logging.LogRecord) -> None:
         try:

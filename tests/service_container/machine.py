@@ -107,7 +107,8 @@ class Machine:
     def run(self, *command: str, text: str | None = None) -> str:
         """One that must succeed; gives what it says."""
         done = self.try_to(*command, text=text)
-        assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+        told = self.journal()[-1500:] if done.returncode and command[0] == "systemctl" else ""
+        assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}{told}"
         return done.stdout
 
     def ta(self, *arguments: str, text: str | None = None) -> Any:
