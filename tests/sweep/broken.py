@@ -94,15 +94,19 @@ def _acknowledged_before_the_verdict() -> Any:
 
 
 def _cursor_before_its_items() -> Any:
-    right = exchange._page
+    read, right = exchange._read_feed, exchange._page
 
-    def page(journal: Any, crm: Any, cursor: Any) -> Any:
-        got = right(journal, crm, cursor)
-        with journal.transaction():
-            journal.set_meta(exchange.FEED_CURSOR, got["next_cursor"])
-        return got
+    def read_feed(journal: Any, crm: Any, *rest: Any) -> Any:
+        def page(crm: Any, cursor: Any) -> Any:
+            got, begun_anew = right(crm, cursor)
+            with journal.transaction():
+                journal.set_meta(exchange.FEED_CURSOR, got["next_cursor"])
+            return got, begun_anew
 
-    return patch.object(exchange, "_page", page)
+        with patch.object(exchange, "_page", page):
+            return read(journal, crm, *rest)
+
+    return patch.object(exchange, "_read_feed", read_feed)
 
 
 def _another_name_for_each_hold() -> Any:
