@@ -117,7 +117,7 @@ class CrmHouse:
         async def send(message: dict[str, Any]) -> None:
             messages.append(message)
 
-        self._loop.run_until_complete(self._app(scope, receive, send))  # type: ignore[arg-type]
+        self._loop.run_until_complete(self._app(scope, receive, send))
         head, *parts_of_body = messages
         got = {name.decode().title(): value.decode() for name, value in head["headers"]}
         return Answer(head["status"], got, b"".join(message.get("body", b"") for message in parts_of_body))
