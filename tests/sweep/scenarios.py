@@ -77,7 +77,7 @@ SCENARIOS = (
     Scenario(
         "purchase that re-keys its card",
         (*READY, new_key_set()),
-        # A card that refused keys is not asked again behind a sale: then it stays with the old ones until a person asks.
+        # A card that refused keys is not asked again behind a sale: it keeps the old ones until a person asks.
         (SALE, *map(without_fault, (rekey(), buy("R-2", 70_000), sync()))),
     ),
     Scenario("purchase", READY, (SALE,)),
