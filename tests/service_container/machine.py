@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from tests.cli.shop import wait_until
+from tests.service_container.mirror import mirror
 
 ROOT = Path(__file__).parents[2]
 ROOTS = Path("/var/cache/terminal-agent-tests")
-MIRROR = "http://deb.debian.org/debian"
 PACKAGES = "systemd,systemd-sysv,libpam-systemd,dbus,polkitd,python3,python3-venv,pcscd,libccid,vsmartcard-vpcd"
 BOOT_TIMEOUT_S = 60.0
 VPCD_PORT = 35963
@@ -35,7 +35,7 @@ def root_of(suite: str) -> Path:
     if not root.exists():
         ROOTS.mkdir(parents=True, exist_ok=True)
         partial = ROOTS / f".{suite}.{os.getpid()}"
-        command = ["debootstrap", "--variant=minbase", f"--include={PACKAGES}", suite, str(partial), MIRROR]
+        command = ["debootstrap", "--variant=minbase", f"--include={PACKAGES}", suite, str(partial), mirror()]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         for archive in (partial / "var" / "cache" / "apt" / "archives").glob("*.deb"):
             archive.unlink()
