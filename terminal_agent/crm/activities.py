@@ -21,14 +21,6 @@ def pay(connection: Connection, card_no: str, activity: str, reference: str, now
         return None
     points = policies.in_force(connection, now).activities.get(activity, 0)
     if points:
-        ledger.transfer(
-            connection,
-            source=ledger.ISSUED,
-            target=ledger.card_account(card_no),
-            points=points,
-            kind=KIND,
-            reference=name,
-            now=now,
-        )
-        cards.adjust(connection, card_no, points, activity, now)
+        given = {"source": ledger.ISSUED, "kind": KIND, "reason": activity, "reference": name}
+        cards.give_points(connection, card_no, points, **given, now=now)
     return points

@@ -86,16 +86,8 @@ def adjust_card(place: Place, card_no: str, points: int, reason: str) -> dict[st
     with opened(place) as store, store.writing() as connection:
         _require_card(connection, card_no)
         now = rfc3339(CLOCK.now())
-        number = cards.adjust(connection, card_no, points, reason, now)
-        ledger.transfer(
-            connection,
-            source=ledger.ADJUSTED,
-            target=ledger.card_account(card_no),
-            points=points,
-            kind="adjustment",
-            reference=f"{card_no}/{number}",
-            now=now,
-        )
+        given = {"source": ledger.ADJUSTED, "kind": "adjustment", "reason": reason}
+        number = cards.give_points(connection, card_no, points, **given, now=now)
         audit.note(connection, audit.ADMIN, "card.adjusted", card_no, now, number=number, points=points)
         balance = _require_card(connection, card_no)
     return {"card_no": card_no, "number": number, "points": points, "reason": reason, "balance": balance}

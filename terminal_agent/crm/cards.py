@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, RowMapping, delete, insert, select, update
 
 from terminal_agent.contract import FeedKind
-from terminal_agent.crm import card_history, feed
+from terminal_agent.crm import card_history, feed, ledger
 from terminal_agent.crm.events import CardState, Event
 from terminal_agent.crm.schema import adjustments, card_chain, cards, hotlist, members
 
@@ -113,6 +113,32 @@ def adjust(connection: Connection, card_no: str, points: int, reason: str, now: 
     connection.execute(update(cards).where(cards.c.card_no == card_no).values(adjustments_through=number))
     feed.publish(connection, FeedKind.ADJUSTMENT, facts, now)
     return int(number)
+
+
+def give_points(
+    connection: Connection,
+    card_no: str,
+    points: int,
+    *,
+    source: str,
+    kind: str,
+    reason: str,
+    now: str,
+    reference: str | None = None,
+) -> int:
+    """Points that no tap brought (taken, when negative): booked from the account ``source``, and the card's next
+    adjustment. Gives the adjustment's number; the booking refers to it where there is no other ``reference``."""
+    number = adjust(connection, card_no, points, reason, now)
+    ledger.transfer(
+        connection,
+        source=source,
+        target=ledger.card_account(card_no),
+        points=points,
+        kind=kind,
+        reference=reference or f"{card_no}/{number}",
+        now=now,
+    )
+    return number
 
 
 def block(connection: Connection, card_no: str, reason: str, now: str) -> bool:

@@ -198,16 +198,8 @@ def pay(connection: Connection, policy: Policy, card_no: str, now: str) -> None:
         due = rewards_due(card, sum(row["stamps"] for row in rows), sum(row["rewards"] for row in rows))
         if due and _has_no_gap(connection, card_no):
             points = due * card.reward_points
-            number = cards.adjust(connection, card_no, points, f"{REWARD}:{card.id}", now)
-            ledger.transfer(
-                connection,
-                source=ledger.ISSUED,
-                target=ledger.card_account(card_no),
-                points=points,
-                kind=REWARD,
-                reference=f"{card_no}/{number}",
-                now=now,
-            )
+            given = {"source": ledger.ISSUED, "kind": REWARD, "reason": f"{REWARD}:{card.id}"}
+            cards.give_points(connection, card_no, points, **given, now=now)
             _add(connection, card_no, card.id, CRM, _Moved(rewards=due, points=points), now)
             tell(connection, card_no, card.id, now)
 

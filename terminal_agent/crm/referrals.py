@@ -40,16 +40,8 @@ def _pay(connection: Connection, member_id: str, referrer_member_id: str, now: s
     rule = policies.in_force(connection, now).referral
     for card_no, points in ((came, rule.referred_points), (brought, rule.referrer_points)):
         if points:
-            ledger.transfer(
-                connection,
-                source=ledger.ADJUSTED,
-                target=ledger.card_account(card_no),
-                points=points,
-                kind=KIND,
-                reference=f"{KIND}/{member_id}",
-                now=now,
-            )
-            cards.adjust(connection, card_no, points, KIND, now)
+            given = {"source": ledger.ADJUSTED, "kind": KIND, "reason": KIND, "reference": f"{KIND}/{member_id}"}
+            cards.give_points(connection, card_no, points, **given, now=now)
 
 
 def _card_of(connection: Connection, member_id: str) -> str | None:

@@ -12,8 +12,9 @@ from pytest_httpserver import HTTPServer
 
 from terminal_agent.journal import Journal
 from terminal_agent.sync.adapters.native import NativeCrm
+from terminal_agent.sync.exchange import exchange
 from tests.journal.support import CountedIds, ManualClock
-from tests.sync.support import ScriptedCrm, client_of, scripted
+from tests.sync.support import Exchange, ScriptedCrm, client_of, scripted
 
 
 @pytest.fixture(autouse=True)
@@ -48,3 +49,9 @@ def client(crm: ScriptedCrm, ids: CountedIds) -> Iterator[NativeCrm]:
     made = client_of(crm.url, ids)
     yield made
     made.close()
+
+
+@pytest.fixture
+def run(journal: Journal, client: NativeCrm, clock: ManualClock) -> Exchange:
+    """One exchange with the CRM."""
+    return lambda: exchange(journal, client, clock)

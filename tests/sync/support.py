@@ -19,11 +19,13 @@ from terminal_agent.contract import sign
 from terminal_agent.ports import Ids
 from terminal_agent.sync.adapters.native import NativeCrm
 from terminal_agent.sync.client import Credentials
+from terminal_agent.sync.upload import SyncReport
 
 SECRET = b"canary-secret-of-thirty-two-byte"
 TOKEN = "canary-token"
 
 Answer = Callable[[Request], Response]
+Exchange = Callable[[], SyncReport]
 
 
 def credentials(url: str) -> Credentials:

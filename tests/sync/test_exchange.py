@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -18,18 +17,20 @@ from terminal_agent.journal.events import NewEvent, OutboxState
 from terminal_agent.journal.journal import CLOCK_SKEW
 from terminal_agent.journal.knowledge import Adjustment, Member
 from terminal_agent.sync.adapters.base import CrmUnauthorized, CrmUnreachable
-from terminal_agent.sync.adapters.native import NativeCrm
-from terminal_agent.sync.exchange import FEED_CURSOR, exchange
-from terminal_agent.sync.upload import SyncReport
+from terminal_agent.sync.exchange import FEED_CURSOR
 from tests.journal.support import CARD, OTHER_CARD, ManualClock, event, event_id
-from tests.sync.support import Answer, ScriptedCrm, accept, events_of, no_feed, page, problem, signed, verdicts
-
-Exchange = Callable[[], SyncReport]
-
-
-@pytest.fixture
-def run(journal: Journal, client: NativeCrm, clock: ManualClock) -> Exchange:
-    return lambda: exchange(journal, client, clock)
+from tests.sync.support import (
+    Answer,
+    Exchange,
+    ScriptedCrm,
+    accept,
+    events_of,
+    no_feed,
+    page,
+    problem,
+    signed,
+    verdicts,
+)
 
 
 def record(journal: Journal, *events: NewEvent) -> None:

@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 
 from terminal_agent.journal import Journal
 from terminal_agent.journal.events import OutboxState
 from terminal_agent.sync.adapters.base import CrmFailed
-from terminal_agent.sync.adapters.native import NativeCrm
-from terminal_agent.sync.exchange import exchange
 from terminal_agent.sync.failures import CRM_FAILS, LOOKED_FOR_EACH
-from terminal_agent.sync.upload import SyncReport
-from tests.journal.support import CARD, OTHER_CARD, ManualClock, event, event_id
-from tests.sync.support import Answer, ScriptedCrm, accept, events_of, problem, signed
-
-Exchange = Callable[[], SyncReport]
-
-
-@pytest.fixture
-def run(journal: Journal, client: NativeCrm, clock: ManualClock) -> Exchange:
-    return lambda: exchange(journal, client, clock)
+from tests.journal.support import CARD, OTHER_CARD, event, event_id
+from tests.sync.support import Answer, Exchange, ScriptedCrm, accept, events_of, problem, signed
 
 
 def record(journal: Journal, *numbers: int, card_no: str = OTHER_CARD) -> None:

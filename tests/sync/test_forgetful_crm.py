@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 from werkzeug import Request, Response
 
 from terminal_agent.journal import Journal
 from terminal_agent.sync.adapters.base import CrmUnreachable
-from terminal_agent.sync.adapters.native import NativeCrm
-from terminal_agent.sync.exchange import exchange
-from terminal_agent.sync.upload import SyncReport
-from tests.journal.support import CARD, ManualClock, event, event_id
-from tests.sync.support import Answer, ScriptedCrm, events_of, page, problem, signed
-
-Exchange = Callable[[], SyncReport]
+from tests.journal.support import CARD, event, event_id
+from tests.sync.support import Answer, Exchange, ScriptedCrm, events_of, page, problem, signed
 
 
 class RememberingCrm:
@@ -53,11 +46,6 @@ class RememberingCrm:
 def remembering(crm: ScriptedCrm) -> RememberingCrm:
     crm.usual_events = RememberingCrm()
     return crm.usual_events
-
-
-@pytest.fixture
-def run(journal: Journal, client: NativeCrm, clock: ManualClock) -> Exchange:
-    return lambda: exchange(journal, client, clock)
 
 
 def record(journal: Journal, *numbers: int) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 
 import pytest
 from werkzeug import Request, Response
@@ -13,18 +12,10 @@ from terminal_agent.journal import Journal
 from terminal_agent.journal.events import OutboxState
 from terminal_agent.sync.adapters.base import CrmBlocked, CrmRefused
 from terminal_agent.sync.adapters.native import NativeCrm
-from terminal_agent.sync.exchange import exchange
-from terminal_agent.sync.upload import MAX_UNSIGNED_REFUSALS, SyncReport
+from terminal_agent.sync.upload import MAX_UNSIGNED_REFUSALS
 from terminal_agent.sync.worker import CrmState, SyncWorker
 from tests.journal.support import CountedIds, ManualClock, event, event_id
-from tests.sync.support import SECRET, Answer, ScriptedCrm, accept, events_of, problem, signed
-
-Exchange = Callable[[], SyncReport]
-
-
-@pytest.fixture
-def run(journal: Journal, client: NativeCrm, clock: ManualClock) -> Exchange:
-    return lambda: exchange(journal, client, clock)
+from tests.sync.support import SECRET, Answer, Exchange, ScriptedCrm, accept, events_of, problem, signed
 
 
 def record(journal: Journal, *numbers: int) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 
 from terminal_agent.journal import Journal
@@ -11,18 +9,9 @@ from terminal_agent.journal.alarms import AlarmCode
 from terminal_agent.journal.events import HASH_CHAIN_BROKEN, OutboxState
 from terminal_agent.journal.journal import KNOWLEDGE_LOST
 from terminal_agent.sync.adapters.base import CrmError
-from terminal_agent.sync.adapters.native import NativeCrm
-from terminal_agent.sync.exchange import FEED_CURSOR, exchange
-from terminal_agent.sync.upload import SyncReport
-from tests.journal.support import CARD, OTHER_CARD, ManualClock, event, event_id
-from tests.sync.support import ScriptedCrm, page, signed, verdicts
-
-Exchange = Callable[[], SyncReport]
-
-
-@pytest.fixture
-def run(journal: Journal, client: NativeCrm, clock: ManualClock) -> Exchange:
-    return lambda: exchange(journal, client, clock)
+from terminal_agent.sync.exchange import FEED_CURSOR
+from tests.journal.support import CARD, OTHER_CARD, event, event_id
+from tests.sync.support import Exchange, ScriptedCrm, page, signed, verdicts
 
 
 def record(journal: Journal, *numbers: int, card_no: str = CARD) -> None:

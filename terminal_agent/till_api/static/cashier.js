@@ -1,5 +1,6 @@
 // The cashier's page: views, keys, sounds, and what the buttons do.
 
+import { begin } from "./begin.js";
 import { h, patch } from "./dom.js";
 import { amountOf, typedAmount, typedShown } from "./numbers.js";
 import * as preferences from "./preferences.js";
@@ -153,10 +154,4 @@ function escape(screen) {
 addEventListener("keydown", onKey);
 // A button that was touched does not take the focus: the next Enter is meant for the sale, not for the same key again.
 addEventListener("mousedown", (event) => event.target.closest("button") && event.preventDefault());
-preferences.whenChangedElsewhere((key) => {
-  if (key === "token" && preferences.token.get() && !store.state.paired) store.follow();
-  render(store.state);
-});
-document.documentElement.dataset.screen = "pair";
-render(store.state);
-store.start();
+begin(store, render);

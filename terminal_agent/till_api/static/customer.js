@@ -1,9 +1,9 @@
 // The screen that faces the customer: the same till, nobody's data but a first name, nothing to touch.
 
+import { begin } from "./begin.js";
 import { h, patch } from "./dom.js";
 import { icon } from "./icons.js";
 import { amount, member, name, outcome, why } from "./parts.js";
-import * as preferences from "./preferences.js";
 import { screenOf } from "./state.js";
 import { Store } from "./store.js";
 import { title } from "./view-stage.js";
@@ -65,10 +65,4 @@ function scene(state, screen) {
   );
 }
 
-preferences.whenChangedElsewhere((key) => {
-  if (key === "token" && preferences.token.get() && !store.state.paired) store.follow();
-  render(store.state);
-});
-document.documentElement.dataset.screen = "pair";
-render(store.state);
-store.start();
+begin(store, render);
