@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from terminal_agent.journal import Journal
+from terminal_agent.journal.journal import JOURNAL_FILE
 from tests.journal.support import CountedIds, ManualClock
 
 
@@ -38,3 +39,9 @@ def open_journal(tmp_path: Path, clock: ManualClock, ids: CountedIds) -> Iterato
 @pytest.fixture
 def journal(open_journal: Callable[..., Journal]) -> Journal:
     return open_journal()
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """Where the journal of this test's folder is kept."""
+    return tmp_path / JOURNAL_FILE

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 import sqlite3
 import struct
-import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -17,51 +14,13 @@ from typing import Any
 import pytest
 
 from terminal_agent.errors import AgentError, ErrorCode
-from terminal_agent.journal import Journal
 from terminal_agent.journal.alarms import AlarmCode
 from terminal_agent.journal.events import OutboxState
-from terminal_agent.journal.intents import Checkout, CheckoutState
+from terminal_agent.journal.intents import CheckoutState
 from terminal_agent.journal.journal import JOURNAL_FILE, SALVAGE_DUE
-from terminal_agent.journal.opening import SUSPECT_FILE
-from terminal_agent.journal.wal import HEADER_BYTES, is_readable
-from tests.journal.support import CARD, ManualClock, event, event_id, flip_index_entry, spoil_index
-
-OpenJournal = Callable[..., Journal]
-MANY_BYTES = 1 << 20
-PAGE = 4096
-REPOSITORY = Path(__file__).parents[2]
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    return tmp_path / JOURNAL_FILE
-
-
-def checkout(number: int, state: CheckoutState = CheckoutState.DONE) -> Checkout:
-    result = {"receipt_no": f"R-{number}", "points_earned": 5}
-    return Checkout(
-        event_id(number), "purchase", f"R-{number}", 50_000, "IRR", state, CARD, 3, result, "2026-11-22T09:30:00Z"
-    )
-
-
-def used(open_journal: OpenJournal, events: int = 60, acknowledged: int = 20) -> str:
-    """A journal with sales in it, closed; gives its install epoch."""
-    journal = open_journal()
-    with journal.transaction():
-        for number in range(1, events + 1):
-            journal.events.append(event(number, note="x" * 300))
-            journal.checkouts.begin(checkout(number))
-        for number in range(1, acknowledged + 1):
-            journal.events.settle(event_id(number), OutboxState.ACKNOWLEDGED, None)
-        journal.checkouts.begin(checkout(1000, CheckoutState.IN_DOUBT))
-    journal.close()
-    return journal.events.install_epoch
-
-
-def overwrite(file: Path, at: int, content: bytes) -> None:
-    with file.open("r+b") as opened:
-        opened.seek(at)
-        opened.write(content)
+from terminal_agent.journal.wal import HEADER_BYTES
+from tests.journal.damage import MANY_BYTES, PAGE, OpenJournal, checkout, overwrite, used, without_audit
+from tests.journal.support import ManualClock, event, event_id
 
 
 def not_a_database(file: Path) -> None:
@@ -89,12 +48,6 @@ def of_another_program(file: Path) -> None:
     file.unlink()
     with closing(sqlite3.connect(file)) as other, other:
         other.execute("CREATE TABLE bookmarks (url TEXT)")
-
-
-def without_audit(file: Path) -> None:
-    with closing(sqlite3.connect(f"file:{file}?immutable=1", uri=True)) as connection:
-        root = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'audit'").fetchone()[0]
-    overwrite(file, (root - 1) * PAGE, os.urandom(PAGE))
 
 
 DAMAGES = [not_a_database, without_header, without_first_page, with_garbage_pages, cut_off, of_another_program]
@@ -325,191 +278,6 @@ def test_a_journal_of_a_newer_version_is_not_damaged(open_journal: OpenJournal, 
     with pytest.raises(AgentError, match="newer version"):
         open_journal()
     assert list(file.parent.glob("damaged-*")) == []
-
-
-KILLED_WITH_A_LOG = """
-import os, signal, sys
-from pathlib import Path
-from terminal_agent.journal import Journal
-from tests.journal.support import CountedIds, ManualClock, event
-journal = Journal(Path(sys.argv[1]), "till-1", "IRR", ManualClock(), CountedIds(1000))
-for number in range(1, 21):
-    with journal.transaction():
-        journal.events.append(event(number))
-    if number == int(sys.argv[2]):
-        journal._database.shrink_log()
-print(journal.events.install_epoch, flush=True)
-os.kill(os.getpid(), signal.SIGKILL)
-"""
-
-
-@pytest.fixture
-def epoch_of_killed(file: Path) -> str:
-    """A process recorded 20 events and was killed: they stand in the write-ahead log alone. Gives their epoch."""
-    return killed(file)
-
-
-def killed(file: Path, folded_after: int = 0) -> str:
-    """The same, with the log folded into the database after some of the events."""
-    command = [sys.executable, "-c", KILLED_WITH_A_LOG, str(file.parent), str(folded_after)]
-    ended = subprocess.run(command, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY)
-    assert ended.returncode == -signal.SIGKILL
-    return ended.stdout.strip()
-
-
-def wal_of(file: Path) -> Path:
-    return file.with_name(file.name + "-wal")
-
-
-def test_the_log_of_a_killed_process_is_read_and_nothing_is_alarmed(
-    open_journal: OpenJournal, file: Path, epoch_of_killed: str
-) -> None:
-    assert is_readable(wal_of(file))
-    journal = open_journal()
-    assert journal.events.install_epoch == epoch_of_killed
-    assert journal.position() == 20
-    assert journal.standing_alarms() == []
-
-
-def test_a_log_of_garbage_with_sales_in_it_is_moved_aside_with_its_database(
-    open_journal: OpenJournal, file: Path, epoch_of_killed: str
-) -> None:
-    garbage = os.urandom(wal_of(file).stat().st_size)
-    wal_of(file).write_bytes(garbage)
-    journal = open_journal()
-    (aside,) = file.parent.glob("damaged-*")
-    assert wal_of(aside / JOURNAL_FILE).read_bytes() == garbage, "the evidence is as it was found"
-    assert [alarm.code for alarm in journal.alarms.standing()] == [AlarmCode.STARTED_OVER]
-    assert "write-ahead log" in journal.alarms.standing()[0].detail
-    assert journal.events.install_epoch != epoch_of_killed
-
-
-def test_a_log_whose_end_is_garbage_has_lost_sales_and_is_moved_aside(
-    open_journal: OpenJournal, file: Path, epoch_of_killed: str
-) -> None:
-    size = wal_of(file).stat().st_size
-    overwrite(wal_of(file), size // 2, os.urandom(size // 2))
-    log = wal_of(file).read_bytes()
-    journal = open_journal()
-    (aside,) = file.parent.glob("damaged-*")
-    assert wal_of(aside / JOURNAL_FILE).read_bytes() == log, "the evidence is as it was found"
-    assert 0 < journal.events.count(OutboxState.PENDING) < 20
-    assert [alarm.code for alarm in journal.alarms.standing()] == [AlarmCode.STARTED_OVER]
-    assert journal.events.install_epoch != epoch_of_killed, "the sequences that were lost are not given out again"
-
-
-def test_a_log_that_never_came_to_hold_a_sale_is_no_damage(open_journal: OpenJournal, file: Path) -> None:
-    """A power cut can leave a log of zeros, made for a commit that was never acknowledged."""
-    epoch = used(open_journal)
-    wal_of(file).write_bytes(bytes(PAGE))
-    journal = open_journal()
-    assert journal.events.install_epoch == epoch
-    assert journal.standing_alarms() == []
-
-
-def test_a_log_without_its_database_is_kept(open_journal: OpenJournal, file: Path, epoch_of_killed: str) -> None:
-    log = wal_of(file).read_bytes()
-    file.unlink()
-    journal = open_journal()
-    (aside,) = file.parent.glob("damaged-*")
-    assert wal_of(aside / JOURNAL_FILE).read_bytes() == log
-    assert [alarm.code for alarm in journal.alarms.standing()] == [AlarmCode.STARTED_OVER]
-
-
-def test_a_database_whose_pages_all_stand_in_its_log_has_lost_nothing(
-    open_journal: OpenJournal, file: Path, epoch_of_killed: str
-) -> None:
-    overwrite(file, 0, os.urandom(file.stat().st_size))
-    journal = open_journal()
-    assert journal.events.install_epoch == epoch_of_killed
-    assert journal.position() == 20
-    assert journal.standing_alarms() == []
-
-
-def test_a_damaged_database_is_moved_aside_together_with_its_log(open_journal: OpenJournal, file: Path) -> None:
-    epoch = killed(file, folded_after=15)
-    log = wal_of(file).read_bytes()
-    without_audit(file)
-    damaged = file.read_bytes()
-    journal = open_journal()
-    (aside,) = file.parent.glob("damaged-*")
-    assert (aside / JOURNAL_FILE).read_bytes() == damaged
-    assert wal_of(aside / JOURNAL_FILE).read_bytes() == log
-    batch = journal.events.next_batch(100, MANY_BYTES)
-    assert [(e.install_epoch, e.sequence) for e in batch] == [(epoch, n) for n in range(1, 21)]
-
-
-def test_after_a_crash_indexes_are_compared_with_their_tables_too(open_journal: OpenJournal, file: Path) -> None:
-    journal = open_journal()
-    with journal.transaction():
-        journal.events.append(event(1))
-    spoil_index(journal._database._connection)
-    log = wal_of(file).read_bytes()
-    journal.close()
-    open_journal().close()
-    assert open_journal().standing_alarms() == [], "after a clean end the quick check is enough"
-    wal_of(file).write_bytes(log)
-    journal = open_journal()
-    assert [alarm.code for alarm in journal.alarms.standing()] == [AlarmCode.INDEXES_REBUILT]
-
-
-def settle_all(journal: Journal, numbers: range) -> None:
-    with journal.transaction():
-        for number in numbers:
-            journal.events.settle(event_id(number), OutboxState.ACKNOWLEDGED, None)
-
-
-def test_an_index_that_one_bit_was_flipped_in_is_made_anew_and_nothing_is_lost(
-    open_journal: OpenJournal, file: Path
-) -> None:
-    """A quick check does not see it: else the daemon would meet it again after each start, for ever."""
-    epoch = used(open_journal, events=10, acknowledged=0)
-    flip_index_entry(file)
-    journal = open_journal()
-    assert journal.alarms.standing() == [], "not seen yet"
-    met: list[AgentError] = []
-    journal.when_damaged(met.append)
-    with pytest.raises(AgentError, match="damaged"):
-        settle_all(journal, range(1, 11))
-    assert met
-    journal.close()
-    journal = open_journal()
-    settle_all(journal, range(1, 11))
-    assert journal.events.count(OutboxState.PENDING) == 0
-    assert journal.events.install_epoch == epoch
-    (alarm,) = journal.alarms.standing()
-    assert alarm.code is AlarmCode.INDEXES_REBUILT
-    assert "outbox_waiting" in alarm.detail
-    assert journal.integrity_problems() == []
-    assert list(file.parent.glob("damaged-*")) == []
-    journal.acknowledge_alarms()
-    journal.close()
-    assert not file.with_name(SUSPECT_FILE).exists(), "one thorough look is enough"
-    assert open_journal().standing_alarms() == []
-
-
-def test_indexes_that_cannot_be_made_anew_are_damage(open_journal: OpenJournal, file: Path) -> None:
-    """Two rows at one position: there is no index to make of them."""
-    used(open_journal, events=10, acknowledged=0)
-    third, second = (event_id(3).encode() + position + b"pending" for position in (b"\x03", b"\x02"))
-    content = file.read_bytes()
-    assert content.count(third) == 1
-    file.write_bytes(content.replace(third, second))
-    file.with_name(SUSPECT_FILE).touch()
-    journal = open_journal()
-    assert [alarm.code for alarm in journal.alarms.standing()] == [AlarmCode.STARTED_OVER]
-    assert journal.events.count(OutboxState.PENDING) == 10
-
-
-def test_what_doctor_finds_is_mended_at_the_next_start(open_journal: OpenJournal, file: Path) -> None:
-    used(open_journal, events=10, acknowledged=0)
-    flip_index_entry(file)
-    journal = open_journal()
-    assert journal.integrity_problems()
-    journal.close()
-    journal = open_journal()
-    assert [alarm.code for alarm in journal.alarms.standing()] == [AlarmCode.INDEXES_REBUILT]
-    assert journal.integrity_problems() == []
 
 
 def test_damage_that_shows_only_when_the_file_is_opened_for_writing_is_moved_aside_too(

@@ -12,18 +12,12 @@ from terminal_agent.errors import AgentError
 from terminal_agent.journal import Journal
 from terminal_agent.journal.alarms import AlarmCode
 from terminal_agent.journal.events import OutboxState
-from terminal_agent.journal.journal import JOURNAL_FILE
 from terminal_agent.journal.mark import MARK_FILE, SLOT_BYTES, Mark, Tally
 from terminal_agent.journal.opening import Found, Past, judge
 from tests.journal.support import event, event_id
 
 OpenJournal = Callable[..., Journal]
 MANY_BYTES = 1 << 20
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    return tmp_path / JOURNAL_FILE
 
 
 def sell(journal: Journal, *numbers: int) -> None:
