@@ -76,7 +76,7 @@ def test_a_card_whose_other_home_is_dead_is_told_and_goes_on(shop: Shop) -> None
 def test_a_card_torn_on_a_real_reader_is_finished(
     bare_shop: Shop, virtual_reader: VirtualReader, personality: str
 ) -> None:
-    """Sampled: the sweep over every operation is in tests/desk/test_rekey.py."""
+    """Sampled: the sweep over every operation is in tests/desk/test_rekey_torn.py."""
     virtual_reader.use(PERSONALITIES[personality])
     image = MemoryImage(bytes(blank_card(bytes.fromhex("1A2B3C4D"))))
     bare_shop.init("pcsc:")

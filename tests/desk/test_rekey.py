@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import suppress
-from dataclasses import replace
-from pathlib import Path
-from typing import Any
-
 import pytest
 
 from drivers.errors import CardRemoved
@@ -16,26 +10,16 @@ from drivers.simulator import Fault, MemoryImage, Torn
 from terminal_agent.card.layout import (
     HISTORY_BLOCKS,
     HOMES,
-    CardState,
-    HistoryEntry,
-    HistoryKind,
-    Identity,
-    encode_history,
-    encode_identity,
-    encode_state,
     home_of,
 )
-from terminal_agent.desk import inspect
-from terminal_agent.desk.issue import IssueRequest, issue, issued_trailer
+from terminal_agent.desk.issue import IssueRequest, issue
 from terminal_agent.desk.rekey import is_due, rekey
 from terminal_agent.errors import AgentError, ErrorCode
 from terminal_agent.journal.database import JournalFailed
 from terminal_agent.taps import present
 from tests.card.independent_reader import read_card
-from tests.desk.test_issue import every_fault
+from tests.desk.rekeying import MASTERS, show, tap_rekey, use, verify
 from tests.workbench import (
-    MASTER_KEY,
-    NOW,
     UID_7,
     Workbench,
     blank,
@@ -46,59 +30,6 @@ from tests.workbench import (
     lay,
     operations_of,
 )
-
-MASTERS = {1: MASTER_KEY, 2: bytes(range(16)), 3: bytes(range(1, 17))}
-Operations = list[tuple[str, int]]
-
-
-def tap_rekey(bench: Workbench, card: MemoryImage, fault: Fault | None = None) -> dict[str, Any]:
-    with lay(card, fault) as connection:
-        return rekey(bench.terminal, connection)
-
-
-def show(bench: Workbench, card: MemoryImage) -> dict[str, Any]:
-    with lay(card) as connection:
-        return inspect.show(bench.terminal, connection)
-
-
-def verify(bench: Workbench, card: MemoryImage) -> list[dict[str, Any]]:
-    with lay(card) as connection:
-        findings: list[dict[str, Any]] = inspect.verify(bench.terminal, connection)["findings"]
-    return findings
-
-
-def use(bench: Workbench, version: int) -> None:
-    """From now on this set is the active one."""
-    bench.keys.add(MASTERS[version], version, activate=True)
-
-
-@pytest.fixture
-def card(bench: Workbench) -> MemoryImage:
-    """A card under set 1 that was used so often that every place of its ring is taken."""
-    card = bench.issue(phone="09125554433", points=300)
-    for number in range(len(HISTORY_BLOCKS)):
-        bench.purchase(card, f"first-{number}", 50_000 + number, redeem=3 if number == 7 else 0)
-    return card
-
-
-def shop_with(folder: Path, *versions: int) -> Workbench:
-    """A till that never saw the card and holds these key sets alone, the last one active."""
-    folder.mkdir()
-    shop = Workbench(folder, terminal_id=f"shop-{versions}")
-    if 1 not in versions:
-        (folder / "keys" / "v1.key").unlink()
-        shop.keys = type(shop.keys)(folder / "keys")
-    for version in versions:
-        use(shop, version)
-    return shop
-
-
-def seen_by(shop: Workbench, card: MemoryImage) -> CardState | None:
-    """What a till makes of the card; None when it refuses it."""
-    with lay(card) as connection, suppress(AgentError):
-        return present(shop.terminal, connection).state
-    return None
-
 
 # --- one card, re-keyed in one go
 
@@ -229,271 +160,6 @@ def test_a_directory_stays_a_directory(bench: Workbench) -> None:
         anybody.authenticate(1, KeyType.A, MAD_KEY_A)
         assert anybody.read_block(3)[9] == 0xC1
     assert verify(bench, card) == []
-
-
-# --- torn at every operation
-
-
-class Sweep:
-    """One card that is torn, checked, used and finished again and again; and tills that hold one key set alone."""
-
-    def __init__(self, bench: Workbench, card: MemoryImage, folder: Path, old: int, new: int) -> None:
-        self.bench, self.card, self.old, self.new = bench, card, old, new
-        self.others = [shop_with(folder / f"only-{version}", version) for version in (old, new)]
-        use(bench, old)
-        use(bench, new)
-        self.start_over()
-
-    def close(self) -> None:
-        for shop in self.others:
-            shop.close()
-
-    def operations(self, image: MemoryImage) -> Operations:
-        return operations_of(lambda c: rekey(self.bench.terminal, c), copy_of(image))
-
-    def tear(self, image: MemoryImage, fault: Fault) -> None:
-        with pytest.raises(CardRemoved):
-            tap_rekey(self.bench, image, fault)
-
-    def check(self, image: MemoryImage, state: CardState) -> None:
-        """The card is what it was; whoever reads it with part of the keys reads the same or nothing."""
-        read = self.bench.read(image)
-        assert read.conditions.count("settled") <= 1, "two homes count by themselves"
-        assert read.state == state.to_json(), "the card is lost, or another"
-        assert show(self.bench, image)["points"] == state.balance
-        for shop, version in zip(self.others, (self.old, self.new), strict=True):
-            assert seen_by(shop, image) in (None, state), f"a till with set {version} alone sees a stale state"
-            assert read_card(bytes(image.content), MASTERS[version]).state in (None, state.to_json())
-
-    def finish(self, image: MemoryImage, state: CardState) -> None:
-        """Running it again: whole, and under the new set alone. An older slot may be torn, as after any tap."""
-        answer = tap_rekey(self.bench, image)
-        assert (answer["rekeyed"], answer["warnings"]) == (True, [])
-        older = home_of(self.new).state_blocks[1 - state.slot]
-        assert [finding for finding in verify(self.bench, image) if finding["block"] != older] == []
-        read = read_card(bytes(image.content), MASTERS[self.new])
-        assert (read.state, read.home) == (state.to_json(), home_of(self.new).sector)
-        assert (read.foreign_trailers, read.free_blocks_in_use) == ([], [])
-
-    def start_over(self) -> None:
-        """The card as it would be had it always been under the old set, every place of its ring taken."""
-        keys = self.bench.keys.card_keys(self.old, bytes.fromhex(show(self.bench, self.card)["uid"]))
-        read, home = self.bench.read(self.card), home_of(self.old)
-        assert read.identity is not None
-        newest = self.bench.state(self.card)
-        older = next((slot for slot in self.bench.slots(self.card) if slot not in (None, newest)), None)
-        older = older or replace(newest, sequence=newest.sequence - 1)
-        self.card.content[16:] = bytes(1008)
-        identity = Identity(**{**read.identity, "key_set_version": self.old})
-        self.card.write(home.identity_block, encode_identity(keys.identity_key, identity))
-        for state in (older, newest):
-            self.card.write(home.state_blocks[state.slot], encode_state(keys.state_key, state))
-        for sequence in range(newest.sequence - 14, newest.sequence + 1):
-            entry = HistoryEntry(HistoryKind.PURCHASE, sequence, NOW, 10_000, 1, 1)
-            self.card.write(entry.block, encode_history(keys.history_key, entry))
-        for sector in range(16):
-            self.card.write(trailer_of(sector), issued_trailer(keys, sector).encode())
-
-
-def faults(operations: Operations, *, writes_only: bool = False) -> Iterator[tuple[Fault, int]]:
-    """All but the trailers torn into garbage, which have a test of their own."""
-    for fault, block in every_fault(operations):
-        if is_trailer(block) and fault.outcome is Torn.GARBAGE:
-            continue
-        if not writes_only or operations[fault.call - 1][0] == "write":
-            yield fault, block
-
-
-@pytest.mark.parametrize(("old", "new", "writes_only"), [(1, 2, False), (1, 3, True)])
-def test_a_re_key_torn_anywhere_is_finished_by_running_it_again(
-    bench: Workbench, card: MemoryImage, tmp_path: Path, old: int, new: int, writes_only: bool
-) -> None:
-    sweep = Sweep(bench, card, tmp_path, old, new)
-    state, history = bench.state(card), bench.read(card).history
-    operations = sweep.operations(card)
-    assert len(operations) > 150
-    assert sum(action == "write" for action, _ in operations) >= 38
-    for fault, block in faults(operations, writes_only=writes_only):
-        torn = copy_of(card)
-        sweep.tear(torn, fault)
-        sweep.check(torn, state)
-        again = copy_of(torn)
-        sweep.finish(again, state)
-        spoilt = [e for e in history if block == HISTORY_BLOCKS[e["sequence"] % 15] and fault.outcome is Torn.GARBAGE]
-        assert bench.read(again).history == [entry for entry in history if entry not in spoilt], fault
-    sweep.close()
-
-
-@pytest.mark.parametrize(("old", "new"), [(2, 3), (1, 3)])
-def test_a_purchase_after_a_torn_re_key_counts_and_the_re_key_is_finished_behind_it(
-    bench: Workbench, card: MemoryImage, tmp_path: Path, old: int, new: int
-) -> None:
-    """Every write in each of its outcomes; a card that leaves at a read is the card as it was before the next write."""
-    sweep = Sweep(bench, card, tmp_path, old, new)
-    operations = sweep.operations(card)
-    for number, (fault, _) in enumerate(faults(operations, writes_only=True)):
-        before = bench.state(card)
-        sweep.tear(card, fault)
-        bench.purchase(card, f"R-{number}", 10_000 * (1 + number % 3), redeem=number % 2)
-        state = bench.state(card)
-        assert (state.sequence, state.balance) == (before.sequence + 1, before.balance + 1 + number % 3 - number % 2)
-        sweep.check(card, state)
-        assert bench.read(card).history[0]["sequence"] == state.sequence, "its entry, whatever set that sector is under"
-        sweep.finish(card, state)
-        assert bench.read(card).history[0]["sequence"] == state.sequence
-        sweep.start_over()
-        assert len(sweep.operations(card)) == len(operations)
-    bench.check_books(card)
-    sweep.close()
-
-
-def test_a_re_key_torn_twice_is_finished_by_the_third_run(bench: Workbench, card: MemoryImage, tmp_path: Path) -> None:
-    """The second tear is sampled: each first tear goes with a few second ones, and those are others each time."""
-    sweep = Sweep(bench, card, tmp_path, 1, 2)
-    state = bench.state(card)
-    for number, (first, _) in enumerate(faults(sweep.operations(card), writes_only=True)):
-        torn = copy_of(card)
-        sweep.tear(torn, first)
-        second = list(faults(sweep.operations(torn), writes_only=True))
-        for fault, _ in second[number % 23 :: 23]:
-            twice = copy_of(torn)
-            sweep.tear(twice, fault)
-            sweep.check(twice, state)
-            sweep.finish(twice, state)
-    sweep.close()
-
-
-@pytest.mark.parametrize("taps", [1, 2])
-@pytest.mark.parametrize(("old", "new"), [(1, 2), (1, 3)])
-def test_a_home_filled_before_the_last_taps_is_filled_anew_and_never_counts_meanwhile(
-    bench: Workbench, card: MemoryImage, tmp_path: Path, old: int, new: int, taps: int
-) -> None:
-    """The card went on in its old home, so what stands in the other one is old; torn at every write once more."""
-    sweep = Sweep(bench, card, tmp_path, old, new)
-    sweep.tear(card, Fault(sweep.operations(card).index(("write", home_of(old).identity_block)) + 1, Torn.OLD))
-    assert sorted(bench.read(card).conditions) == ["arriving", "settled"]
-    for number in range(taps):
-        bench.purchase(card, f"R-{number}", 10_000)
-    state = bench.state(card)
-    for fault, _ in faults(sweep.operations(card), writes_only=True):
-        twice = copy_of(card)
-        sweep.tear(twice, fault)
-        sweep.check(twice, state)
-        sweep.finish(twice, state)
-    sweep.close()
-
-
-# --- cut short, and then something else
-
-
-def torn_by_writes(bench: Workbench, card: MemoryImage) -> Iterator[MemoryImage]:
-    """The card as each write of a re-key to set 2 left it, torn in each way that costs no sector."""
-    use(bench, 2)
-    operations = operations_of(lambda c: rekey(bench.terminal, c), copy_of(card))
-    for fault, _ in faults(operations, writes_only=True):
-        torn = copy_of(card)
-        with pytest.raises(CardRemoved):
-            tap_rekey(bench, torn, fault)
-        yield torn
-
-
-def test_a_card_half_re_keyed_is_shown_verified_and_not_issued_again(bench: Workbench, card: MemoryImage) -> None:
-    state, states = bench.state(card), set()
-    for torn in torn_by_writes(bench, card):
-        before = bytes(torn.content)
-        shown = show(bench, torn)
-        assert (shown["points"], shown["sequence"]) == (state.balance, state.sequence)
-        states.add((shown["key_set_version"], shown["problem"]))
-        with pytest.raises(AgentError) as caught:
-            bench.encode(torn, phone="09120000001")
-        assert caught.value.code is ErrorCode.ALREADY_ISSUED
-        verify(bench, torn)
-        assert bytes(torn.content) == before
-    assert states == {(1, None), (1, "rekey_cut_short"), (2, "rekey_cut_short"), (2, None), (2, "torn_write")}
-    assert bench.rows("SELECT * FROM intents WHERE state = 'open'") == []
-
-
-def test_verify_calls_what_a_re_key_left_behind_a_warning(bench: Workbench, card: MemoryImage) -> None:
-    findings = [finding for torn in torn_by_writes(bench, card) for finding in verify(bench, torn)]
-    problems = {finding["problem"] for finding in findings if finding["severity"] == "warning"}
-    assert inspect.CUT_SHORT in problems
-    assert any("key set 1: finish with card rekey" in problem for problem in problems)
-    torn_blocks = {finding["block"] for finding in findings if finding["severity"] == "error"}
-    assert torn_blocks <= {4, 5, 6, 28, 29, 30}, "only a block torn into garbage is worse"
-
-
-def wipe_operations(bench: Workbench, card: MemoryImage) -> Operations:
-    return operations_of(lambda connection: inspect.wipe(bench.terminal, connection), copy_of(card))
-
-
-def test_a_card_half_re_keyed_is_wiped_whole(bench: Workbench, card: MemoryImage) -> None:
-    for torn in list(torn_by_writes(bench, card)):
-        with lay(torn) as connection:
-            inspect.wipe(bench.terminal, connection)
-        assert bytes(torn.content) == bytes(blank().content)
-
-
-def test_a_wipe_of_a_card_half_re_keyed_torn_anywhere_is_finished_by_wiping_again(
-    bench: Workbench, card: MemoryImage
-) -> None:
-    """One card for each pair of conditions its homes can be in. What counted and is erased stays dead."""
-    state = bench.state(card)
-    halves = {tuple(bench.read(half).conditions): half for half in torn_by_writes(bench, card)}
-    assert set(halves) == {
-        ("settled", "empty"),
-        ("settled", "arriving"),
-        ("empty", "arriving"),
-        ("empty", "settled"),
-    }
-    for half in halves.values():
-        operations, identity = wipe_operations(bench, half), bench.home(half).identity_block
-        gone = False
-        for fault, block in faults(operations, writes_only=True):
-            torn = copy_of(half)
-            with pytest.raises(CardRemoved), lay(torn, fault) as connection:
-                inspect.wipe(bench.terminal, connection)
-            read = bench.read(torn)
-            assert read.state in (None, state.to_json())
-            gone = gone or (block == identity and fault.outcome is not Torn.OLD)
-            assert not (gone and read.state), "the other home came to life"
-            with lay(torn) as connection:
-                inspect.wipe(bench.terminal, connection)
-            assert bytes(torn.content) == bytes(blank().content)
-
-
-def test_a_card_wiped_half_way_out_of_a_re_key_is_issued_anew_whatever_keys_its_sectors_have(
-    bench: Workbench, card: MemoryImage
-) -> None:
-    half = list(torn_by_writes(bench, card))[-30]
-    wipe = wipe_operations(bench, half)
-    bench.clock.advance(minutes=1)
-    with pytest.raises(CardRemoved), lay(half, Fault(wipe.index(("write", 15)) + 1, Torn.OLD)) as connection:
-        inspect.wipe(bench.terminal, connection)
-    kept = {key for sector in range(16) for key in (block_of(half, trailer_of(sector))[10:],)}
-    assert len(kept) > 5, "sectors under both sets, and blank ones"
-    bench.clock.advance(minutes=1)
-    bench.encode(half, phone="09120000001")
-    assert (verify(bench, half), bench.read(half).home) == ([], 7)
-
-
-def test_a_till_with_half_of_the_keys_refuses_what_it_cannot_judge(
-    bench: Workbench, card: MemoryImage, tmp_path: Path
-) -> None:
-    shop = shop_with(tmp_path / "new-only", 2)
-    codes = set()
-    for torn in torn_by_writes(bench, card):
-        before = bytes(torn.content)
-        try:
-            shop.purchase(torn, "R-1", 10_000)
-        except AgentError as error:
-            codes.add((error.code, "rekey" in error.hint))
-        else:
-            break
-        with pytest.raises(AgentError), lay(torn) as connection:
-            inspect.wipe(shop.terminal, connection)
-        assert bytes(torn.content) == before, "what it cannot finish it does not begin"
-    assert codes == {(ErrorCode.NOT_OUR_CARD, False), (ErrorCode.KEY_REJECTED, True)}
-    shop.close()
 
 
 # --- sectors that are dead

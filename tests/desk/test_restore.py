@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import json
-from base64 import b64encode
-from collections.abc import Callable
-from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from drivers.card_dump import UNKNOWN_BLOCK, Block, CardDump, card_dump
-from drivers.dumps import DumpFormat, encode_dump
+from drivers.card_dump import UNKNOWN_BLOCK
+from drivers.dumps import DumpFormat
 from drivers.errors import CardRemoved, ReaderLost
 from drivers.mifare_classic import (
     TRAILER_RIGHTS,
@@ -23,18 +18,16 @@ from drivers.mifare_classic import (
     trailer_of,
     uid_of_manufacturer_block,
 )
-from drivers.simulator import ChipRefused, Fault, MemoryImage, SimulatedChip, SimulatedConnection, Torn
+from drivers.simulator import ChipRefused, Fault, SimulatedChip, SimulatedConnection, Torn
 from terminal_agent.card.layout import HOMES, Home
-from terminal_agent.contract import EventType
-from terminal_agent.desk import inspect
-from terminal_agent.desk.dump import PUBLIC_KEYS, KeyRing, read_card
+from terminal_agent.desk.dump import PUBLIC_KEYS
 from terminal_agent.desk.inspect import wipe_order
 from terminal_agent.desk.issue import issue_order
 from terminal_agent.desk.restore import UNTOUCHED, RestoreRequest, restore
-from terminal_agent.errors import AgentError, ErrorCode
-from tests.desk.test_dump import CARDS, STRANGE_KEY, conditions, lock_out, rekeyed, set_trailer
+from terminal_agent.errors import ErrorCode
+from tests.desk.restoring import LOCK, OTHER_UID, file, image_of, refused, request, restored, with_block, writes_of
+from tests.desk.test_dump import CARDS, STRANGE_KEY, lock_out, set_trailer
 from tests.desk.test_issue import every_fault
-from tests.drivers.test_dumps import sample
 from tests.workbench import (
     UID,
     UID_7,
@@ -47,53 +40,6 @@ from tests.workbench import (
     lay,
     operations_of,
 )
-
-OTHER_UID = bytes.fromhex("51617181")
-LOCK = "--allow-lock"
-
-
-def image_of(card: MemoryImage) -> CardDump:
-    return card_dump([tuple(block_of(card, number)) for number in range(64)])
-
-
-def file(name: str, raw: bytes) -> dict[str, str]:
-    """A file as the command sends it."""
-    return {"name": name, "content": b64encode(raw).decode()}
-
-
-def request(
-    dump: CardDump | MemoryImage, kind: DumpFormat = DumpFormat.JSON, keys: MemoryImage | None = None, **told: bool
-) -> RestoreRequest:
-    """As the command makes it: through files."""
-    dump = image_of(dump) if isinstance(dump, MemoryImage) else dump
-    sent: dict[str, Any] = {"input": file(f"card.{kind}", encode_dump(dump, kind))}
-    return RestoreRequest.of({**sent, "keys_from": file("keys.mfd", bytes(keys.content)) if keys else None, **told})
-
-
-def restored(
-    bench: Workbench, card: MemoryImage, dump: CardDump | MemoryImage, fault: Fault | None = None, **told: Any
-) -> dict[str, Any]:
-    with lay(card, fault) as connection:
-        return restore(bench.terminal, connection, request(dump, **told))
-
-
-def refused(code: ErrorCode, said: str, job: Callable[[], Any]) -> AgentError:
-    with pytest.raises(AgentError) as caught:
-        job()
-    assert caught.value.code is code, caught.value
-    assert said in caught.value.message
-    return caught.value
-
-
-def with_block(dump: CardDump | MemoryImage, number: int, block: Block | bytes) -> CardDump:
-    dump = image_of(dump) if isinstance(dump, MemoryImage) else dump
-    return card_dump([*dump.blocks[:number], tuple(block), *dump.blocks[number + 1 :]], dump.uid)
-
-
-def writes_of(bench: Workbench, card: MemoryImage, dump: CardDump | MemoryImage) -> list[int]:
-    calls = operations_of(lambda c: restore(bench.terminal, c, request(dump)), card)
-    return [block for action, block in calls if action == "write"]
-
 
 # --- the card holds what the dump says
 
@@ -426,142 +372,3 @@ def test_a_key_b_that_is_data_is_read_back_too(bench: Workbench) -> None:
     connection = Liar(lay(blank()))
     connection.block = 63
     refused(ErrorCode.DATA_CORRUPT, "sector 15", lambda: restore(bench.terminal, connection, request(dump)))
-
-
-# --- a rollback stays one
-
-
-def test_an_older_image_of_a_card_known_here_is_refused_at_the_next_tap(bench: Workbench) -> None:
-    card = bench.issue(points=5)
-    old = copy_of(card)
-    bench.purchase(card, "R-1", 50_000)
-    known = bench.rows("SELECT * FROM cards")
-    restored(bench, card, old)
-    assert bench.rows("SELECT * FROM cards") == known
-    for number in range(2):
-        refused(ErrorCode.CARD_ROLLED_BACK, "older", lambda n=number: bench.purchase(card, f"R-{n + 2}", 10_000))
-    (anomaly,) = bench.events(EventType.CARD_ANOMALY)
-    assert anomaly["data"]["kind"] == "rolled_back"
-    with lay(card) as connection:
-        assert inspect.show(bench.terminal, connection)["problem"] == "card_rolled_back"
-
-
-def test_an_image_of_before_a_re_key_is_refused_when_a_tap_came_after_it(bench: Workbench) -> None:
-    card = bench.issue(points=5)
-    old = copy_of(card)
-    rekeyed(bench, card)
-    bench.purchase(card, "R-1", 50_000)
-    restored(bench, card, old)
-    refused(ErrorCode.CARD_ROLLED_BACK, "older", lambda: bench.purchase(card, "R-2", 50_000))
-
-
-def test_the_newest_image_of_a_card_known_here_is_the_card(bench: Workbench) -> None:
-    card = bench.issue(points=5)
-    newest = copy_of(card)
-    restored(bench, card, blank())
-    restored(bench, card, newest)
-    assert bench.purchase(card, "R-1", 50_000)["points_after"] == 10
-
-
-def test_an_image_of_a_card_wiped_here_is_refused_at_the_next_tap(bench: Workbench) -> None:
-    card = bench.issue(points=5)
-    last = copy_of(card)
-    with lay(card) as connection:
-        inspect.wipe(bench.terminal, connection)
-    restored(bench, card, last)
-    refused(ErrorCode.CARD_ROLLED_BACK, "copy", lambda: bench.purchase(card, "R-1", 50_000))
-    assert [row["status"] for row in bench.rows("SELECT status FROM cards")] == ["wiped"]
-
-
-def test_an_image_of_before_the_card_was_issued_anew_is_refused_at_the_next_tap(bench: Workbench) -> None:
-    card = bench.issue(points=5)
-    last = copy_of(card)
-    with lay(card) as connection:
-        inspect.wipe(bench.terminal, connection)
-    bench.encode(card)
-    restored(bench, card, last)
-    refused(ErrorCode.CARD_ROLLED_BACK, "copy", lambda: bench.purchase(card, "R-1", 50_000))
-
-
-def test_an_image_of_before_a_sale_in_doubt_settles_it_as_not_landed(bench: Workbench) -> None:
-    card = bench.issue(points=5)
-    before = copy_of(card)
-    with pytest.raises(AgentError):
-        bench.purchase(card, "R-1", 50_000, fault=Fault(5, Torn.NEW))
-    restored(bench, card, before)
-    assert bench.purchase(card, "R-1", 50_000)["points_after"] == 10
-    bench.check_books(card)
-
-
-def test_an_image_on_another_uid_is_not_our_card(bench: Workbench) -> None:
-    card, other = bench.issue(points=5), blank(OTHER_UID)
-    restored(bench, other, card)
-    refused(ErrorCode.NOT_OUR_CARD, "", lambda: bench.purchase(other, "R-1", 50_000))
-
-
-# --- any card, any dump
-
-keys = st.sampled_from([*PUBLIC_KEYS, STRANGE_KEY])
-
-
-@st.composite
-def cards(draw: st.DrawFn) -> MemoryImage:
-    """A card of any access rights, some sectors under keys that nobody has."""
-    card = blank(draw(st.sampled_from([UID, OTHER_UID])))
-    for sector in draw(st.lists(st.integers(0, 15), max_size=4)):
-        set_trailer(card, sector, draw(keys), draw(conditions), draw(keys))
-    for block in draw(st.lists(st.integers(1, 62).filter(lambda b: not is_trailer(b)), max_size=4)):
-        card.write(block, bytes([block] * 16))
-    return card
-
-
-@given(cards(), cards(), st.booleans(), st.data())
-def test_any_card_holds_any_dump_in_the_end_or_was_not_touched(
-    bench_of_any: Workbench, card: MemoryImage, wanted: MemoryImage, allow_lock: bool, data: st.DataObject
-) -> None:
-    dump = image_of(wanted)
-    for number in data.draw(st.lists(st.integers(0, 63), max_size=3)):
-        dump = with_block(dump, number, UNKNOWN_BLOCK)
-    before = bytes(copy_of(card).content)
-    with lay(card) as connection:
-        first = read_card(connection, KeyRing.of(bench_of_any.terminal, connection.uid, dump)).block(0)
-    try:
-        answer = restored(bench_of_any, card, dump, allow_lock=allow_lock, partial=True)
-    except AgentError as problem:
-        if problem.code not in (ErrorCode.DUMP_INVALID, ErrorCode.KEY_REJECTED):
-            raise
-        assert bytes(card.content) == before
-        return
-    kept = [n for n in range(64) if dump.block(n) is None or (n == 0 and dump.block(0) != first)]
-    expected = [before[n * 16 : n * 16 + 16] if n in kept else dump.block(n) for n in range(64)]
-    assert [block_of(card, number) for number in range(64)] == expected
-    assert answer["blocks_skipped"] == len(kept)
-
-
-@pytest.mark.parametrize("name", ["whole.mfd", "whole.eml", "whole.mct", "whole.nfc", "whole.json", "partly.mct"])
-@given(data=st.data())
-def test_a_damaged_file_is_restored_as_it_says_or_refused_with_the_card_untouched(
-    bench_of_any: Workbench, name: str, data: st.DataObject
-) -> None:
-    raw = bytearray(sample(name))
-    for _ in range(data.draw(st.integers(0, 3))):
-        raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
-    card = blank()
-    try:
-        asked = RestoreRequest.of({"input": file(name, bytes(raw)), "partial": True})
-        with lay(card) as connection:
-            restore(bench_of_any.terminal, connection, asked)
-    except AgentError as problem:
-        if problem.code is not ErrorCode.DUMP_INVALID:
-            raise
-        assert bytes(card.content) == bytes(blank().content)
-        return
-    assert all(block_of(card, n) == asked.dump.block(n) for n in range(1, 64) if asked.dump.block(n) is not None)
-
-
-@pytest.fixture(scope="module")
-def bench_of_any(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """One shop for all examples: a restore changes nothing in it but the audit log."""
-    bench = Workbench(tmp_path_factory.mktemp("any"))
-    yield bench
-    bench.close()

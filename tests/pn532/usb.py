@@ -6,7 +6,6 @@ nfcpy, its chip drivers and its CCID framing are real; of libusb only the list o
 from __future__ import annotations
 
 import threading
-from abc import ABC, abstractmethod
 from collections import Counter, deque
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,8 +23,8 @@ BUS, ADDRESS = 3, 7
 PN533_ID, ACR122U_ID, RC_S380_ID = (0x04E6, 0x5591), (0x072F, 0x2200), (0x054C, 0x06C3)
 
 
-class UsbReader(ABC):
-    """One device with its two bulk pipes. ``claim_error`` is what claiming it answers."""
+class UsbReader:
+    """One device with its two bulk pipes; this one answers nothing, its kinds below do. ``claim_error`` is what claiming it answers."""
 
     product = "PN533 stick"
 
@@ -48,9 +47,9 @@ class UsbReader(ABC):
     def lift(self) -> None:
         self.lay()
 
-    @abstractmethod
     def receive(self, data: bytes) -> Iterator[bytes]:
         """The packets that answer what the host wrote."""
+        return iter(())
 
     # What usb1 asks of a device …
     def getVendorID(self) -> int:
