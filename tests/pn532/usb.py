@@ -24,7 +24,10 @@ PN533_ID, ACR122U_ID, RC_S380_ID = (0x04E6, 0x5591), (0x072F, 0x2200), (0x054C, 
 
 
 class UsbReader:
-    """One device with its two bulk pipes; this one answers nothing, its kinds below do. ``claim_error`` is what claiming it answers."""
+    """One device with its two bulk pipes; this one answers nothing, its kinds below do.
+
+    ``claim_error`` is what claiming it answers.
+    """
 
     product = "PN533 stick"
 
