@@ -21,6 +21,7 @@ class HandReader(Reader):
         self._image: MemoryImage | None = None
         self._fault: Fault | None = None
         self._lost = False
+        self._interrupts = 0
         self.wrap: Callable[[ClassicConnection], ClassicConnection] = lambda connection: connection
         """What stands between the agent and the card."""
 
@@ -44,7 +45,8 @@ class HandReader(Reader):
 
     def wait_for_change(self, known: ReaderState, timeout_s: float) -> ReaderState:
         with self._changed:
-            self._changed.wait_for(lambda: self._state() is not known, timeout_s)
+            before = self._interrupts
+            self._changed.wait_for(lambda: self._state() is not known or self._interrupts > before, timeout_s)
             return self._state()
 
     def connect(self) -> ClassicConnection:
@@ -56,6 +58,7 @@ class HandReader(Reader):
 
     def interrupt(self) -> None:
         with self._changed:
+            self._interrupts += 1
             self._changed.notify_all()
 
     def close(self) -> None:
