@@ -20,8 +20,9 @@ COMMAND = "receipt"
 
 
 def print_again(agent: Agent, params: dict[str, Any], _talk: Callable[[str], None]) -> Any:
-    """A copy of the receipt of a purchase, or with ``returned`` of its last return: ``lines`` of text, or ``content``,
-    the base64 of a picture. Changes nothing. Raises AgentError."""
+    """The receipt of the checkout ``checkout_id``, or that of the purchase ``receipt_no``, with ``returned`` that of
+    its last return: ``lines`` of text, or ``content``, the base64 of a picture. It is marked as a copy unless ``copy``
+    is false. Changes nothing. Raises AgentError."""
     checkout = _checkout(agent, params)
     shop = agent.settings.shop
     language = Language(params.get("language") or shop.language)
@@ -34,7 +35,7 @@ def print_again(agent: Agent, params: dict[str, Any], _talk: Callable[[str], Non
         "columns": columns,
         "format": params["format"],
     }
-    receipt = receipt_for(agent, checkout, copy=True)
+    receipt = receipt_for(agent, checkout, copy=params.get("copy", True))
     if params["format"] == "text":
         return {**answer, "lines": text(receipt, language, columns)}
     return {**answer, "content": b64encode(_printed(receipt, language, columns, params["format"])).decode()}
@@ -63,6 +64,21 @@ def shop_of(settings: ShopSettings) -> Shop:
 
 
 def _checkout(agent: Agent, params: dict[str, Any]) -> Checkout:
+    return _by_id(agent, params["checkout_id"]) if "checkout_id" in params else _by_receipt(agent, params)
+
+
+def _by_id(agent: Agent, checkout_id: str) -> Checkout:
+    checkout = agent.journal.checkouts.by_id(checkout_id)
+    if checkout is None:
+        raise AgentError(
+            ErrorCode.NOT_FOUND,
+            "no sale or return of this id was recorded on this terminal",
+            hint="A checkout has a receipt once its card was written; look at it: GET /v1/checkouts/{id}",
+        )
+    return checkout
+
+
+def _by_receipt(agent: Agent, params: dict[str, Any]) -> Checkout:
     receipt_no = decided.checked_reference(params["receipt_no"], "the receipt number", COMMAND)
     kind = taps.REVERSAL if params.get("returned") else taps.PURCHASE
     checkout = agent.journal.checkouts.latest(kind, receipt_no)

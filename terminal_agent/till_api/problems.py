@@ -139,6 +139,13 @@ class Refusal(Enum):
         "There is nothing here.",
         "See GET /openapi.json",
     )
+    NOT_ACCEPTABLE = _Said(
+        406,
+        UposCode.ILLEGAL,
+        "رسید به این شکل ساخته نمی‌شود.",
+        "There is no receipt of this kind.",
+        "Accept text/plain, image/png or application/octet-stream, or name one with ?format=",
+    )
     METHOD_NOT_ALLOWED = _Said(
         405,
         UposCode.ILLEGAL,

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.till.escpos_printer import print_out
 from tests.till_api.hand_reader import HandReader
 from tests.till_api.pos import Pos, Shop
 
@@ -48,12 +49,13 @@ def desk(shop: Shop, pos: Pos, reader: HandReader, tmp_path: Path) -> Path:
     return folder
 
 
-def test_pairing_and_selling_with_curl(shop: Shop, pos: Pos, desk: Path) -> None:
+def test_pairing_selling_and_printing_with_curl(shop: Shop, pos: Pos, desk: Path) -> None:
     (desk / "token").unlink()
     (desk / "code").write_text(shop.till.code()["code"])
     run(desk, "sh")
     [checkout_id] = re.findall(r'"id":"([^"]+)"', (desk / "checkout.json").read_text())
     assert pos.wait_for(checkout_id, "done")["points_after"] == 25
+    assert print_out((desk / "receipt.bin").read_bytes(), 384).cuts == 1
 
 
 def test_selling_with_python(desk: Path) -> None:
