@@ -45,6 +45,8 @@ from terminal_agent.taps import PresentedCard, Terminal
 
 EMPTY = bytes(BLOCK_SIZE)
 BEGUN = "begun"
+MOST_REFUSALS = 3
+"""Runs that a card may refuse to finish before it is left to ``card rekey``."""
 
 
 def rekey(terminal: Terminal, connection: ClassicConnection) -> dict[str, Any]:
@@ -77,8 +79,9 @@ def is_due(terminal: Terminal, card: PresentedCard) -> bool:
     """Whether this card should be re-keyed: it is under an older set, or a run begun here was cut short.
 
     A run cut short at another shop shows in the card's homes, or in a sector of its history that the tap has opened.
-    Never back to a lower version, so that tills which change over one after the other do not undo each other's work;
-    and not again for a card that could not be brought under this very set.
+    Never back to a lower version, so that tills which change over one after the other do not undo each other's work.
+    A run that the card did not let finish is tried again at a later tap: most refusals are a card that lay badly, and
+    the others must not cost a run at each sale for ever.
     """
     active = terminal.keys.versions()[0]
     noted = terminal.journal.meta(_note(card.session.uid))
@@ -86,15 +89,26 @@ def is_due(terminal: Terminal, card: PresentedCard) -> bool:
         return False
     if noted == BEGUN or card.session.is_moving:
         return True
-    return (card.session.keys.version < active or card.session.is_mixed) and noted != _refused(active)
+    refusals = _refusals(noted, active)
+    if refusals:
+        return refusals < MOST_REFUSALS
+    return card.session.keys.version < active or card.session.is_mixed
 
 
 def _note(uid: bytes) -> str:
     return f"rekey:{uid.hex()}"
 
 
-def _refused(version: int) -> str:
-    return f"refused {version}"
+def _refused(version: int, runs: int) -> str:
+    return f"refused {version} {runs}"
+
+
+def _refusals(noted: str | None, version: int) -> int:
+    """Runs to this set that the card refused to finish. A note without a number was one."""
+    words = (noted or "").split()
+    if words[:2] != ["refused", str(version)]:
+        return 0
+    return int(words[2]) if len(words) > 2 else 1
 
 
 def _record(terminal: Terminal, card: PresentedCard, work: _Rekeying, *, rekeyed: bool) -> None:
@@ -113,7 +127,7 @@ def _record(terminal: Terminal, card: PresentedCard, work: _Rekeying, *, rekeyed
         if rekeyed and not work.warnings:
             journal.forget_meta(note)
         else:
-            journal.set_meta(note, _refused(work.target.version))
+            journal.set_meta(note, _refused(work.target.version, work.refused_before + 1))
         taps.remember_state(terminal, card, card.state)
 
 
@@ -128,6 +142,7 @@ class _Rekeying:
         self.previous = self.target.version
         self.warnings: list[str] = []
         self.has_begun = False
+        self.refused_before = _refusals(terminal.journal.meta(_note(connection.uid)), self.target.version)
 
     def run(self) -> None:
         """Move the card if it lives under another set, give all other sectors their keys, then bring it to its home."""

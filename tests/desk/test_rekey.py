@@ -13,7 +13,7 @@ from terminal_agent.card.layout import (
     home_of,
 )
 from terminal_agent.desk.issue import IssueRequest, issue
-from terminal_agent.desk.rekey import is_due, rekey
+from terminal_agent.desk.rekey import MOST_REFUSALS, is_due, rekey
 from terminal_agent.errors import AgentError, ErrorCode
 from terminal_agent.journal.database import JournalFailed
 from terminal_agent.taps import present
@@ -201,7 +201,10 @@ def test_a_trailer_torn_into_garbage_costs_its_sector_and_not_the_card(
     lost = 3 if sector in range(2, 7) else 0
     assert len(show(bench, card)["history"]) == len(HISTORY_BLOCKS) - lost
     bench.check_books(card)
-    assert not is_due(bench.terminal, present(bench.terminal, lay(card))), "it is not tried again at each tap"
+    for _ in range(MOST_REFUSALS - 1):
+        assert is_due(bench.terminal, present(bench.terminal, lay(card)))
+        assert len(tap_rekey(bench, card)["warnings"]) == 1
+    assert not is_due(bench.terminal, present(bench.terminal, lay(card))), "it is not tried again at each tap for ever"
 
 
 def test_a_card_with_a_dead_home_stays_under_the_set_it_has(bench: Workbench, card: MemoryImage) -> None:

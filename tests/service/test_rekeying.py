@@ -9,8 +9,11 @@ from typing import Any
 
 import pytest
 
+from drivers.base import ClassicConnection
+from drivers.errors import AccessDenied
 from drivers.mifare_classic import BLOCK_SIZE, trailer_of
 from drivers.simulator import Fault, MemoryImage, Torn
+from terminal_agent.desk.rekey import MOST_REFUSALS
 from terminal_agent.service import card_lane
 from terminal_agent.service.agent import Agent
 from terminal_agent.service.initialise import initialise
@@ -19,9 +22,10 @@ from terminal_agent.service.rekeying import HOLD_STILL
 from terminal_agent.service.settings import KeySettings, Rekey, load_settings
 from tests.card.independent_reader import read_card
 from tests.till_api.hand_reader import HandReader
-from tests.workbench import MASTER_KEY, blank, block_of
+from tests.workbench import MASTER_KEY, RecordingConnection, blank, block_of
 
 NEXT = bytes(range(16))
+THIRD = bytes(range(1, 17))
 SALE_CALLS = 9
 """Calls to the card of a sale with its history, under the set before: two homes are looked at."""
 
@@ -152,15 +156,54 @@ def test_what_one_shop_began_another_finishes(open_shop: Callable[..., Shop]) ->
     assert (second.home, second.under_old_keys) == (7, [])
 
 
-def test_a_card_that_refused_the_keys_is_not_asked_again(open_shop: Callable[..., Shop]) -> None:
+def test_a_card_that_goes_on_refusing_is_asked_three_times(open_shop: Callable[..., Shop]) -> None:
     shop = open_shop()
     ruined = bytearray(block_of(shop.card, trailer_of(7)))
     ruined[7] ^= 0x01
     _put(shop.card, trailer_of(7), bytes(ruined))
+    for number in range(MOST_REFUSALS + 2):
+        assert shop.buy(f"R-{number}")["state"] == "done"
+    assert (shop.home, shop.said) == (1, [HOLD_STILL] * MOST_REFUSALS)
+    shop.agent.keys.add(THIRD, 3, activate=True)
+    shop.buy("S-1")
+    assert len(shop.said) == MOST_REFUSALS + 1, "another set, another chance"
+
+
+@pytest.mark.parametrize("sector", [7, 3, 12], ids=["the other home", "history", "an empty sector"])
+def test_a_sector_that_refuses_once_is_finished_at_a_later_sale(open_shop: Callable[..., Shop], sector: int) -> None:
+    """A card that lies badly refuses a block and takes it the next time: nobody need run ``card rekey``."""
+    shop, refused = open_shop(), list[int]()
+    shop.reader.wrap = lambda connection: RefusingOnce(connection, trailer_of(sector), refused)
     assert shop.buy("R-1")["state"] == "done"
-    shop.said.clear()
+    assert sector in shop.under_old_keys
     assert shop.buy("R-2")["state"] == "done"
-    assert (shop.home, shop.said) == (1, [])
+    assert (shop.home, shop.under_old_keys, refused) == (7, [], [trailer_of(sector)])
+    assert shop.do("card.verify")["findings"] == []
+    shop.said.clear()
+    shop.buy("R-3")
+    assert shop.said == [], "it is finished"
+
+
+def test_a_refusal_noted_by_an_earlier_version_is_one(open_shop: Callable[..., Shop]) -> None:
+    shop = open_shop()
+    with shop.agent.journal.transaction():
+        shop.agent.journal.set_meta(f"rekey:{bytes(shop.card.content)[:4].hex()}", "refused 2")
+    shop.buy("R-1")
+    assert (shop.home, shop.under_old_keys) == (7, [])
+
+
+class RefusingOnce(RecordingConnection):
+    """One write to ``block`` is refused; ``refused`` remembers over taps that it was."""
+
+    def __init__(self, inner: ClassicConnection, block: int, refused: list[int]) -> None:
+        super().__init__(inner)
+        self._block, self._refused = block, refused
+
+    def write_block(self, block: int, data: bytes) -> None:
+        if block == self._block and not self._refused:
+            self._refused.append(block)
+            raise AccessDenied(block, "write")
+        super().write_block(block, data)
 
 
 def _put(image: MemoryImage, block: int, data: bytes) -> None:
