@@ -18,6 +18,7 @@ from terminal_agent.till.checkout import Line, PurchaseRequest
 from terminal_agent.till.reversal import ReversalRequest
 from terminal_agent.till_api import wire
 from terminal_agent.till_api.access import FOR_CASHIERS, Access
+from terminal_agent.till_api.allowance import Allowance
 from terminal_agent.till_api.cashiers import SUPERVISORS, Session, Sessions
 from terminal_agent.till_api.counter import Asked, Counter
 from terminal_agent.till_api.hub import Hub
@@ -45,6 +46,7 @@ class Till:
     shop: Callable[[], dict[str, Any]]
     sessions: Sessions
     reversal_limit: Callable[[], int | None]
+    lookups: Allowance
     streams: int = 0
 
 
