@@ -40,6 +40,7 @@ class ErrorCode(StrEnum):
     CARD_ROLLED_BACK = "card_rolled_back"
     CARD_ERASED = "card_erased"
     CARD_PENDING = "card_pending"
+    CARD_TAKEN = "card_taken"
     INSUFFICIENT_POINTS = "insufficient_points"
     OFFLINE_LIMIT = "offline_limit"
     COUPON_REFUSED = "coupon_refused"
@@ -51,7 +52,6 @@ class ErrorCode(StrEnum):
     CONFIG_INVALID = "config_invalid"
     BUSY = "busy"
     NOT_FOUND = "not_found"
-    MEMBER_NOT_FOUND = "member_not_found"
     INVALID_INPUT = "invalid_input"
     DISK_FULL = "disk_full"
     JOURNAL_FAILED = "journal_failed"
@@ -73,6 +73,7 @@ _CARD = {
     ErrorCode.CARD_ROLLED_BACK,
     ErrorCode.CARD_ERASED,
     ErrorCode.CARD_PENDING,
+    ErrorCode.CARD_TAKEN,
     ErrorCode.INSUFFICIENT_POINTS,
     ErrorCode.OFFLINE_LIMIT,
     ErrorCode.COUPON_REFUSED,

@@ -6,10 +6,10 @@ from typing import Any
 
 import click
 
-from terminal_agent.cli.backend import call
+from terminal_agent.cli.backend import call, reader_options
 from terminal_agent.cli.output import AgentCommand, AgentGroup, emit
 
-SCOPES = ["read", "checkout", "reverse", "members"]
+SCOPES = ["read", "checkout", "reverse"]
 ROLES = ["cashier", "supervisor", "administrator"]
 LONGEST_PIN_LINE = 64
 
@@ -115,7 +115,7 @@ def cashier_list() -> None:
 
 def _print_cashiers(cashiers: list[dict[str, Any]]) -> None:
     for each in cashiers:
-        click.echo(f"{each['role']:<14} {each['name']}")
+        click.echo(f"{each['role']:<14} {each['name']}{'  (staff card)' if each['card'] else ''}")
     if not cashiers:
         click.echo("Nobody is named: a paired page sells without. Name one: terminal-agent till cashier add NAME")
 
@@ -131,6 +131,22 @@ def cashier_remove(name: str) -> None:
     """
     answer = call("till.cashier.remove", name=name)
     emit(answer, lambda: click.echo(f"{name} can no longer sign in."))
+
+
+@cashier.command("card", cls=AgentCommand)
+@click.argument("name")
+@click.option("--remove", is_flag=True, help="take the card away from them")
+@reader_options
+def cashier_card(reader: str | None, wait_s: float, name: str, remove: bool) -> None:
+    """Make the issued card on the reader a cashier's staff card: it signs them in, with the rights of a cashier.
+
+    \b
+    Examples:
+      terminal-agent till cashier card Nasrin
+      terminal-agent till cashier card Nasrin --remove
+    """
+    answer = call("till.cashier.card", name=name, remove=remove, reader=reader, wait_s=wait_s)
+    emit(answer, lambda: click.echo(f"{name} signs in with this card." if answer["card"] else f"{name} has no card."))
 
 
 COMMANDS = (till,)

@@ -13,15 +13,16 @@ from terminal_agent.club.offers import OfferUse, local_day
 from terminal_agent.journal.alarms import Alarm, AlarmCode, Alarms
 from terminal_agent.journal.backup import COPY_INTERVAL, Copy, copy_journal, daily_copies, daily_copy, forget_old_copies
 from terminal_agent.journal.database import JournalFailed
-from terminal_agent.journal.events import HASH_CHAIN_BROKEN, SALVAGED, Events, NewEvent
+from terminal_agent.journal.events import HASH_CHAIN_BROKEN, Events, NewEvent
 from terminal_agent.journal.intents import Checkouts, Intents
 from terminal_agent.journal.knowledge import Knowledge
 from terminal_agent.journal.mark import Mark, Tally
 from terminal_agent.journal.offers import Offers
 from terminal_agent.journal.opening import COPIED_AT, INSTALL_EPOCH, OPENED, Past, folders_aside, note_suspicion
-from terminal_agent.journal.receipts import checkout_told_by
-from terminal_agent.journal.salvage import Salvage, salvage
+from terminal_agent.journal.put_back import put_back
+from terminal_agent.journal.salvage import salvage
 from terminal_agent.journal.space import Space
+from terminal_agent.journal.staff import StaffBook
 from terminal_agent.journal.start import Start, start
 from terminal_agent.journal.till import TillBook
 from terminal_agent.ports import Clock, Ids, rfc3339
@@ -75,8 +76,10 @@ class Journal:
         self.offers = Offers(self._database, terminal_id)
         self.alarms = Alarms(self._database, clock)
         self.till = TillBook(self._database, clock)
+        self.staff = StaffBook(self._database)
         try:
             self._take_up(begun, terminal_id)
+            self.staff.note_named()
             self._tell_rebuilt(begun.difference)
         except BaseException:
             self.close()
@@ -106,7 +109,7 @@ class Journal:
         try:
             with self.transaction():
                 self._begin_again(AlarmCode.STARTED_OVER, begun.detail, terminal_id)
-                self._readmit(begun.salvage)
+                put_back(self, begun.salvage, self._clock)
                 if begun.aside is not None and not begun.salvage.whole:
                     self.set_meta(SALVAGE_DUE, begun.aside.name)
         except JournalFailed:  # selling comes first: the old events are safe where they are
@@ -124,19 +127,9 @@ class Journal:
         folder = self._folder / due
         kept = salvage(folder / JOURNAL_FILE)
         with suppress(JournalFailed), self.transaction():
-            self._readmit(kept)
+            put_back(self, kept, self._clock)
             if kept.whole or not folder.exists():
                 self.forget_meta(SALVAGE_DUE)
-
-    def _readmit(self, kept: Salvage) -> None:
-        """Events keep their bytes and go up under the epoch they were minted in; the CRM knows what it had already."""
-        for event in kept.events:
-            self.events.readmit(event)
-        for epoch in {event.install_epoch for event in kept.events}:
-            self.set_meta(SALVAGED + epoch, rfc3339(self._clock.now()))
-        told = (checkout_told_by(event) for event in kept.proven)
-        for row in [*kept.checkouts, *(row for row in told if row)]:  # a row that could be read comes first, and stands
-            self.checkouts.readmit(row)
 
     def begin_as_copy(self, detail: str) -> None:
         """Go on as a journal that was put back: under a new install epoch, with an alarm."""
@@ -387,7 +380,7 @@ class Journal:
         self._database.execute("DELETE FROM meta WHERE key = ?", key)
 
     def audit(self, action: str, **detail: Any) -> None:
-        """Add a line to the audit log, inside the caller's transaction. Never a key, a token or a name."""
+        """Add a line to the audit log, inside the caller's transaction. Never a key, a token or a member's name."""
         self._database.execute(
             "INSERT INTO audit (time, action, detail) VALUES (?, ?, ?)",
             rfc3339(self._clock.now()),

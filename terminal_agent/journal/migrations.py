@@ -42,6 +42,13 @@ def m005_cashiers(db: Database) -> None:
     )
 
 
+@migrations()
+def m006_staff_cards(db: Database) -> None:
+    """A card that says who signs in: one for each cashier at most, and nobody else's."""
+    db.execute("ALTER TABLE cashiers ADD COLUMN card_no TEXT")
+    db.execute("CREATE UNIQUE INDEX cashiers_card ON cashiers (card_no) WHERE card_no IS NOT NULL")
+
+
 _FIRST_TAP = (
     "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT",
     # What happened, for ever: rows are added, never changed. body holds the very bytes that go to the CRM.

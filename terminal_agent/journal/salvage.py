@@ -49,14 +49,16 @@ class KeptEvent:
 @dataclass
 class Salvage:
     """``proven``: every sound event, ``events``: those of them that the CRM is not known to have, in their order.
-    ``checkouts``: finished sales as rows, so that their receipts are known again. ``in_doubt``: how many sales in doubt
-    stay behind; None when nobody can tell. ``whole`` is False where something could not be read that may be readable
-    another time."""
+    ``checkouts``: finished sales as rows, so that their receipts are known again. ``tokens`` and ``cashiers``: who may
+    call the till and who may sign in, as rows. ``in_doubt``: how many sales in doubt stay behind; None when nobody can
+    tell. ``whole`` is False where something could not be read that may be readable another time."""
 
     proven: list[KeptEvent] = field(default_factory=list)
 
     events: list[KeptEvent] = field(default_factory=list)
     checkouts: list[dict[str, Any]] = field(default_factory=list)
+    tokens: list[dict[str, Any]] = field(default_factory=list)
+    cashiers: list[dict[str, Any]] = field(default_factory=list)
     in_doubt: int | None = None
     whole: bool = True
 
@@ -76,6 +78,8 @@ def salvage(database: Path) -> Salvage:
             acknowledged |= {row[0] for row in rows("SELECT event_id FROM outbox WHERE state = 'acknowledged'")}
             found.proven += _in_rows(rows("SELECT body, fingerprint FROM events"), seen)
             found.checkouts = [dict(row) for row in rows("SELECT * FROM checkouts WHERE state <> 'in_doubt'")]
+            found.tokens = [dict(row) for row in rows("SELECT * FROM till_tokens")]
+            found.cashiers = [dict(row) for row in rows("SELECT * FROM cashiers")]
             found.in_doubt = sum(1 for _ in rows("SELECT 1 FROM checkouts WHERE state = 'in_doubt'"))
     for file in (database, log_of(database)):
         found.proven += _in_pages(file, found, seen)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+import sqlite3
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -12,6 +15,7 @@ from terminal_agent.ports import Clock, rfc3339
 
 REMEMBERED = timedelta(days=30)
 """How long a request is answered again as before; its sale is known by its receipt for ever."""
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -23,19 +27,6 @@ class TillToken:
     scopes: tuple[str, ...]
     created_at: str
     revoked_at: str | None = None
-
-
-@dataclass(frozen=True)
-class Cashier:
-    """Somebody who may sign in. ``pin_hash`` is salted; after ``wrong_pins`` in a row none is looked at until
-    ``next_try_at``."""
-
-    name: str
-    role: str
-    pin_hash: str
-    created_at: str
-    wrong_pins: int = 0
-    next_try_at: str | None = None
 
 
 @dataclass(frozen=True)
@@ -88,27 +79,16 @@ class TillBook:
         sql = "UPDATE till_tokens SET revoked_at = ? WHERE token_id = ? AND revoked_at IS NULL"
         return self._database.execute(sql, now, token_id) > 0
 
-    def put_cashier(self, cashier: Cashier) -> None:
-        """A new one, or another PIN and role for the one of that name."""
-        columns = ", ".join(vars(cashier))
-        marks = ", ".join("?" * len(vars(cashier)))
-        self._database.execute(f"INSERT OR REPLACE INTO cashiers ({columns}) VALUES ({marks})", *vars(cashier).values())
-
-    def cashier(self, name: str) -> Cashier | None:
-        row = self._database.one("SELECT * FROM cashiers WHERE name = ?", name)
-        return Cashier(**dict(row)) if row else None
-
-    def cashiers(self) -> list[Cashier]:
-        """By name."""
-        return [Cashier(**dict(row)) for row in self._database.query("SELECT * FROM cashiers ORDER BY name")]
-
-    def remove_cashier(self, name: str) -> bool:
-        """Whether there was one of that name."""
-        return self._database.execute("DELETE FROM cashiers WHERE name = ?", name) > 0
-
-    def note_pin(self, name: str, wrong_pins: int, next_try_at: str | None) -> None:
-        sql = "UPDATE cashiers SET wrong_pins = ?, next_try_at = ? WHERE name = ?"
-        self._database.execute(sql, wrong_pins, next_try_at, name)
+    def readmit(self, rows: list[dict[str, Any]]) -> None:
+        """Put the tokens of a damaged journal back, inside the caller's transaction, those that were revoked too. A row
+        that is no token's, or is here already, is left out."""
+        columns = "token_hash, token_id, name, scopes, created_at, revoked_at"
+        sql = f"INSERT OR IGNORE INTO till_tokens ({columns}) VALUES (?, ?, ?, ?, ?, ?)"
+        for row in rows:
+            if not _SHA256.fullmatch(str(row.get("token_hash"))):
+                continue
+            with suppress(sqlite3.IntegrityError):
+                self._database.execute(sql, *(row.get(name) for name in columns.split(", ")))
 
     def add_request(self, request: TillRequest) -> None:
         self._database.execute(

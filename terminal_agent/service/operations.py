@@ -22,14 +22,14 @@ from terminal_agent.errors import AgentError, ErrorCode
 from terminal_agent.journal.events import OutboxState
 from terminal_agent.journal.intents import CheckoutState
 from terminal_agent.ports import rfc3339
-from terminal_agent.service import lookup, members, pairing, queue_files
+from terminal_agent.service import members, pairing, queue_files, staff
 from terminal_agent.service.agent import Agent
 from terminal_agent.service.card_lane import Afterwards
 from terminal_agent.service.counts import counts, crm_seen
 from terminal_agent.service.crm_problem import crm_problem
 from terminal_agent.service.key_store import parse_key
 from terminal_agent.service.progress import told
-from terminal_agent.service.readers import look_at_reader
+from terminal_agent.service.readers import look_at_reader, reader_url
 from terminal_agent.service.receipts import print_again
 from terminal_agent.service.rekeying import renew_keys
 from terminal_agent.sync import client
@@ -80,18 +80,6 @@ def _one_sale(agent: Agent, params: Params, talk: Talk, sale: Callable[[Terminal
     answer = _with_card(agent, params, talk, lambda connection: sale(terminal, connection), afterwards)
     agent.sync.wake()
     return answer
-
-
-def reader_url(agent: Agent, params: Params) -> str:
-    """The reader a command named, else the configured one. Raises AgentError when there is neither."""
-    url = params.get("reader") or agent.settings.reader
-    if url is None:
-        raise AgentError(
-            ErrorCode.READER_MISSING,
-            "no reader was named and the config file names none",
-            hint='Add --reader pcsc: (see terminal-agent reader list), or reader = "pcsc:" to the config file',
-        )
-    return str(url)
 
 
 def card_issue(agent: Agent, params: Params, talk: Talk) -> Any:
@@ -341,7 +329,6 @@ OPERATIONS: dict[str, Operation] = {
     "queue.list": queue_list,
     "queue.retry": queue_retry,
     "queue.close": queue_close,
-    "member.show": lookup.show,
     "member.export": members.export,
     "member.erase": members.erase,
     "member.consent": members.consent,
@@ -353,6 +340,7 @@ OPERATIONS: dict[str, Operation] = {
     "keys.activate": keys_activate,
     "status": status,
     **pairing.OPERATIONS,
+    **staff.OPERATIONS,
     **queue_files.OPERATIONS,
     "doctor": doctor,
     "backup": backup,

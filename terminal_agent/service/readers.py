@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from drivers import ReaderInfo, ReaderState, list_readers, open_reader
 from drivers.errors import DriverError, ReaderLost
-from terminal_agent.errors import AgentError
+from terminal_agent.errors import AgentError, ErrorCode
 from terminal_agent.service import control
 from terminal_agent.service.settings import Settings
+
+if TYPE_CHECKING:
+    from terminal_agent.service.agent import Agent
 
 
 def look_at_reader(url: str | None) -> dict[str, Any]:
@@ -91,3 +94,15 @@ def _daemon_runs(settings: Settings) -> bool:
         return False
     connection.close()
     return True
+
+
+def reader_url(agent: Agent, params: dict[str, Any]) -> str:
+    """The reader a command named, else the configured one. Raises AgentError when there is neither."""
+    url = params.get("reader") or agent.settings.reader
+    if url is None:
+        raise AgentError(
+            ErrorCode.READER_MISSING,
+            "no reader was named and the config file names none",
+            hint='Add --reader pcsc: (see terminal-agent reader list), or reader = "pcsc:" to the config file',
+        )
+    return str(url)

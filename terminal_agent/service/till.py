@@ -14,13 +14,14 @@ from terminal_agent.errors import AgentError
 from terminal_agent.service.agent import Agent
 from terminal_agent.service.counts import counts, crm_seen
 from terminal_agent.service.metrics import Metrics
-from terminal_agent.service.operations import Params, Talk, reader_url
+from terminal_agent.service.operations import Params, Talk
+from terminal_agent.service.readers import reader_url
 from terminal_agent.service.rekeying import renew_keys
 from terminal_agent.taps import PresentedCard, Terminal
 from terminal_agent.till.locale import unit_of
 from terminal_agent.till_api.access import ALL_SCOPES, CODE_LIFE_S, Access
-from terminal_agent.till_api.allowance import Allowance
 from terminal_agent.till_api.app import create_app
+from terminal_agent.till_api.approvals import Approvals
 from terminal_agent.till_api.cashiers import Sessions
 from terminal_agent.till_api.counter import Counter, HeldReader, Shop
 from terminal_agent.till_api.hub import EventName, Hub
@@ -51,6 +52,14 @@ class TillService:
         agent.sync.told = self._tell_of_sync
         metrics = Metrics(lambda: cast(dict[str, Any], ask("status", {}, _say_nothing)))
         agent.lane.tapped = partial(_tapped, metrics)
+        sessions = Sessions(agent.journal, agent.clock)
+        approvals = Approvals(
+            sessions,
+            agent.journal,
+            agent.clock,
+            limit=lambda: agent.settings.till.reversal_limit,
+            returned_with=self._counter.returned_with,
+        )
         till = Till(
             terminal_id=lambda: agent.terminal_id,
             currency=agent.settings.currency,
@@ -61,9 +70,8 @@ class TillService:
             reader=reader,
             metrics=metrics.text,
             shop=lambda: shop_shown(agent),
-            sessions=Sessions(agent.journal, agent.clock),
-            reversal_limit=lambda: agent.settings.till.reversal_limit,
-            lookups=Allowance(agent.clock),
+            sessions=sessions,
+            approvals=approvals,
         )
         self._app = create_app(till, self._hosts, frozenset(agent.settings.till.origins))
         self._server: TillServer | None = None

@@ -157,6 +157,11 @@ _TOLD = {
         ),
         Words("بدون خرج امتیاز ادامه دهید؛ خرید امتیاز می‌گیرد.", "Go on without redeeming; the purchase earns points."),
     ),
+    ErrorCode.CARD_TAKEN: _Told(
+        UposCode.EXISTS,
+        Words("این کارت مال همکار دیگری است.", "This card is another cashier's staff card."),
+        Words("کارت دیگری بردارید یا اول آن را از همکار قبلی بگیرید.", "Take another card, or remove it there first."),
+    ),
     ErrorCode.INSUFFICIENT_POINTS: _Told(
         UposCode.EXTENDED,
         Words("این مقدار امتیاز را نمی‌توان خرج کرد.", "This many points cannot be redeemed."),
@@ -230,14 +235,6 @@ _TOLD = {
         UposCode.NO_EXIST,
         Words("موردی با این مشخصات پیدا نشد.", "Nothing was found under this number."),
         Words("شماره را بررسی کنید.", "Check the number."),
-    ),
-    ErrorCode.MEMBER_NOT_FOUND: _Told(
-        UposCode.NO_EXIST,
-        Words("عضوی با این شمارهٔ تلفن پیدا نشد.", "No member has this phone number."),
-        Words(
-            "شماره را بررسی کنید یا مشتری را عضو کنید.",
-            "Check the number, or enrol the customer.",
-        ),
     ),
     ErrorCode.INVALID_INPUT: _Told(
         UposCode.ILLEGAL,

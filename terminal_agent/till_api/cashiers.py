@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from terminal_agent.journal import Journal
-from terminal_agent.journal.till import Cashier
+from terminal_agent.journal.staff import Cashier, Role
 from terminal_agent.ports import Clock, rfc3339
 from terminal_agent.till_api.problems import Refusal, Refused
 
@@ -27,12 +27,11 @@ _COST = {"n": 2**14, "r": 8, "p": 1, "maxmem": 64 * 1024 * 1024}
 """scrypt as OWASP's password storage sheet has it at the least: some 50 ms and 16 MB a try."""
 
 
-class Role(StrEnum):
-    """What somebody at the till may do; each may do what those before it may."""
+class By(StrEnum):
+    """How somebody signed in. A card says who, but cards can be copied: only a PIN proves it where money goes out."""
 
-    CASHIER = "cashier"
-    SUPERVISOR = "supervisor"
-    ADMINISTRATOR = "administrator"
+    PIN = "pin"
+    CARD = "card"
 
 
 SUPERVISORS = frozenset({Role.SUPERVISOR, Role.ADMINISTRATOR})
@@ -40,11 +39,14 @@ SUPERVISORS = frozenset({Role.SUPERVISOR, Role.ADMINISTRATOR})
 
 @dataclass(frozen=True)
 class Session:
-    """A cashier who is signed in at one paired page."""
+    """A cashier who is signed in at one paired page. ``role`` is what counts here; ``proof`` is what it was opened
+    with: once the cashier has another PIN or card, it is over."""
 
     token_id: str
     cashier: str
     role: Role
+    by: By
+    proof: str
     expires: float
 
 
@@ -74,12 +76,29 @@ class Sessions:
         self._sessions: dict[bytes, Session] = {}
 
     def names(self) -> list[str]:
-        return [cashier.name for cashier in self._journal.till.cashiers()]
+        return [cashier.name for cashier in self._journal.staff.cashiers()]
+
+    @property
+    def is_asked_for(self) -> bool:
+        """Whether a page must say who stands there."""
+        return self._journal.staff.is_asked_for
 
     def sign_in(self, token_id: str, name: str, pin: str) -> tuple[str, Session]:
         """A secret for the page, and who it stands for. Raises Refused: PIN_WRONG, PIN_LATER."""
+        cashier = self.prove(name, pin)
+        return self._begin(token_id, cashier, Role(cashier.role), By.PIN, cashier.pin_hash)
+
+    def sign_in_by_card(self, token_id: str, card_no: str) -> tuple[str, Session]:
+        """The same for whose staff card this is, with the rights of a cashier. Raises Refused: STAFF_CARD_UNKNOWN."""
+        cashier = self._journal.staff.owner_of(card_no)
+        if cashier is None:
+            raise Refused(Refusal.STAFF_CARD_UNKNOWN)
+        return self._begin(token_id, cashier, Role.CASHIER, By.CARD, card_no)
+
+    def prove(self, name: str, pin: str) -> Cashier:
+        """Whose PIN this is. Every wrong one counts, whatever it was for. Raises Refused: PIN_WRONG, PIN_LATER."""
         with self._lock:  # one try at a time
-            cashier = self._journal.till.cashier(name)
+            cashier = self._journal.staff.cashier(name)
             if cashier is None:
                 hash_pin(pin)  # takes as long as for one who is there
                 raise Refused(Refusal.PIN_WRONG)
@@ -89,23 +108,27 @@ class Sessions:
             if not is_pin(pin, cashier.pin_hash):
                 self._note_wrong(cashier, now)
                 raise Refused(Refusal.PIN_WRONG)
-            return self._begin(token_id, cashier)
+            if cashier.wrong_pins:
+                with self._journal.transaction():
+                    self._journal.staff.note_pin(cashier.name, 0, None)
+            return cashier
 
     def _note_wrong(self, cashier: Cashier, now: datetime) -> None:
         wrong = cashier.wrong_pins + 1
         wait_s = 0 if wrong <= FREE_TRIES else min(2 ** (wrong - FREE_TRIES), LONGEST_WAIT_S)
         with self._journal.transaction():
-            self._journal.till.note_pin(cashier.name, wrong, rfc3339(now + timedelta(seconds=wait_s)))
+            self._journal.staff.note_pin(cashier.name, wrong, rfc3339(now + timedelta(seconds=wait_s)))
             self._journal.audit("till.pin_refused", cashier=cashier.name, wrong_pins=wrong)
 
-    def _begin(self, token_id: str, cashier: Cashier) -> tuple[str, Session]:
+    def _begin(self, token_id: str, cashier: Cashier, role: Role, by: By, proof: str) -> tuple[str, Session]:
         secret = secrets.token_urlsafe(32)
-        session = Session(token_id, cashier.name, Role(cashier.role), self._clock.monotonic() + IDLE_S)
+        session = Session(token_id, cashier.name, role, by, proof, self._clock.monotonic() + IDLE_S)
         with self._journal.transaction():
-            self._journal.till.note_pin(cashier.name, 0, None)
-            self._journal.audit("till.signed_in", cashier=cashier.name, role=cashier.role, token_id=token_id)
-        self._sessions = {key: each for key, each in self._sessions.items() if each.expires > self._clock.monotonic()}
-        self._sessions[_key(secret)] = session
+            self._journal.audit("till.signed_in", cashier=cashier.name, role=role, by=by, token_id=token_id)
+        with self._lock:
+            now = self._clock.monotonic()
+            self._sessions = {key: each for key, each in self._sessions.items() if each.expires > now}
+            self._sessions[_key(secret)] = session
         return secret, session
 
     def session(self, token_id: str, secret: str | None) -> Session | None:
@@ -116,11 +139,19 @@ class Sessions:
             found = self._sessions.get(_key(secret))
             if found is None or found.token_id != token_id or found.expires <= self._clock.monotonic():
                 return None
-            cashier = self._journal.till.cashier(found.cashier)
-            if cashier is None or cashier.role != found.role:
+            if not self._still_holds(found):
                 return None
             self._sessions[_key(secret)] = replace(found, expires=self._clock.monotonic() + IDLE_S)
             return found
+
+    def _still_holds(self, session: Session) -> bool:
+        cashier = self._journal.staff.cashier(session.cashier)
+        if cashier is None:
+            return False
+        if session.by is By.CARD:
+            blocked = self._journal.knowledge.block_reason(session.proof)
+            return cashier.card_no == session.proof and blocked is None
+        return (cashier.role, cashier.pin_hash) == (session.role, session.proof)
 
     def end(self, secret: str) -> None:
         """Nobody is signed in with this any more."""

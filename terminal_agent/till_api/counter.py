@@ -14,12 +14,14 @@ from typing import Any, Protocol, TypeVar
 from drivers.base import ClassicConnection
 from terminal_agent import taps
 from terminal_agent.errors import AgentError, ErrorCode
+from terminal_agent.journal import Journal
 from terminal_agent.journal.intents import Checkout, CheckoutState
 from terminal_agent.journal.till import TillRequest
 from terminal_agent.ports import rfc3339
 from terminal_agent.taps import PresentedCard, Reserve, Terminal
-from terminal_agent.till import checkout, decided, reversal
+from terminal_agent.till import decided, reversal
 from terminal_agent.till_api import shown
+from terminal_agent.till_api.asked import Asked, Asker
 from terminal_agent.till_api.hub import EventName, Hub
 from terminal_agent.till_api.problems import Refusal, Refused, as_shown
 from terminal_agent.till_api.shown import State
@@ -66,39 +68,6 @@ class Shop:
     after_a_sale: Callable[[Terminal, ClassicConnection, PresentedCard], None]
 
 
-@dataclass(frozen=True)
-class Asked:
-    """A sale or a return, and how long it waits for its card."""
-
-    request: checkout.PurchaseRequest | reversal.ReversalRequest
-    expires_in_s: int
-
-    @property
-    def kind(self) -> str:
-        return taps.PURCHASE if isinstance(self.request, checkout.PurchaseRequest) else taps.REVERSAL
-
-    def begun(self, terminal: Terminal) -> Checkout | None:
-        """The journal's checkout of this very request, if a card was already written for it, or may have been."""
-        if isinstance(self.request, checkout.PurchaseRequest):
-            return checkout.checkout_of(terminal, self.request)
-        return reversal.checkout_of(terminal, self.request)
-
-    def recorded(self, terminal: Terminal) -> dict[str, Any] | None:
-        """The answer of what is finished. Raises AgentError for what can never be carried out."""
-        if isinstance(self.request, checkout.PurchaseRequest):
-            return checkout.recorded(terminal, self.request)
-        return reversal.recorded_reversal(terminal, self.request)
-
-    def carry_out(
-        self, terminal: Terminal, connection: ClassicConnection, reserve: Reserve, checkout_id: str
-    ) -> dict[str, Any]:
-        """With the card in the field. Raises AgentError."""
-        request = replace(self.request, checkout_id=checkout_id)
-        if isinstance(request, checkout.PurchaseRequest):
-            return checkout.purchase(terminal, connection, request, reserve)
-        return reversal.reverse_by_tap(terminal, connection, request)
-
-
 class _Open:
     """The checkout that waits or is at work. Its document is replaced, never changed."""
 
@@ -130,11 +99,11 @@ class Counter:
         if self._open is not None:
             raise _busy()
 
-    def open(self, token_id: str, key: str, fingerprint: str, asked: Asked, body: dict[str, Any]) -> dict[str, Any]:
+    def open(self, asker: Asker, key: str, fingerprint: str, asked: Asked, body: dict[str, Any]) -> dict[str, Any]:
         """A new checkout, or the same answer as before to the same key. Raises AgentError, Refused."""
         terminal = self._shop.terminal()
         with self._changed:
-            before = terminal.journal.till.request(token_id, key)
+            before = terminal.journal.till.request(asker.token_id, key)
             if before is not None:
                 if before.fingerprint != fingerprint:
                     raise Refused(Refusal.KEY_REUSED)
@@ -142,22 +111,25 @@ class Counter:
             recorded = asked.recorded(terminal)
             if recorded is None and self._open is not None:
                 raise _busy()
-            document = self._new_document(terminal, asked, recorded)
-            expires_at = document["expires_at"]
+            document = self._new_document(terminal, asker, asked, recorded)
+            expires_at, ended = document["expires_at"], recorded is not None
             request = TillRequest(
-                token_id, key, fingerprint, document["id"], document, document, body, recorded is not None, expires_at
+                asker.token_id, key, fingerprint, document["id"], document, document, body, ended, expires_at
             )
-            terminal.journal.write(partial(terminal.journal.till.add_request, request))
+            terminal.journal.write(partial(_keep_opened, terminal.journal, request, asker))
             if recorded is None:
                 self._take_up(_Open(asked, document, terminal.clock.monotonic() + asked.expires_in_s))
         self._publish(document)
         return document
 
-    def _new_document(self, terminal: Terminal, asked: Asked, recorded: dict[str, Any] | None) -> dict[str, Any]:
+    def _new_document(
+        self, terminal: Terminal, asker: Asker, asked: Asked, recorded: dict[str, Any] | None
+    ) -> dict[str, Any]:
         begun = asked.begun(terminal)
+        staff = _staff_of(terminal, begun) if begun else {"cashier": asker.cashier, "approved_by": asker.permit()}
         expires_at = rfc3339(terminal.clock.now() + timedelta(seconds=asked.expires_in_s))
         checkout_id = begun.checkout_id if begun else terminal.ids.uuid()
-        document = shown.opened(checkout_id, asked.kind, asked.request, terminal.currency, expires_at)
+        document = shown.opened(checkout_id, asked.kind, asked.request, terminal.currency, expires_at) | staff
         return document if recorded is None else shown.with_result(terminal, document, recorded)
 
     def _take_up(self, opened: _Open) -> None:
@@ -196,10 +168,12 @@ class Counter:
         recorded = [shown.recorded(terminal, each) for each in terminal.journal.checkouts.newest(count)]
         return {"open": opened.document if opened else None, "checkouts": recorded}
 
-    def amount_of(self, receipt_no: str) -> int | None:
-        """What a purchase came to; None for one that is not known here."""
-        found = self._shop.terminal().journal.checkouts.by_receipt(taps.PURCHASE, receipt_no)
-        return found.amount if found else None
+    def returned_with(self, request: reversal.ReversalRequest) -> int:
+        """What was given back of a purchase when this return is done, returns in doubt included."""
+        checkouts = self._shop.terminal().journal.checkouts
+        if request.amount is not None:
+            return checkouts.amount_of(taps.REVERSAL, request.receipt_no) + request.amount
+        return checkouts.amount_of(taps.PURCHASE, request.receipt_no)
 
     def member_of(self, card_no: str) -> dict[str, Any] | None:
         """Who holds the card, as far as a screen may say."""
@@ -381,6 +355,22 @@ class Counter:
 
     def _publish(self, document: dict[str, Any]) -> None:
         self._hub.publish(EventName.CHECKOUT_CHANGED, document)
+
+
+def _staff_of(terminal: Terminal, begun: Checkout) -> dict[str, Any]:
+    """Who had opened it, as far as requests are remembered; nobody for what a command began."""
+    kept = terminal.journal.till.request_of(begun.checkout_id)
+    return {name: kept.document.get(name) if kept else None for name in ("cashier", "approved_by")}
+
+
+def _keep_opened(journal: Journal, request: TillRequest, asker: Asker) -> None:
+    """Inside the caller's transaction: the request, and who stood at the till."""
+    journal.till.add_request(request)
+    document = request.document
+    told = {"checkout_id": document["id"], "kind": document["kind"], "receipt_no": document["receipt_no"]}
+    if not request.ended:  # else it was done before
+        approved_by = document["approved_by"]
+        journal.audit("till.opened", **told, token_id=asker.token_id, cashier=asker.cashier, approved_by=approved_by)
 
 
 def _busy() -> AgentError:

@@ -32,7 +32,8 @@ _HEADERS = {
 }
 _ALLOWED_TO_ASK = {
     "Access-Control-Allow-Methods": "GET, POST",
-    "Access-Control-Allow-Headers": "Authorization, Cashier-Session, Content-Type, Idempotency-Key, Last-Event-ID",
+    "Access-Control-Allow-Headers": "Authorization, Cashier-Approval, Cashier-Session, Content-Type, Idempotency-Key, "
+    "Last-Event-ID",
     "Access-Control-Max-Age": "600",
 }
 

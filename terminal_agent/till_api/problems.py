@@ -94,7 +94,43 @@ class Refusal(Enum):
         UposCode.ILLEGAL,
         "این مرجوعی با اجازهٔ سرپرست ممکن است.",
         "This return needs a supervisor.",
-        "Let a supervisor sign in; the limit is [till] reversal_limit in the config file",
+        "Let a supervisor approve it: POST /v1/approvals, then send what it gives as Cashier-Approval. The limit is "
+        "[till] reversal_limit in the config file",
+    )
+    ADMINISTRATOR_NEEDED = _Said(
+        403,
+        UposCode.ILLEGAL,
+        "این کار فقط با رمز مدیر ممکن است.",
+        "Only an administrator may do this, signed in by PIN.",
+        "Sign in as one; the first is named by: terminal-agent till cashier add NAME --role administrator",
+    )
+    STAFF_CARD_UNKNOWN = _Said(
+        403,
+        UposCode.ILLEGAL,
+        "این کارت، کارت همکار نیست.",
+        "This is nobody's staff card.",
+        "Sign in by PIN; an administrator, or terminal-agent till cashier card NAME, makes it somebody's",
+    )
+    CASHIERS_LOST = _Said(
+        403,
+        UposCode.ILLEGAL,
+        "فهرست همکاران از دست رفته است؛ مدیر باید دوباره آن‌ها را معرفی کند.",
+        "The list of cashiers was lost: they must be named again.",
+        "Name them again: terminal-agent till cashier add NAME --role administrator",
+    )
+    CASHIER_EXISTS = _Said(
+        409,
+        UposCode.EXISTS,
+        "همکاری با این نام از پیش هست.",
+        "There is a cashier of that name already.",
+        "Choose another name, or change that one: POST /v1/cashiers/change",
+    )
+    LAST_ADMINISTRATOR = _Said(
+        409,
+        UposCode.ILLEGAL,
+        "آخرین مدیر را نمی‌توان برداشت.",
+        "This is the last administrator.",
+        "Make somebody else administrator first, or run on the shop PC: terminal-agent till cashier remove NAME",
     )
     PIN_WRONG = _Said(
         403,
@@ -109,14 +145,6 @@ class Refusal(Enum):
         "رمز چند بار اشتباه وارد شد؛ کمی صبر کنید.",
         "Too many wrong PINs: wait a while.",
         "Wait, or set a new PIN: terminal-agent till cashier add",
-        True,
-    )
-    TOO_MANY_LOOKUPS = _Said(
-        429,
-        UposCode.BUSY,
-        "شماره‌های زیادی پرسیده شد؛ کمی صبر کنید.",
-        "Too many phone numbers were asked for: wait a while.",
-        "Send it again after the seconds that Retry-After names",
         True,
     )
     KEY_MISSING = _Said(
@@ -199,13 +227,12 @@ class Refusal(Enum):
 
 
 class Refused(Exception):
-    """A request is refused; ``detail`` says what of it, in English, ``retry_after_s`` when to send it again."""
+    """A request is refused; ``detail`` says what of it, in English."""
 
-    def __init__(self, refusal: Refusal, detail: str = "", retry_after_s: int | None = None) -> None:
+    def __init__(self, refusal: Refusal, detail: str = "") -> None:
         super().__init__(refusal.code)
         self.refusal = refusal
         self.detail = detail
-        self.retry_after_s = retry_after_s
 
 
 _STATUS = {
@@ -213,14 +240,12 @@ _STATUS = {
     ErrorCode.BUSY: 409,
     ErrorCode.REVERSAL_REFUSED: 409,
     ErrorCode.NOT_FOUND: 404,
-    ErrorCode.MEMBER_NOT_FOUND: 404,
     ErrorCode.NO_CARD_TIMEOUT: 404,
     ErrorCode.INVALID_INPUT: 400,
     ErrorCode.READER_MISSING: 503,
     ErrorCode.READER_LOST: 503,
     ErrorCode.SERVICE_UNAVAILABLE: 503,
     ErrorCode.CRM_UNREACHABLE: 503,
-    ErrorCode.CRM_UNAUTHORIZED: 503,
     ErrorCode.CONFIG_INVALID: 500,
     ErrorCode.DISK_FULL: 507,
     ErrorCode.JOURNAL_FAILED: 500,

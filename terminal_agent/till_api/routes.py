@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any, cast
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
@@ -18,9 +19,10 @@ from terminal_agent.till.checkout import Line, PurchaseRequest
 from terminal_agent.till.reversal import ReversalRequest
 from terminal_agent.till_api import wire
 from terminal_agent.till_api.access import FOR_CASHIERS, Access
-from terminal_agent.till_api.allowance import Allowance
-from terminal_agent.till_api.cashiers import SUPERVISORS, Session, Sessions
-from terminal_agent.till_api.counter import Asked, Counter
+from terminal_agent.till_api.approvals import Approvals
+from terminal_agent.till_api.asked import Asked, Asker
+from terminal_agent.till_api.cashiers import Session, Sessions
+from terminal_agent.till_api.counter import Counter
 from terminal_agent.till_api.hub import Hub
 from terminal_agent.till_api.problems import MEDIA_TYPE, Refusal, Refused
 
@@ -45,8 +47,7 @@ class Till:
     metrics: Callable[[], bytes]
     shop: Callable[[], dict[str, Any]]
     sessions: Sessions
-    reversal_limit: Callable[[], int | None]
-    lookups: Allowance
+    approvals: Approvals
     streams: int = 0
 
 
@@ -71,11 +72,11 @@ SessionHeader = Annotated[str | None, Header(alias="Cashier-Session", max_length
 
 def _cashier(till: TillIn, caller: CallerIn, secret: SessionHeader = None) -> Session | None:
     """Who is signed in; None for a program that acts by itself, or where no cashier is named."""
-    if FOR_CASHIERS not in caller.scopes or not till.sessions.names():
+    if FOR_CASHIERS not in caller.scopes or not till.sessions.is_asked_for:
         return None
     session = till.sessions.session(caller.token_id, secret)
     if session is None:
-        raise Refused(Refusal.SIGN_IN_REQUIRED)
+        raise Refused(Refusal.SIGN_IN_REQUIRED if till.sessions.names() else Refusal.CASHIERS_LOST)
     return session
 
 
@@ -138,30 +139,16 @@ def pair(till: TillIn, asked: wire.PairIn) -> wire.TokenOut:
     )
 
 
-@v1.post("/sessions", status_code=201, responses=_problems(429))
-def sign_in(till: TillIn, caller: CallerIn, asked: wire.SessionIn) -> wire.SessionOut:
-    """A cashier signs in at a page. After two wrong PINs each one doubles the time until the next is looked at."""
-    secret, session = till.sessions.sign_in(caller.token_id, asked.cashier, asked.pin)
-    return wire.SessionOut(session=secret, cashier=session.cashier, role=session.role.value)
-
-
-@v1.post("/sessions/end", responses=_problems())
-def sign_out(till: TillIn, caller: CallerIn, secret: SessionHeader = None) -> wire.Health:
-    """Whoever is signed in leaves."""
-    if secret:
-        till.sessions.end(secret)
-    return wire.Health(status="ok")
-
-
 @v1.post("/checkouts", status_code=201, responses=_problems(409, 422, 507))
 def open_checkout(
-    till: TillIn, caller: CallerIn, _: CashierIn, asked: wire.CheckoutIn, response: Response, key: KeyIn = None
+    till: TillIn, caller: CallerIn, cashier: CashierIn, asked: wire.CheckoutIn, response: Response, key: KeyIn = None
 ) -> wire.CheckoutOut:
     """Open a checkout: the next card pays and earns. The same key and body give the same answer again."""
     _allow(caller, "checkout")
     if asked.currency != till.currency:
         raise Refused(Refusal.INVALID, f"currency: this till sells in {till.currency}")
-    return _open(till, caller, _key(key), "purchase", asked.model_dump(mode="json"), response)
+    asker = Asker(caller.token_id, cashier.cashier if cashier else None)
+    return _open(till, asker, _key(key), "purchase", asked.model_dump(mode="json"), response)
 
 
 @v1.post("/reversals", status_code=201, responses=_problems(404, 409, 422, 507))
@@ -172,28 +159,21 @@ def open_reversal(
     asked: wire.ReversalIn,
     response: Response,
     key: KeyIn = None,
+    approval: Annotated[str | None, Header(alias="Cashier-Approval", max_length=128)] = None,
 ) -> wire.CheckoutOut:
-    """Take an earlier sale back, whole or in part: a checkout of kind ``reversal`` that waits for the sale's card."""
+    """Take an earlier sale back, whole or in part: a checkout of kind ``reversal`` that waits for the sale's card.
+    Above what a cashier may give back of one receipt alone, with the approval that ``POST /v1/approvals`` gave."""
     _allow(caller, "reverse")
-    if cashier is not None and cashier.role not in SUPERVISORS:
-        _within_limit(till, asked)
-    return _open(till, caller, _key(key), "reversal", asked.model_dump(mode="json"), response)
+    request = ReversalRequest(asked.receipt_no, asked.amount)
+    permit = partial(till.approvals.permit, cashier, caller.token_id, approval, request)
+    asker = Asker(caller.token_id, cashier.cashier if cashier else None, permit)
+    return _open(till, asker, _key(key), "reversal", asked.model_dump(mode="json"), response)
 
 
-def _within_limit(till: Till, asked: wire.ReversalIn) -> None:
-    """Raises Refused for a return, or a rest of one, above what a cashier may give back alone."""
-    limit = till.reversal_limit()
-    amount = asked.amount if asked.amount is not None else till.counter.amount_of(asked.receipt_no)
-    if limit is not None and amount is not None and amount > limit:
-        raise Refused(Refusal.SUPERVISOR_NEEDED)
-
-
-def _open(
-    till: Till, caller: TillToken, key: str, kind: str, body: dict[str, Any], response: Response
-) -> wire.CheckoutOut:
+def _open(till: Till, asker: Asker, key: str, kind: str, body: dict[str, Any], response: Response) -> wire.CheckoutOut:
     body = {"kind": kind, **body}
     fingerprint = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
-    opened = till.counter.open(caller.token_id, key, fingerprint, asked_of(body), body)
+    opened = till.counter.open(asker, key, fingerprint, asked_of(body), body)
     response.headers["Location"] = f"/v1/checkouts/{opened['id']}"
     return wire.CheckoutOut(**opened)
 
@@ -272,7 +252,11 @@ def show_reader(till: TillIn, caller: CallerIn) -> dict[str, Any]:
 def show_shop(till: TillIn, caller: CallerIn) -> wire.ShopOut:
     """What a screen must know to speak as the shop does."""
     return wire.ShopOut(
-        terminal_id=till.terminal_id(), currency=till.currency, cashiers=till.sessions.names(), **till.shop()
+        terminal_id=till.terminal_id(),
+        currency=till.currency,
+        cashiers=till.sessions.names(),
+        sign_in=till.sessions.is_asked_for,
+        **till.shop(),
     )
 
 

@@ -59,6 +59,8 @@ def opened(
         "replayed": False,
         "error": None,
         "expires_at": expires_at,
+        "cashier": None,
+        "approved_by": None,
     }
 
 

@@ -18,11 +18,13 @@ Amount = Annotated[int, Field(ge=1, le=MAX_AMOUNT)]
 Expiry = Annotated[int, Field(ge=1, le=LONGEST_EXPIRY_S)]
 
 
-class _Asked(BaseModel):
+class Asked(BaseModel):
+    """What is sent to the till: nothing it does not know, nothing of another type."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-class PairIn(_Asked):
+class PairIn(Asked):
     """A code that ``terminal-agent till code`` showed, and what the program calls itself."""
 
     code: Annotated[str, StringConstraints(min_length=1, max_length=32)]
@@ -31,22 +33,7 @@ class PairIn(_Asked):
     """Whether it stands for whoever is signed in, where cashiers are named."""
 
 
-class SessionIn(_Asked):
-    """A cashier's name and PIN."""
-
-    cashier: Annotated[str, StringConstraints(min_length=1, max_length=64)]
-    pin: Annotated[str, StringConstraints(min_length=1, max_length=32)]
-
-
-class SessionOut(BaseModel):
-    """Send ``session`` as ``Cashier-Session`` with each request; it ends after half an hour without one."""
-
-    session: str
-    cashier: str
-    role: Literal["cashier", "supervisor", "administrator"]
-
-
-class LineIn(_Asked):
+class LineIn(Asked):
     """One line of the bill."""
 
     sku: Reference
@@ -54,7 +41,7 @@ class LineIn(_Asked):
     amount: Annotated[int, Field(ge=-MAX_AMOUNT, le=MAX_AMOUNT)]
 
 
-class CheckoutIn(_Asked):
+class CheckoutIn(Asked):
     """A sale that waits for the customer's card."""
 
     amount: Amount
@@ -66,7 +53,7 @@ class CheckoutIn(_Asked):
     expires_in_s: Expiry = DEFAULT_EXPIRY_S
 
 
-class ReversalIn(_Asked):
+class ReversalIn(Asked):
     """A return of an earlier sale, whole without an amount. A second return of the same amount needs a reference."""
 
     receipt_no: Reference
@@ -102,19 +89,6 @@ class MemberOut(BaseModel):
     tier: str | None
 
 
-class FoundMemberOut(BaseModel):
-    """A member found by their phone. ``points``: those of the card ``card_no``, or of a member without one those that
-    wait for it, as far as they are known; ``source``: who says so, the CRM now or what this terminal heard last."""
-
-    member_id: str
-    first_name: str | None
-    tier: str | None
-    card_no: str | None
-    points: int | None
-    status: str
-    source: Literal["crm", "terminal"]
-
-
 class CheckoutOut(BaseModel):
     """A checkout, whole. Points are null until the card has been read; ``error`` stays after the state went on."""
 
@@ -140,6 +114,9 @@ class CheckoutOut(BaseModel):
     replayed: bool
     error: ErrorOut | None
     expires_at: str
+    cashier: str | None = None
+    """Who had signed in when it was opened; null for POS software, which signs its own people in."""
+    approved_by: str | None = None
 
 
 class SaleOut(BaseModel):
@@ -196,6 +173,8 @@ class ShopOut(BaseModel):
     in_doubt_close_after_s: int
     tiers: list[TierOut]
     cashiers: list[str]
+    sign_in: bool
+    """Whether a page must say who stands there; with no cashiers, because they were lost with a damaged journal."""
 
 
 class TokenOut(BaseModel):

@@ -344,7 +344,8 @@ def test_the_disk_that_damaged_the_journal_may_fail_while_it_is_salvaged(
 ) -> None:
     used(open_journal, events=600, acknowledged=0)
     without_header(file)
-    first_bad, plain = 100 * PAGE, os.pread
+    an_event = file.read_bytes().index(b'{"data":', 100 * PAGE)
+    first_bad, plain = an_event - an_event % PAGE, os.pread
 
     def failing(handle: int, size: int, at: int) -> bytes:
         """Like a bad sector: what stands before it is read, then nothing."""

@@ -3,55 +3,22 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
 
 import pytest
-import requests
 
+from drivers.simulator import MemoryImage
 from terminal_agent.errors import AgentError
-from terminal_agent.service import pairing
-from terminal_agent.service.settings import Settings
+from terminal_agent.service import staff
 from tests.till_api.hand_reader import HandReader
+from tests.till_api.page import Page, add, audited, give_card, pair_page, remove
 from tests.till_api.pos import Pos, Shop, a_key
-
-LIMIT = 1_000_000
-
-
-class Page(Pos):
-    """A cashier page: a caller that stands for whoever is signed in."""
-
-    session: str | None = None
-
-    def call(self, method: str, path: str, *, key: str | None = None, **kwargs: Any) -> requests.Response:
-        headers = {"Cashier-Session": self.session} if self.session else {}
-        return super().call(method, path, key=key, headers={**headers, **kwargs.pop("headers", {})}, **kwargs)
-
-    def sign_in(self, cashier: str, pin: str) -> requests.Response:
-        answer = self.call("POST", "/v1/sessions", json={"cashier": cashier, "pin": pin})
-        self.session = answer.json().get("session")
-        return answer
-
-    def code_of(self, path: str, body: dict[str, Any]) -> Any:
-        answer = self.call("POST", path, key=a_key(), json=body)
-        return answer.json().get("code") or answer.status_code
-
 
 SALE = {"amount": 250_000, "currency": "IRR", "receipt_no": "R-1"}
 
 
-def add(shop: Shop, name: str, role: str = "cashier", pin: str = "4711") -> Any:
-    return pairing.cashier_add(shop.agent, {"name": name, "role": role, "pin": pin}, lambda _text: None)
-
-
-def remove(shop: Shop, name: str) -> None:
-    pairing.cashier_remove(shop.agent, {"name": name}, lambda _text: None)
-
-
 @pytest.fixture
 def page(shop: Shop) -> Page:
-    asked = {"code": shop.till.code()["code"], "name": "Page", "cashiers": True}
-    answer = requests.post(f"{shop.till.url}/v1/pair", json=asked, timeout=10)
-    return Page(shop.till.url, answer.json()["token"])
+    return pair_page(shop)
 
 
 def test_where_nobody_is_named_a_paired_page_sells(page: Page) -> None:
@@ -76,7 +43,7 @@ def test_wrong_pins_are_slowed_until_guessing_is_hopeless(shop: Shop, page: Page
     codes = [page.sign_in("nasrin", "0000").json()["code"] for _ in range(4)]
     assert codes == ["pin_wrong"] * 3 + ["pin_later"]
     assert page.sign_in("nasrin", "4711").json()["code"] == "pin_later"
-    kept = shop.agent.journal.till.cashier("nasrin")
+    kept = shop.agent.journal.staff.cashier("nasrin")
     assert kept is not None
     assert kept.wrong_pins == 3
 
@@ -90,8 +57,7 @@ def test_a_stranger_and_a_wrong_pin_are_told_alike(shop: Shop, page: Page) -> No
 def test_signed_out_removed_or_elsewhere_a_session_opens_nothing(shop: Shop, page: Page) -> None:
     add(shop, "nasrin")
     page.sign_in("nasrin", "4711")
-    asked = {"code": shop.till.code()["code"], "cashiers": True}
-    other = Page(page.url, requests.post(f"{page.url}/v1/pair", json=asked, timeout=10).json()["token"])
+    other = pair_page(shop)
     other.session = page.session
     assert other.code_of("/v1/checkouts", SALE) == "sign_in_required"
     assert page.call("POST", "/v1/sessions/end").status_code == 200
@@ -100,24 +66,6 @@ def test_signed_out_removed_or_elsewhere_a_session_opens_nothing(shop: Shop, pag
     remove(shop, "nasrin")
     add(shop, "sara")
     assert page.code_of("/v1/checkouts", SALE) == "sign_in_required"
-
-
-def test_a_return_above_the_limit_needs_a_supervisor(shop: Shop, page: Page, pos: Pos, reader: HandReader) -> None:
-    changed = {"till": {"listen": "127.0.0.1:0", "reversal_limit": LIMIT}}
-    shop.agent.settings = Settings.model_validate({**shop.agent.settings.model_dump(), **changed})
-    add(shop, "nasrin")
-    add(shop, "sara", "supervisor", "998877")
-    reader.lay(shop.issue())
-    pos.sell("R-big", LIMIT + 10_000)
-    page.sign_in("nasrin", "4711")
-    assert page.code_of("/v1/reversals", {"receipt_no": "R-big"}) == "supervisor_needed"
-    assert page.code_of("/v1/reversals", {"receipt_no": "R-big", "amount": LIMIT + 1}) == "supervisor_needed"
-    part = page.call("POST", "/v1/reversals", key=a_key(), json={"receipt_no": "R-big", "amount": 10_000})
-    page.wait_for(part.json()["id"], "done")
-    page.sign_in("sara", "998877")
-    rest = page.call("POST", "/v1/reversals", key=a_key(), json={"receipt_no": "R-big", "amount": LIMIT})
-    assert rest.status_code == 201, rest.text
-    page.wait_for(rest.json()["id"], "done")
 
 
 @pytest.mark.parametrize("pin", ["123", "12a4", "1" * 13, ""])
@@ -131,8 +79,8 @@ def test_the_pin_is_nowhere_and_who_did_what_is_in_the_audit(shop: Shop, page: P
     page.sign_in("nasrin", "80917263")
     shop.agent.journal.back_up(shop.agent.settings.data_dir / "copy.db")
     assert b"80917263" not in (shop.agent.settings.data_dir / "copy.db").read_bytes()
-    listed = pairing.cashier_list(shop.agent, {}, lambda _text: None)
-    assert [set(one) for one in listed["cashiers"]] == [{"name", "role", "created_at"}]
+    listed = staff.cashier_list(shop.agent, {}, lambda _text: None)
+    assert [set(one) for one in listed["cashiers"]] == [{"name", "role", "card", "created_at"}]
 
 
 def test_a_session_ends_after_half_an_hour_without_use(shop: Shop, page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,3 +89,79 @@ def test_a_session_ends_after_half_an_hour_without_use(shop: Shop, page: Page, m
     clock, began = shop.agent.clock, shop.agent.clock.monotonic()
     monkeypatch.setattr(clock, "monotonic", lambda: began + timedelta(minutes=31).total_seconds())
     assert page.code_of("/v1/checkouts", SALE) == "sign_in_required"
+
+
+def test_a_new_pin_or_another_role_signs_out_at_once(shop: Shop, page: Page) -> None:
+    add(shop, "nasrin")
+    for change in ({"pin": "998877"}, {"role": "supervisor"}):
+        page.sign_in("nasrin", "998877" if "role" in change else "4711")
+        staff.cashier_change(shop.agent, {"name": "nasrin", **change}, lambda _text: None)
+        assert page.code_of("/v1/checkouts", SALE) == "sign_in_required"
+
+
+def test_a_staff_card_signs_its_owner_in_with_the_rights_of_a_cashier(
+    shop: Shop, page: Page, reader: HandReader
+) -> None:
+    add(shop, "sara", "administrator", "998877")
+    assert page.sign_in_by_card().status_code == 404, "no card lies there"
+    card = shop.issue()
+    reader.lay(card)
+    nobody = page.sign_in_by_card()
+    assert (nobody.status_code, nobody.json()["code"]) == (403, "staff_card_unknown")
+    assert give_card(shop, "sara") == {"name": "sara", "card": True}
+    signed = page.sign_in_by_card()
+    assert signed.status_code == 201, signed.text
+    assert {key: signed.json()[key] for key in ("cashier", "role", "by")} == {
+        "cashier": "sara",
+        "role": "cashier",
+        "by": "card",
+    }
+    sold = page.sell("R-1")
+    assert (sold["points_after"], sold["cashier"]) == (25, "sara"), "in a sale it is a card as any other"
+    assert page.call("GET", "/v1/cashiers").json()["code"] == "administrator_needed"
+    reader.lift()
+    waiting = page.open("R-2")
+    assert (page.sign_in_by_card().status_code, page.code_of("/v1/sessions", {"card": True})) == (409, "busy")
+    page.sign_in("sara", "998877")
+    page.call("POST", f"/v1/checkouts/{waiting['id']}/cancel", key=a_key())
+
+
+def test_a_staff_card_that_was_taken_away_or_blocked_signs_nobody_in(
+    shop: Shop, page: Page, reader: HandReader
+) -> None:
+    add(shop, "nasrin")
+    add(shop, "sara")
+    reader.lay(shop.issue())
+    give_card(shop, "nasrin")
+    with pytest.raises(AgentError, match="nasrin's staff card"):
+        give_card(shop, "sara")
+    page.sign_in_by_card()
+    staff.cashier_card(shop.agent, {"name": "nasrin", "remove": True}, lambda _text: None)
+    assert page.code_of("/v1/checkouts", SALE) == "sign_in_required"
+    give_card(shop, "sara")
+    assert page.sign_in_by_card().json()["cashier"] == "sara"
+    add(shop, "sara", pin="998877")
+    card_no = audited(shop, "till.cashier_card")[0]["card_no"]
+    with shop.agent.journal.transaction():
+        shop.agent.journal.knowledge.set_hotlist(card_no, True, "lost")
+    assert page.code_of("/v1/checkouts", SALE) == "sign_in_required", "who was signed in with it is out too"
+    assert page.sign_in_by_card().json()["code"] == "card_blocked"
+
+
+@pytest.mark.parametrize(
+    "asked", [{}, {"card": False}, {"cashier": "nasrin"}, {"pin": "4711"}, {"card": True, "pin": "4711"}]
+)
+def test_one_signs_in_one_way(page: Page, asked: dict[str, object]) -> None:
+    assert page.code_of("/v1/sessions", asked) == "invalid"
+
+
+def test_a_copy_of_a_staff_card_that_holds_less_is_refused(shop: Shop, page: Page, reader: HandReader) -> None:
+    add(shop, "nasrin")
+    card = shop.issue()
+    old = MemoryImage(bytes(card.content))
+    reader.lay(card)
+    give_card(shop, "nasrin")
+    page.sign_in_by_card()
+    page.sell("R-1")
+    reader.lay(old)
+    assert page.sign_in_by_card().json()["code"] == "card_rolled_back"

@@ -1,0 +1,27 @@
+"""What was sound in a damaged journal, put into the one that took its place."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from terminal_agent.journal.events import SALVAGED
+from terminal_agent.journal.receipts import checkout_told_by
+from terminal_agent.journal.salvage import Salvage
+from terminal_agent.ports import Clock, rfc3339
+
+if TYPE_CHECKING:
+    from terminal_agent.journal.journal import Journal
+
+
+def put_back(journal: Journal, kept: Salvage, clock: Clock) -> None:
+    """Inside the caller's transaction, and safe to repeat. Events keep their bytes and go up under the epoch they were
+    minted in; the CRM knows what it had already."""
+    for event in kept.events:
+        journal.events.readmit(event)
+    for epoch in {event.install_epoch for event in kept.events}:
+        journal.set_meta(SALVAGED + epoch, rfc3339(clock.now()))
+    told = (checkout_told_by(event) for event in kept.proven)
+    for row in [*kept.checkouts, *(row for row in told if row)]:  # a row that could be read comes first, and stands
+        journal.checkouts.readmit(row)
+    journal.till.readmit(kept.tokens)
+    journal.staff.readmit(kept.cashiers)
