@@ -52,6 +52,7 @@ class ErrorCode(StrEnum):
     CONFIG_INVALID = "config_invalid"
     BUSY = "busy"
     NOT_FOUND = "not_found"
+    MEMBER_NOT_FOUND = "member_not_found"
     INVALID_INPUT = "invalid_input"
     DISK_FULL = "disk_full"
     JOURNAL_FAILED = "journal_failed"

@@ -9,7 +9,7 @@ import click
 from terminal_agent.cli.backend import call, reader_options
 from terminal_agent.cli.output import AgentCommand, AgentGroup, emit
 
-SCOPES = ["read", "checkout", "reverse"]
+SCOPES = ["read", "checkout", "reverse", "members"]
 ROLES = ["cashier", "supervisor", "administrator"]
 LONGEST_PIN_LINE = 64
 

@@ -140,6 +140,17 @@ class Knowledge:
         rows = self._database.query("SELECT * FROM cards WHERE member_id = ? ORDER BY rowid", member_id)
         return rows_as(_SEEN, _card, rows)
 
+    def card_numbers_of(self, member_id: str) -> list[str]:
+        """The member's cards, as the CRM told or as they were issued here; the newest last."""
+        rows = self._database.query(
+            "SELECT card_no FROM holders WHERE member_id = ? UNION SELECT card_no FROM cards WHERE member_id = ?",
+            member_id,
+            member_id,
+        )
+        seen = [card.card_no for card in self.cards_of(member_id)]
+        elsewhere = [row["card_no"] for row in rows if row["card_no"] not in seen]
+        return [*elsewhere, *seen]
+
     def erase_member(self, member_id: str, card_nos: set[str]) -> int:
         """Forget the member; their cards stay known by their numbers, to be blanked when they are tapped.
 

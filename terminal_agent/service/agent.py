@@ -49,7 +49,7 @@ class Agent:
         self.lane = CardLane(self.clock)
         self.sync = SyncWorker(self.journal, lambda: self._crm, self.clock, self.ids)
         self.redemptions = OnlineRedemptions(
-            self.journal, self._crm_to_wait_for, self.sync.tell_of, self.clock, self.ids
+            self.journal, self.crm_to_wait_for, self.sync.tell_of, self.clock, self.ids
         )
 
     @property
@@ -88,8 +88,9 @@ class Agent:
         """A client of its own for who asks; None before enrolment."""
         return self._dial(self._credentials, self.ids) if self._credentials else None
 
-    def _crm_to_wait_for(self) -> CrmAdapter | None:
-        """None too while the schedule keeps away from the CRM: no customer need find out again that it is down."""
+    def crm_to_wait_for(self) -> CrmAdapter | None:
+        """A client for what a customer waits for. None too while the schedule keeps away from the CRM: no customer need
+        find out again that it is down."""
         return None if self.sync.keeps_away else self.open_crm()
 
     def join(self, credentials: Credentials) -> None:

@@ -31,7 +31,7 @@ _PURPOSE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 def export(agent: Agent, params: Params, talk: Talk) -> Any:
     """``{member_id, exported_at, crm, terminal}``; ``crm`` is null where this terminal has not joined one."""
-    phone = _phone(params["phone"])
+    phone = phone_of(params["phone"])
     found = _at_crm(agent, phone)
     local = agent.journal.knowledge.member_by_phone(phone)
     if found is None and local is None:
@@ -72,7 +72,7 @@ def erase(agent: Agent, params: Params, talk: Talk) -> Any:
     First everything that waits goes up, so that the CRM knows every card of the member. ``files_left`` are damaged
     journals that were moved aside: they may still tell who the member was, and are a person's to delete.
     """
-    phone = _phone(params["phone"])
+    phone = phone_of(params["phone"])
     found = _at_crm(agent, phone)
     local = agent.journal.knowledge.member_by_phone(phone)
     if found is None and local is None:
@@ -93,7 +93,7 @@ def erase(agent: Agent, params: Params, talk: Talk) -> Any:
 
 def consent(agent: Agent, params: Params, talk: Talk) -> Any:
     """``{member_id, purpose, given, text_version, time}``; recorded here and sent like any event, line or no line."""
-    member_id = _member_id(agent, _phone(params["phone"]))
+    member_id = _member_id(agent, phone_of(params["phone"]))
     said = {
         "member_id": member_id,
         "purpose": _purpose(params["purpose"]),
@@ -112,7 +112,7 @@ def consent(agent: Agent, params: Params, talk: Talk) -> Any:
 def somebody(agent: Agent, text: str) -> str:
     """The member who has this phone or this card. Raises AgentError."""
     card_no = fold_digits(text).replace(" ", "").replace("-", "")
-    return owner_of(agent, card_no) if is_card_number(card_no) else _member_id(agent, _phone(text))
+    return owner_of(agent, card_no) if is_card_number(card_no) else _member_id(agent, phone_of(text))
 
 
 def owner_of(agent: Agent, card_no: str) -> str:
@@ -204,7 +204,8 @@ def _id_of(member: Member | None) -> str:
     return member.member_id if member else ""
 
 
-def _phone(text: str) -> str:
+def phone_of(text: str) -> str:
+    """A telephone number as it was typed, in its one form. Raises AgentError."""
     try:
         return normalise_phone(text)
     except PhoneInvalid as error:

@@ -20,6 +20,7 @@ from terminal_agent.service.rekeying import renew_keys
 from terminal_agent.taps import PresentedCard, Terminal
 from terminal_agent.till.locale import unit_of
 from terminal_agent.till_api.access import ALL_SCOPES, CODE_LIFE_S, Access
+from terminal_agent.till_api.allowance import Allowance
 from terminal_agent.till_api.app import create_app
 from terminal_agent.till_api.approvals import Approvals
 from terminal_agent.till_api.cashiers import Sessions
@@ -72,6 +73,7 @@ class TillService:
             shop=lambda: shop_shown(agent),
             sessions=sessions,
             approvals=approvals,
+            lookups=Allowance(agent.clock),
         )
         self._app = create_app(till, self._hosts, frozenset(agent.settings.till.origins))
         self._server: TillServer | None = None

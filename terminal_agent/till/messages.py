@@ -236,6 +236,14 @@ _TOLD = {
         Words("موردی با این مشخصات پیدا نشد.", "Nothing was found under this number."),
         Words("شماره را بررسی کنید.", "Check the number."),
     ),
+    ErrorCode.MEMBER_NOT_FOUND: _Told(
+        UposCode.NO_EXIST,
+        Words("عضوی با این شمارهٔ تلفن پیدا نشد.", "No member has this phone number."),
+        Words(
+            "شماره را بررسی کنید یا مشتری را عضو کنید.",
+            "Check the number, or enrol the customer.",
+        ),
+    ),
     ErrorCode.INVALID_INPUT: _Told(
         UposCode.ILLEGAL,
         Words("مقدار واردشده درست نیست.", "What was entered is not valid."),

@@ -15,7 +15,7 @@ CODE_DIGITS = 6
 CODE_LIFE_S = 120.0
 TRIES = 5
 """Guesses at one code: a chance of 1 in 200 000 for who knows nothing of it."""
-ALL_SCOPES = ("read", "checkout", "reverse")
+ALL_SCOPES = ("read", "checkout", "reverse", "members")
 FOR_CASHIERS = "cashiers"
 """What a token has that stands for whoever is signed in: where cashiers are named, it may do nothing by itself."""
 LONGEST_NAME = 64

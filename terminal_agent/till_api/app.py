@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 
 from terminal_agent import __version__
 from terminal_agent.errors import AgentError
-from terminal_agent.till_api import page, receipts, staff_routes, wire
+from terminal_agent.till_api import member_routes, page, receipts, staff_routes, wire
 from terminal_agent.till_api.guard import App, Guard
 from terminal_agent.till_api.problems import Refusal, Refused, failed, refused
 from terminal_agent.till_api.routes import Till, _caller, public, v1
@@ -26,6 +26,7 @@ def create_app(till: Till, hosts: Callable[[], frozenset[str]], origins: frozens
     app.include_router(public)
     app.include_router(v1)
     app.include_router(receipts.router)
+    app.include_router(member_routes.router)
     app.include_router(staff_routes.router)
     app.include_router(page.router)
     app.add_api_route("/openapi.json", _describe(app), include_in_schema=False, dependencies=[Depends(_caller)])
@@ -60,6 +61,8 @@ def _on_refused(_request: Request, error: Exception) -> Response:
     problem = cast(Refused, error)
     status, media_type, body = refused(problem.refusal, problem.detail)
     headers = {"WWW-Authenticate": "Bearer"} if status == 401 else {}
+    if problem.retry_after_s is not None:
+        headers["Retry-After"] = str(problem.retry_after_s)
     return Response(body, status, headers, media_type=media_type)
 
 

@@ -147,6 +147,14 @@ class Refusal(Enum):
         "Wait, or set a new PIN: terminal-agent till cashier add",
         True,
     )
+    TOO_MANY_LOOKUPS = _Said(
+        429,
+        UposCode.BUSY,
+        "شماره‌های زیادی پرسیده شد؛ کمی صبر کنید.",
+        "Too many phone numbers were asked for: wait a while.",
+        "Send it again after the seconds that Retry-After names",
+        True,
+    )
     KEY_MISSING = _Said(
         400,
         UposCode.ILLEGAL,
@@ -227,12 +235,13 @@ class Refusal(Enum):
 
 
 class Refused(Exception):
-    """A request is refused; ``detail`` says what of it, in English."""
+    """A request is refused; ``detail`` says what of it, in English, ``retry_after_s`` when to send it again."""
 
-    def __init__(self, refusal: Refusal, detail: str = "") -> None:
+    def __init__(self, refusal: Refusal, detail: str = "", retry_after_s: int | None = None) -> None:
         super().__init__(refusal.code)
         self.refusal = refusal
         self.detail = detail
+        self.retry_after_s = retry_after_s
 
 
 _STATUS = {
@@ -240,12 +249,14 @@ _STATUS = {
     ErrorCode.BUSY: 409,
     ErrorCode.REVERSAL_REFUSED: 409,
     ErrorCode.NOT_FOUND: 404,
+    ErrorCode.MEMBER_NOT_FOUND: 404,
     ErrorCode.NO_CARD_TIMEOUT: 404,
     ErrorCode.INVALID_INPUT: 400,
     ErrorCode.READER_MISSING: 503,
     ErrorCode.READER_LOST: 503,
     ErrorCode.SERVICE_UNAVAILABLE: 503,
     ErrorCode.CRM_UNREACHABLE: 503,
+    ErrorCode.CRM_UNAUTHORIZED: 503,
     ErrorCode.CONFIG_INVALID: 500,
     ErrorCode.DISK_FULL: 507,
     ErrorCode.JOURNAL_FAILED: 500,

@@ -19,6 +19,7 @@ from terminal_agent.till.checkout import Line, PurchaseRequest
 from terminal_agent.till.reversal import ReversalRequest
 from terminal_agent.till_api import wire
 from terminal_agent.till_api.access import FOR_CASHIERS, Access
+from terminal_agent.till_api.allowance import Allowance
 from terminal_agent.till_api.approvals import Approvals
 from terminal_agent.till_api.asked import Asked, Asker
 from terminal_agent.till_api.cashiers import Session, Sessions
@@ -48,6 +49,7 @@ class Till:
     shop: Callable[[], dict[str, Any]]
     sessions: Sessions
     approvals: Approvals
+    lookups: Allowance
     streams: int = 0
 
 

@@ -89,6 +89,19 @@ class MemberOut(BaseModel):
     tier: str | None
 
 
+class FoundMemberOut(BaseModel):
+    """A member found by their phone. ``points``: those of the card ``card_no``, or of a member without one those that
+    wait for it, as far as they are known; ``source``: who says so, the CRM now or what this terminal heard last."""
+
+    member_id: str
+    first_name: str | None
+    tier: str | None
+    card_no: str | None
+    points: int | None
+    status: str
+    source: Literal["crm", "terminal"]
+
+
 class CheckoutOut(BaseModel):
     """A checkout, whole. Points are null until the card has been read; ``error`` stays after the state went on."""
 

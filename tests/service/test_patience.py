@@ -57,7 +57,7 @@ class SlowCrm:
     def get_feed(self, cursor: str | None, limit: int) -> dict[str, Any]:
         raise AssertionError
 
-    def get_member(self, phone: str) -> dict[str, Any]:
+    def get_member(self, phone: str, timeout_s: float | None = None) -> dict[str, Any]:
         raise AssertionError
 
     def export_member(self, member_id: str) -> dict[str, Any]:

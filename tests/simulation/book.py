@@ -7,7 +7,7 @@ from typing import Any
 
 from drivers.mifare_classic import blank_card
 from drivers.simulator import MemoryImage
-from tests.card.independent_reader import card_key, open_state
+from tests.card.independent_reader import HOMES, card_key, home_that_counts, master_of, open_state, read_home
 
 EARN_PER = 10_000
 CARD_CAP = 200
@@ -39,7 +39,8 @@ class Card:
     uid: bytes
     phone: str
     image: MemoryImage
-    master_key: bytes
+    masters: tuple[bytes, ...]
+    """The key sets of the shops, the first one first."""
     card_no: str | None = None
     busy: bool = False
     lost: bool = False
@@ -59,19 +60,28 @@ class Card:
     taken: int = 0
     """Those it took."""
 
-    def __post_init__(self) -> None:
-        self._state_key = card_key(self.master_key, self.uid, b"STATE")
-
     def take_another(self, uid: bytes) -> None:
         """The desk throws the plastic away and takes a blank one."""
         self.uid, self.image, self.half_programmed = uid, MemoryImage(bytes(blank_card(uid))), False
-        self.__post_init__()
 
     def state(self, image: MemoryImage | None = None) -> dict[str, int] | None:
         """The newest valid state on the plastic, as an independent reader sees it."""
         content = bytes((image or self.image).content)
-        slots = [open_state(self._state_key, content[80 + 16 * slot : 96 + 16 * slot], slot) for slot in (0, 1)]
+        blocks = [content[at : at + 16] for at in range(0, len(content), 16)]
+        home, master = self._where(blocks)
+        key = card_key(master, self.uid, b"STATE")
+        slots = [open_state(key, blocks[4 * home + 1 + slot], slot) for slot in (0, 1)]
         return max((slot for slot in slots if slot), key=lambda slot: slot["sequence"], default=None)
+
+    def _where(self, blocks: list[bytes]) -> tuple[int, bytes]:
+        """The home that counts and its master key; without new keys in this world there is only the first of each."""
+        if len(self.masters) > 1:
+            four = {number: blocks[4 * number : 4 * number + 4] for number in HOMES}
+            home = home_that_counts([read_home(four[n], self.masters, self.uid, n) for n in HOMES])
+            if home is not None:
+                master = master_of(four[home.number][3], self.masters, self.uid, home.number)
+                return home.number, master or self.masters[0]
+        return HOMES[0], self.masters[0]
 
 
 @dataclass(eq=False)

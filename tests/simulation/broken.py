@@ -16,7 +16,9 @@ from terminal_agent.card.keys import aes_decrypt_block
 from terminal_agent.club import purchase as club
 from terminal_agent.contract import EventType
 from terminal_agent.crm import inbox
+from terminal_agent.desk import rekey
 from terminal_agent.journal import database, events, intents, knowledge
+from terminal_agent.service import operations
 from terminal_agent.sync import client, worker
 from terminal_agent.till import checkout, decided
 
@@ -157,9 +159,31 @@ def _doubt_told_plainly() -> Any:
     return patch.object(taps, "in_doubt_error", lambda problem, _result: problem)
 
 
+def _moved_home_before_it_arrived() -> Any:
+    def careless(self: Any, live: Any) -> None:
+        self._open(live.home.sector, [live.keys])
+        self._write(live.home.identity_block, rekey.EMPTY)
+        self._settle_in(self._fill(live))
+
+    return patch.object(rekey._Rekeying, "_move", careless)
+
+
+def _cards_keep_their_keys() -> Any:
+    return patch.object(operations, "renew_keys", lambda *_: None)
+
+
+def _torn_rekey_told() -> Any:
+    def loud(_settings: Any, terminal: Any, connection: Any, card: Any, _talk: Any) -> None:
+        if rekey.is_due(terminal, card):
+            rekey.rekey(terminal, connection)
+
+    return patch.object(operations, "renew_keys", loud)
+
+
 TORN = {"tears": 0.5}
 COPIED = {"fraud": 1.0, "outages": 60.0, "office": 100.0}
 WALKED_OUT = {"tears": 0.5, "departures": 0.8}
+NEW_KEYS = {"keys": 0.5}
 
 BREAKS = (
     Break("no intent row", _no_intent_row, WALKED_OUT),
@@ -180,6 +204,9 @@ BREAKS = (
     Break("each copy's redemptions counted apart", _copies_counted_apart, COPIED),
     Break("no backoff", _no_backoff, {"outages": 20.0}),
     Break("a sale in doubt told as failed", _doubt_told_plainly, WALKED_OUT),
+    Break("old home given up before the card arrived", _moved_home_before_it_arrived, NEW_KEYS),
+    Break("cards keep their old keys", _cards_keep_their_keys, NEW_KEYS),
+    Break("a torn re-key told as a failed sale", _torn_rekey_told, {**NEW_KEYS, "departures": 0.8}),
 )
 
 

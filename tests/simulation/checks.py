@@ -8,6 +8,7 @@ from collections import Counter
 from datetime import datetime, timedelta
 from typing import Any
 
+from tests.card.independent_reader import HOMES, read_card
 from tests.simulation.book import CARD_CAP, DONE, FINAL, TERMINAL_DAY_CAP, Book, Card, Sale, require
 from tests.simulation.crm import CrmHouse
 from tests.simulation.shop import Shop
@@ -269,6 +270,17 @@ def books_agree(crm: CrmHouse, book: Book, card: Card) -> None:
     require(holds == want, "P2 balance", f"{card.name}: the card holds {holds}, the book says {want}")
     at_crm = state and state["sequence"]
     require(row["sequence"] == at_crm, "I5 chain", f"{card.name}: {at_crm}, the CRM knows {row['sequence']}")
+
+
+def card_has_the_new_keys(card: Card) -> None:
+    """P9: however often its re-key was torn, a card in use ends under the newest set, but for sectors torn to garbage.
+
+    One whose other home is garbage stays where it is, whole, under the set before.
+    """
+    content, newest = bytes(card.image.content), card.masters[-1]
+    dead = set(read_card(content, *card.masters).foreign_trailers)
+    left = set(read_card(content, newest).foreign_trailers) - dead
+    require(not left or not dead.isdisjoint(HOMES), "P9 keys", f"{card.name}: old keys in {left}, dead {dead}")
 
 
 def loss_is_bounded(book: Book, card: Card) -> int:

@@ -28,10 +28,11 @@ RATES: dict[str, tuple[float, float]] = {
     "rollback": (1.0, 6.0),  # per day: the CRM is put back to a backup some hours old
     "fraud": (0.1, 0.6),  # per card: somebody copies it, and uses the copies
     "edits": (0.02, 0.2),  # per card: somebody writes to it with another reader
+    "keys": (0.05, 0.5),  # per tap: torn while the card gets new keys; shops change to the next set one by one
 }
 KINDS = tuple(RATES)
-# Left out unless asked for: under fraud other promises hold, so it has worlds of its own.
-SEPARATE = frozenset({"fraud", "rollback", "backups"})
+# Left out unless asked for: under fraud other promises hold, and the stories of the corpus are older than some.
+SEPARATE = frozenset({"fraud", "rollback", "backups", "keys"})
 
 
 @dataclass
@@ -61,9 +62,8 @@ def parse(text: str) -> tuple[str, ...]:
         return ()
     if text == "all":
         return KINDS
-    if text == "swarm":
-        return tuple(kind for kind in KINDS if kind not in SEPARATE)
-    named = tuple(part.strip() for part in text.split(","))
+    swarm = ",".join(kind for kind in KINDS if kind not in SEPARATE)
+    named = tuple(part.strip() for part in text.replace("swarm", swarm).split(","))
     unknown = set(named) - set(KINDS)
     if unknown:
         raise ValueError(f"no such fault: {', '.join(sorted(unknown))}; there are {', '.join(KINDS)}")

@@ -97,6 +97,8 @@ def _check(world: World) -> None:
         checks.crm_has_every_sequence(world.crm, shop)
     checks.every_answer_is_at_the_crm_once(world.crm, world.book)
     for card in world.cards:
+        if card.card_no and not card.lost and not card.spoilt:
+            checks.card_has_the_new_keys(card)
         checks.books_agree(world.crm, world.book, card)
         world.lost_points += checks.loss_is_bounded(world.book, card)
         if card.twins:

@@ -31,6 +31,9 @@ class Mishaps:
                 ("backups", self._journal_is_backed_up),
             ):
                 self._every(kind, happen, shop)
+            if self._world.faults.has("keys"):
+                moment = self._world.chance.uniform(0, self._world.size.days * DAY_S / 2)
+                self._world.later(moment, partial(self._new_keys, shop))
         self._every("office", lambda _shop: self._office_gives(), None)
         self._every("crm", lambda _shop: self._crm_goes_down(), None)
         self._every("rollback", lambda _shop: self._crm_is_backed_up(), None)
@@ -92,6 +95,15 @@ class Mishaps:
             shop.disk.full = False
             self._world.disk_troubles.discard(shop.name)
             self._world.say(f"{shop.name} disk is freed")
+
+    def _new_keys(self, shop: Shop) -> None:
+        """The set that every shop has imported comes into use at this one."""
+        world = self._world
+        if not shop.is_open or world.step(shop, lambda: shop.use_key_set(len(world.masters)) or True) is not True:
+            world.later(60, partial(self._new_keys, shop))
+            return
+        world.faults.count("new_key_set")
+        world.say(f"{shop.name} changes to the next key set")
 
     def _second_daemon(self, shop: Shop) -> None:
         if shop.is_open:

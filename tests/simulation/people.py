@@ -16,6 +16,8 @@ PATIENCE = 6
 PURCHASE_CALLS = (1, 2, 3, 4, 5, 5, 5, 5, 6, 6, 7, 8, 8, 9)
 """Where a tap is torn: 1 authenticate, 2 to 4 read, 5 write, 6 read back, 7 and 8 history."""
 ISSUE_CALLS = range(1, 301)
+REKEY_CALLS = (*range(10, 40), *range(10, 40), *range(10, 150))
+"""What follows the sale of a card that gets new keys: it moves to its other home, then come the other sectors."""
 SPOILT = {ErrorCode.CARD_ROLLED_BACK, ErrorCode.CARD_BLOCKED, ErrorCode.DATA_CORRUPT, ErrorCode.KEY_REJECTED}
 SPOILT |= {ErrorCode.NOT_OUR_CARD}
 HOPELESS = {*SPOILT, ErrorCode.REVERSAL_REFUSED, ErrorCode.RECEIPT_CONFLICT, ErrorCode.NOT_FOUND}
@@ -109,7 +111,7 @@ class People:
             return
         sale.tries += 1
         image, card = self._what_is_laid_down(sale)
-        tap = Tap(image, self._tear(PURCHASE_CALLS))
+        tap = Tap(image, self._tear(PURCHASE_CALLS) or self._tear(REKEY_CALLS, "keys"))
         before = card.state(image)
         sale.asked.add(sale.redeem)
         sale.cards.append(card)
@@ -215,12 +217,12 @@ class People:
         world.later(5, lambda: self._try(sale, shop))
         return True
 
-    def _tear(self, calls: Sequence[int]) -> Fault | None:
+    def _tear(self, calls: Sequence[int], kind: str = "tears") -> Fault | None:
         world = self._world
-        if world.chance.random() >= world.faults.rate("tears"):
+        if not world.faults.has(kind) or world.chance.random() >= world.faults.rate(kind):
             return None
         fault = Fault(world.chance.choice(calls), world.chance.choice(list(Torn)))
-        world.faults.count(f"tear_{fault.outcome.value}")
+        world.faults.count(f"{'tear' if kind == 'tears' else 'rekey_tear'}_{fault.outcome.value}")
         return fault
 
     # What may be refused, and why.

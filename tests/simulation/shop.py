@@ -30,7 +30,8 @@ from tests.simulation.disk import Disk, install, uninstall
 from tests.simulation.network import CRM_URL, Line
 from tests.simulation.ports import CutCard, CutConnection, Fuse, SeededIds, Timeline, VirtualClock
 
-MASTER_KEY = bytes.fromhex("0F1E2D3C4B5A69788796A5B4C3D2E1F0")
+MASTERS = bytes.fromhex("0F1E2D3C4B5A69788796A5B4C3D2E1F0"), bytes(range(16))
+"""Key sets 1 and 2."""
 Result = TypeVar("Result")
 
 
@@ -73,7 +74,9 @@ class _Lane:
 class Shop:
     """``open`` starts the process, ``kill`` and ``cut`` end it; between them the till works."""
 
-    def __init__(self, name: str, folder: Path, timeline: Timeline, line: Line, chance: Random) -> None:
+    def __init__(
+        self, name: str, folder: Path, timeline: Timeline, line: Line, chance: Random, masters: tuple[bytes, ...]
+    ) -> None:
         self.name = name
         self.folder = folder
         self.clock = VirtualClock(timeline)
@@ -94,7 +97,9 @@ class Shop:
         self._settings = Settings(data_dir=folder, terminal_id=name)
         folder.mkdir(mode=0o700)
         self._config.write_text(render_config(self._settings))
-        FileKeyStore(folder / KEYS_FOLDER).add(MASTER_KEY, 1, activate=True)
+        keys = FileKeyStore(folder / KEYS_FOLDER)
+        for version, master in enumerate(masters, 1):
+            keys.add(master, version, activate=False)  # the first is active
         self.disk = Disk(folder)
         install(self.disk)
 
@@ -204,6 +209,10 @@ class Shop:
         answer = OPERATIONS[name](self.agent, {**params, "reader": "sim:", "wait_s": 0}, lambda _text: None)
         assert isinstance(answer, dict)
         return answer
+
+    def use_key_set(self, version: int) -> None:
+        """Cards are issued under it from now on, and others brought under it behind their next sale."""
+        OPERATIONS["keys.activate"](self.agent, {"version": version}, lambda _text: None)
 
     def recorded(self, receipt_no: str, amount: int) -> dict[str, Any] | None:
         return recorded(self.agent.terminal, PurchaseRequest(receipt_no, amount))

@@ -24,7 +24,7 @@ from tests.simulation.crm import CrmHouse
 from tests.simulation.faults import Faults
 from tests.simulation.network import WATCHED_S, Line
 from tests.simulation.ports import DAY_S, PowerCut, Timeline
-from tests.simulation.shop import MASTER_KEY, Shop
+from tests.simulation.shop import MASTERS, Shop
 
 LONGEST_FUSE = 45
 """Port calls to live, at most: a purchase makes about thirty."""
@@ -82,6 +82,7 @@ class World:
         self.unforeseen = Unforeseen()
         self.disk_troubles: set[str] = set()
         """Shops whose disk is full now, or was while this step ran."""
+        self.masters = MASTERS if faults.has("keys") else MASTERS[:1]
         self.shops = [self._new_shop(number) for number in range(1, size.shops + 1)]
         self.cards = [self._new_card(number) for number in range(1, size.cards + 1)]
 
@@ -89,12 +90,12 @@ class World:
         name = f"shop-{number}"
         chance = Random(f"{self.seed}:{name}")
         line = Line(self.crm, self.timeline, self.faults, chance, self.later, self.report)
-        return Shop(name, self._folder / name, self.timeline, line, chance)
+        return Shop(name, self._folder / name, self.timeline, line, chance, self.masters)
 
     def _new_card(self, number: int) -> Card:
         uid = bytes([0x10 + number % 0x60]) + self.chance.randbytes(3)
         image = MemoryImage(bytes(blank_card(uid)))
-        return Card(f"card-{number}", uid, f"0912{number:07d}", image, MASTER_KEY)
+        return Card(f"card-{number}", uid, f"0912{number:07d}", image, self.masters)
 
     def throw_away(self) -> None:
         for shop in self.shops:

@@ -70,7 +70,7 @@ class TinyCrm:
     def end_hold(self, hold_id: str, how: Literal["confirm", "release"], timeout_s: float) -> Any:
         raise AssertionError("it has no holds, and said so")
 
-    def get_member(self, phone: str) -> dict[str, Any]:
+    def get_member(self, phone: str, timeout_s: float | None = None) -> dict[str, Any]:
         raise CrmRefused(404, "not_found", "this CRM keeps no members")
 
     def export_member(self, member_id: str) -> dict[str, Any]:

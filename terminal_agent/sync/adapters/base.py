@@ -103,7 +103,7 @@ class CrmAdapter(Protocol):
     def end_hold(self, hold_id: str, how: Literal["confirm", "release"], timeout_s: float) -> dict[str, Any]:
         """The points of a hold are spent for certain, or free again."""
 
-    def get_member(self, phone: str) -> dict[str, Any]:
+    def get_member(self, phone: str, timeout_s: float | None = None) -> dict[str, Any]:
         """The member who has this phone: ``{member_id, name, phone, tier, status, cards}``."""
 
     def export_member(self, member_id: str) -> dict[str, Any]:

@@ -64,9 +64,10 @@ class NativeCrm(SignedClient):
         """The points of a hold are spent for certain, or free again."""
         return self.call("POST", f"/v1/holds/{quote(hold_id, safe='')}/{how}", tries=1, limit_s=timeout_s)
 
-    def get_member(self, phone: str) -> dict[str, Any]:
+    def get_member(self, phone: str, timeout_s: float | None = None) -> dict[str, Any]:
         """The member who has this phone: ``{member_id, name, phone, tier, status, cards}``."""
-        return self.call("GET", f"/v1/members?phone={quote(phone, safe='')}", tries=1)
+        limit_s = CALL_LIMIT_S if timeout_s is None else timeout_s
+        return self.call("GET", f"/v1/members?phone={quote(phone, safe='')}", tries=1, limit_s=limit_s)
 
     def export_member(self, member_id: str) -> dict[str, Any]:
         """Everything the CRM holds of a member."""
