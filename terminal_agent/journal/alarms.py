@@ -5,8 +5,11 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 
 from terminal_agent.journal.database import Database
+from terminal_agent.journal.files import READ_ONLY_HINT, is_read_only
+from terminal_agent.journal.space import Space
 from terminal_agent.ports import Clock, rfc3339
 
 log = logging.getLogger(__name__)
@@ -18,6 +21,7 @@ class AlarmCode(StrEnum):
     STARTED_OVER = "started_over"
     RESTORED = "restored"
     INDEXES_REBUILT = "indexes_rebuilt"
+    READ_ONLY = "read_only"
     SHORT_OF_SPACE = "short_of_space"
     HASH_CHAIN_BROKEN = "hash_chain_broken"
     POLICY_UNREADABLE = "policy_unreadable"
@@ -37,14 +41,28 @@ _FIXES = {
 
 @dataclass(frozen=True)
 class Alarm:
-    """One thing to know. ``since`` is RFC 3339; None for one that stands as long as its cause does."""
+    """One thing to know. ``since`` is RFC 3339; None for one that stands as long as its cause does. ``fix``: where the
+    one that all alarms of this code have will not do."""
 
     code: AlarmCode
     since: str | None
     detail: str
+    fix: str | None = None
 
     def to_json(self) -> dict[str, str | None]:
-        return {"code": self.code.value, "since": self.since, "detail": self.detail, "fix": _FIXES[self.code]}
+        fix = self.fix or _FIXES[self.code]
+        return {"code": self.code.value, "since": self.since, "detail": self.detail, "fix": fix}
+
+
+def alarms_of_the_disk(folder: Path, space: Space | None) -> list[Alarm]:
+    """What stands as long as the disk is as it is."""
+    if is_read_only(folder):
+        detail = f"the disk of {folder} is read-only: no sale can be recorded, so none is taken; cards can be read"
+        return [Alarm(AlarmCode.READ_ONLY, None, detail, READ_ONLY_HINT.format(folder=folder))]
+    if space is None or not space.short:
+        return []
+    detail = f"{space.free_bytes():,} bytes are free in {folder}: points are earned, none are redeemed"
+    return [Alarm(AlarmCode.SHORT_OF_SPACE, None, detail)]
 
 
 class Alarms:

@@ -18,6 +18,7 @@ from typing import Any
 from sqlite_utils import Database as SqliteUtils
 
 from terminal_agent.errors import AgentError, ErrorCode
+from terminal_agent.journal.files import READ_ONLY_HINT, is_read_only
 from terminal_agent.journal.migrations import migrations
 from terminal_agent.journal.opening import APPLICATION_ID, DAMAGE, as_text, primary_code
 
@@ -34,8 +35,8 @@ class JournalFailed(AgentError):
 
     def __init__(self, error: sqlite3.Error, folder: Path) -> None:
         self.primary = primary_code(error)
-        code, message, hint = _WORDS.get(self.primary, _OTHER_WORDS)
-        super().__init__(code, message.format(error=error), hint=hint.format(folder=folder))
+        code, message, hint = _READ_ONLY_WORDS if _is_read_only(folder) else _WORDS.get(self.primary, _OTHER_WORDS)
+        super().__init__(code, message.format(error=error, folder=folder), hint=hint.format(folder=folder))
 
     @property
     def no_room(self) -> bool:
@@ -47,6 +48,18 @@ class JournalFailed(AgentError):
         return self.primary in DAMAGE
 
 
+def _is_read_only(folder: Path) -> bool:
+    try:
+        return is_read_only(folder)
+    except OSError:  # then something else is wrong, and has its own words
+        return False
+
+
+_READ_ONLY_WORDS = (
+    ErrorCode.JOURNAL_FAILED,
+    "the disk of {folder} is read-only, and nothing can be recorded",
+    READ_ONLY_HINT,
+)
 _DAMAGED_WORDS = (
     ErrorCode.JOURNAL_FAILED,
     "the journal is damaged: {error}",

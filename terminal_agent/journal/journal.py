@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from terminal_agent.club.offers import OfferUse, local_day
-from terminal_agent.journal.alarms import Alarm, AlarmCode, Alarms
+from terminal_agent.journal.alarms import Alarm, AlarmCode, Alarms, alarms_of_the_disk
 from terminal_agent.journal.backup import COPY_INTERVAL, Copy, copy_journal, daily_copies, daily_copy, forget_old_copies
 from terminal_agent.journal.database import JournalFailed
 from terminal_agent.journal.events import HASH_CHAIN_BROKEN, Events, NewEvent
@@ -321,11 +321,7 @@ class Journal:
 
     def standing_alarms(self) -> list[Alarm]:
         """Everything a person must know now, the most pressing first."""
-        now: list[Alarm] = []
-        if self._space is not None and self._space.short:
-            free = self._space.free_bytes()
-            detail = f"{free:,} bytes are free in {self._folder}: points are earned, none are redeemed"
-            now.append(Alarm(AlarmCode.SHORT_OF_SPACE, None, detail))
+        now = alarms_of_the_disk(self._folder, self._space)
         broken = self.events.count_quarantined_for(HASH_CHAIN_BROKEN)
         if broken:
             detail = f"{broken} events are not what was minted, and were not sent"

@@ -53,7 +53,11 @@ class Space:
         """Give the reserve to the sales; whether there was one."""
         if not self.reserve_bytes:
             return False
-        os.truncate(self._path, 0)
+        try:
+            os.truncate(self._path, 0)
+        except OSError as error:  # the disk takes nothing any more: room is not what it lacks
+            log.error("journal=no_reserve it cannot be given to the sales: %s", error)
+            return False
         self.reserve_bytes = 0
         log.error(
             "journal=short_of_space the disk of %s is almost full: redemptions are refused, sales go on from a reserve",
@@ -66,17 +70,23 @@ class Space:
         size = 0 if self.reserve_bytes else self._affordable()
         if size < LEAST_RESERVE_BYTES:
             return False
+        try:
+            self._set_aside(size)
+        except OSError as error:
+            log.warning("no reserve can be set aside on this disk: %s", error)
+            return False
+        self.reserve_bytes = size
+        return True
+
+    def _set_aside(self, size: int) -> None:
         handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             os.posix_fallocate(handle, 0, size)
-        except OSError as error:
+        except OSError:
             os.ftruncate(handle, 0)
-            log.warning("no reserve can be set aside on this disk: %s", error)
-            return False
+            raise
         finally:
             os.close(handle)
-        self.reserve_bytes = size
-        return True
 
     def _affordable(self) -> int:
         """How much may be set aside now. Once given away, the whole of it must fit, else it would come and go."""

@@ -109,7 +109,8 @@ class ControlServer:
         """No new requests; those under way are waited for."""
         self._server.shutdown()
         self._server.server_close()
-        self._path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # on a disk that became read-only it stays, and nobody listens there
+            self._path.unlink(missing_ok=True)
 
 
 class _Server(socketserver.ThreadingUnixStreamServer):

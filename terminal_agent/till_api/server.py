@@ -9,6 +9,7 @@ import os
 import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -127,7 +128,8 @@ class TillServer:
         self._server.should_exit = True
         close_streams()
         self._thread.join()
-        self._path.unlink(missing_ok=True)
+        with suppress(OSError):  # on a disk that became read-only it stays, and nobody listens there
+            self._path.unlink(missing_ok=True)
 
 
 def _listener(host: str, port: int) -> socket.socket:
