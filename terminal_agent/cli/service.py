@@ -7,8 +7,9 @@ from typing import Any
 
 import click
 
-from terminal_agent.cli.backend import call, set_up_logging
-from terminal_agent.cli.output import AgentCommand, emit, state
+from terminal_agent.cli.backend import set_up_logging
+from terminal_agent.cli.output import AgentCommand, emit, say, state
+from terminal_agent.errors import AgentError
 
 
 @click.command(cls=AgentCommand)
@@ -44,7 +45,16 @@ def status() -> None:
     Example:
       terminal-agent status --json
     """
-    answer = call("status")
+    from terminal_agent.service import diagnosis
+    from terminal_agent.service.settings import find_config
+
+    set_up_logging()
+    try:
+        answer = diagnosis.status(find_config(state().config))
+    except AgentError as error:
+        for problem in [] if state().json else error.details.get("problems", []):
+            say(f"{problem['id']}: {problem['detail']}\n  -> {problem['fix']}")
+        raise
     emit(answer, lambda: _print_status(answer))
 
 
@@ -65,6 +75,7 @@ def _print_status(answer: dict[str, Any]) -> None:
         ("queue", waiting + (f", oldest {age:.0f} s" if age is not None else "")),
         ("data", answer["data_dir"]),
         ("journal", _journal_line(answer["journal"])),
+        *(("problem", escape(f"{each['detail']}. {each['fix']}")) for each in answer["problems"]),
         *(("alarm", escape(f"{alarm['detail']}. {alarm['fix']}")) for alarm in answer["journal"]["alarms"]),
     )
     table = Table.grid(padding=(0, 2))

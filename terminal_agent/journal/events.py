@@ -230,6 +230,11 @@ class Events:
             return None
         return max(0.0, (self._clock.now() - datetime.fromisoformat(row["created_at"])).total_seconds())
 
+    def newest_time(self) -> datetime | None:
+        """When the event was minted that was minted last; None before the first."""
+        row = self._database.one("SELECT time FROM events ORDER BY rowid DESC LIMIT 1")
+        return datetime.fromisoformat(row["time"]) if row else None
+
     def attempted(self, event_ids: list[str]) -> None:
         """Count one more try of each."""
         for event_id in event_ids:

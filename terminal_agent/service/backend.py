@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from terminal_agent.errors import AgentError, ErrorCode
+from terminal_agent.journal.files import READ_ONLY_HINT
 from terminal_agent.service import control
 from terminal_agent.service.control import Talk
 from terminal_agent.service.lock import DataDirLock
@@ -140,6 +142,14 @@ def _acquired(lock: DataDirLock, settings: Settings) -> bool:
             ErrorCode.BUSY,
             f"the daemon does not run, and {settings.data_dir} is another user's",
             hint="Start the daemon: sudo systemctl start terminal-agent; or run the command with sudo",
+        ) from error
+    except OSError as error:
+        if error.errno != errno.EROFS:
+            raise
+        raise AgentError(
+            ErrorCode.JOURNAL_FAILED,
+            f"the disk of {settings.data_dir} is read-only: nothing can be recorded, so no points are given",
+            hint=READ_ONLY_HINT.format(folder=settings.data_dir),
         ) from error
 
 

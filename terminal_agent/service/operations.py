@@ -280,6 +280,8 @@ def _audited(agent: Agent, action: str, answer: dict[str, Any]) -> dict[str, Any
 
 
 def status(agent: Agent, params: Params, talk: Talk) -> Any:
+    from terminal_agent.service.doctor import quick_problems
+
     return {
         "state": params.get("state", "stopped"),
         "terminal_id": agent.terminal_id,
@@ -293,6 +295,7 @@ def status(agent: Agent, params: Params, talk: Talk) -> Any:
         **counts(agent),
         "offline_points_today": agent.journal.checkouts.redeemed_offline_today(),
         "version": agent.version,
+        "problems": quick_problems(agent),
     }
 
 

@@ -15,8 +15,6 @@ import json
 import platform
 import re
 import secrets
-import shutil
-import subprocess
 import tarfile
 from collections.abc import Callable
 from importlib import metadata
@@ -30,14 +28,13 @@ from terminal_agent.service.backend import open_backend
 from terminal_agent.service.diagnosis import diagnose
 from terminal_agent.service.files import write_private
 from terminal_agent.service.settings import Settings, load_settings
+from terminal_agent.service.tools import said_by
 
 if TYPE_CHECKING:
     from terminal_agent.service.agent import Agent
 
 SUPPORT = "support"
 HIDDEN = "[hidden]"
-MOST_LOG_BYTES = 64_000
-TOOL_TIMEOUT_S = 5.0
 TOOLS = {
     "log": ("journalctl", "--unit=terminal-agent", "--lines=400", "--no-pager", "--output=short-iso"),
     "pcscd_log": ("journalctl", "--unit=pcscd", "--lines=100", "--no-pager", "--output=short-iso"),
@@ -161,7 +158,7 @@ def _collect(config: Path) -> tuple[dict[str, Any], list[dict[str, str]]]:
 
     add("config", lambda: _config(load_settings(config)))
     add("agent", lambda: _from_the_agent(config, left_out))
-    if "agent" not in parts:  # then these are the checks of config and start, which name nobody
+    if "agent" not in parts:  # then these are the checks around it, which name no member
         add("doctor", lambda: Redaction(set()).document(diagnose(config, {})))
     return parts, left_out
 
@@ -169,7 +166,7 @@ def _collect(config: Path) -> tuple[dict[str, Any], list[dict[str, str]]]:
 def _from_the_agent(config: Path, left_out: list[dict[str, str]]) -> dict[str, Any]:
     settings, texts = load_settings(config), {}
     for name, command in TOOLS.items():
-        said = _said_by(command)
+        said = said_by(*command)
         if said is None:
             left_out.append({"part": name, "problem": f"{command[0]} does not answer here"})
         else:
@@ -211,18 +208,6 @@ def _config(settings: Settings) -> dict[str, Any]:
         "language": settings.shop.language.value,
         "amounts_in": settings.shop.amounts_in.value,
     }
-
-
-def _said_by(command: tuple[str, ...]) -> str | None:
-    """The end of what a command of this machine says; None where it is missing, fails or hangs."""
-    path = shutil.which(command[0])
-    if path is None:
-        return None
-    try:
-        done = subprocess.run([path, *command[1:]], capture_output=True, timeout=TOOL_TIMEOUT_S, check=True)  # noqa: S603
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout[-MOST_LOG_BYTES:].decode(errors="replace")
 
 
 def _packed(parts: dict[str, Any]) -> bytes:

@@ -22,6 +22,7 @@ from terminal_agent.service.diagnosis import diagnose
 from terminal_agent.service.doctor import CHECKS, examine
 from terminal_agent.service.initialise import initialise
 from terminal_agent.service.settings import load_settings
+from terminal_agent.service.surroundings import CHECKS as AROUND
 from terminal_agent.sync.client import Credentials
 from terminal_agent.till.checkout import PurchaseRequest, purchase
 from tests.journal.support import event, event_id, spoil_index
@@ -278,7 +279,8 @@ def test_a_terminal_that_cannot_start_says_why(config: Path) -> None:
     key = load_settings(config).data_dir / "keys" / "v1.key"
     key.chmod(0o644)
     checks = diagnose(config, {})["checks"]
-    assert [(check["id"], check["status"]) for check in checks] == [("config", "ok"), ("start", "fail")]
+    assert [check["id"] for check in checks] == ["config", *(check.name for check in AROUND), "start"]
+    assert (checks[0]["status"], checks[-1]["status"]) == ("ok", "fail")
     assert checks[-1]["fix"] == f"Close it: chmod 600 {key}"
     os.chmod(key, 0o600)
-    assert len(diagnose(config, {})["checks"]) == 1 + len(CHECKS)
+    assert len(diagnose(config, {})["checks"]) == 1 + len(AROUND) + len(CHECKS)
