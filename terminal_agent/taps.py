@@ -303,8 +303,7 @@ def record_issue(terminal: Terminal, intent: Intent, state: CardState) -> None:
             return
         for event in intent.events:
             journal.events.append(event)
-        if journal.knowledge.member(member.member_id) is None:
-            journal.knowledge.remember_member(member)
+        journal.knowledge.remember_new_member(member)
         card = KnownCard(intent.card_no, intent.uid, member.member_id, version, state.to_json(), ACTIVE)
         journal.knowledge.saw_card(card)
         if replaces:

@@ -1,4 +1,4 @@
-"""member: a member's rights at the till: consent, everything held of them, erasing it."""
+"""member: enrolment by phone, and a member's rights at the till: consent, everything held of them, erasing it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,22 @@ _phone = click.option("--phone", required=True, metavar="P", help="the member's 
 
 @click.group(cls=AgentGroup)
 def member() -> None:
-    """Members' rights: consent, everything held of them, erasing it."""
+    """Members: enrolment by phone, consent, everything held of them, erasing it."""
+
+
+@member.command("enroll")
+@_phone
+@click.option("--name", metavar="N", help="the member's name")
+@click.option("--marketing-consent", is_flag=True, help="the member agrees to be written to")
+def member_enroll(phone: str, name: str | None, marketing_consent: bool) -> None:
+    """Take somebody in without a card. Works with the line down; whoever is a member already stays the one they are.
+
+    \b
+    Example:
+      terminal-agent member enroll --phone 09125554433 --name Sara
+    """
+    answer = call("member.enroll", phone=phone, name=name, marketing_consent=marketing_consent)
+    emit(answer, "Was a member already." if answer["already_member"] else "Enrolled.")
 
 
 @member.command("consent")

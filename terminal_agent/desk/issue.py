@@ -6,7 +6,8 @@ journal's intent brings the same card number back, sectors already done are chec
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from drivers.base import ClassicConnection
@@ -43,18 +44,14 @@ from terminal_agent.card.layout import (
 from terminal_agent.card.problems import between_key_sets, data_corrupt
 from terminal_agent.card.session import authoritative, look, open_sector, opens_with_transport_key
 from terminal_agent.card.tells import tells
-from terminal_agent.club.phone import PhoneInvalid, normalise_phone
-from terminal_agent.club.text import TextInvalid, plain_text
 from terminal_agent.contract import EventType
+from terminal_agent.desk import enrolment
 from terminal_agent.desk.tells import note_tells
 from terminal_agent.errors import AgentError, ErrorCode
 from terminal_agent.journal.intents import Intent, IntentState
-from terminal_agent.journal.journal import CLOSED, CLUB
-from terminal_agent.journal.knowledge import Member
 from terminal_agent.taps import ACTIVE, PENDING, Terminal
 
 FIRST_STATES = (CardState(sequence=0, balance=0), CardState(sequence=1, balance=0))
-LONGEST_NAME = 100
 
 
 def issue_order(home: Home) -> list[int]:
@@ -77,29 +74,20 @@ class IssueRequest:
     replaces: str | None = None
     member_id: str | None = None
     referrer_member_id: str | None = None
+    marketing_consent: bool = False
 
     def __post_init__(self) -> None:
         """Whatever could fail later fails here, before the card is touched. Raises AgentError ``invalid_input``."""
-        try:
-            phone = None if self.phone is None else normalise_phone(self.phone)
-        except PhoneInvalid as error:
-            hint = "As in 09125554433 or +989125554433"
-            raise AgentError(ErrorCode.INVALID_INPUT, str(error), hint=hint) from error
-        object.__setattr__(self, "phone", phone)
-        object.__setattr__(self, "name", _plain(self.name, "name"))
-        object.__setattr__(self, "tier", _plain(self.tier, "tier"))
+        person = enrolment.Person(self.phone, self.name, self.tier)
+        for name in ("phone", "name", "tier"):
+            object.__setattr__(self, name, getattr(person, name))
 
 
-def _plain(text: str | None, what: str) -> str | None:
-    try:
-        return None if text is None else plain_text(text, LONGEST_NAME)
-    except TextInvalid as error:
-        hint = "Type it again; a terminal that is not set to UTF-8 spoils letters"
-        raise AgentError(ErrorCode.INVALID_INPUT, f"the {what} {error}", hint=hint) from error
-
-
-def issue(terminal: Terminal, connection: ClassicConnection, request: IssueRequest) -> dict[str, Any]:
-    """Encode the blank card in the field, verified block by block; enrol its member; queue both events.
+def issue(
+    terminal: Terminal, connection: ClassicConnection, request: IssueRequest, begun: Callable[[], None] = lambda: None
+) -> dict[str, Any]:
+    """Encode the blank card in the field, verified block by block; enrol its member; queue both events. ``begun`` is
+    called when the card is about to be written.
 
     Raises AgentError: ``already_issued``, ``not_our_card``, ``data_corrupt`` for a sector that will not take its keys.
     """
@@ -107,6 +95,7 @@ def issue(terminal: Terminal, connection: ClassicConnection, request: IssueReque
     version = intent.history["key_set_version"]
     state = _state_if_encoded(terminal, connection, intent) if begun_before else None
     if state is None:
+        begun()
         _encode(terminal, connection, intent)
         state = FIRST_STATES[-1]
     taps.record_issue(terminal, intent, state)
@@ -221,17 +210,12 @@ def _locked(sector: int) -> AgentError:
 
 
 def _new_intent(terminal: Terminal, uid: str, request: IssueRequest) -> Intent:
-    member, known = _member(terminal, request)
+    person = enrolment.Person(request.phone, request.name, request.tier)
+    member, known = enrolment.member_for(terminal, person, request.member_id)
     card_no = card_number(terminal.ids.card_digits())
     version = terminal.keys.versions()[0]
-    policy_version = terminal.journal.knowledge.policy().version
-    events = []
-    if not known:
-        brought = {"referrer_member_id": request.referrer_member_id} if request.referrer_member_id else {}
-        enrolled = {"member": {**_member_data(member), **brought}, "policy_version": policy_version}
-        subject = f"members/{member.member_id}"
-        event = taps.new_event(terminal, EventType.MEMBER_ENROLLED, card_no, enrolled, subject)
-        events.append(replace(event, card_no=None))
+    told = enrolment.Told(request.referrer_member_id, request.marketing_consent)
+    events = enrolment.events_of(terminal, member, told, known=known)
     issued = {
         "card": taps.card_data(card_no, None, FIRST_STATES[-1]),
         "uid": uid,
@@ -253,27 +237,11 @@ def _new_intent(terminal: Terminal, uid: str, request: IssueRequest) -> Intent:
         history={
             "kind": HistoryKind.ISSUE.value,
             "key_set_version": version,
-            "member": {**_member_data(member), "status": member.status},
+            "member": {**enrolment.member_data(member), "status": member.status},
             "mad": request.mad,
             "replaces": request.replaces,
         },
     )
-
-
-def _member(terminal: Terminal, request: IssueRequest) -> tuple[Member, bool]:
-    """The member this card is for, and whether we know them already by their phone."""
-    knowledge = terminal.journal.knowledge
-    if request.member_id:  # known at the CRM in any case
-        return knowledge.member(request.member_id) or Member(request.member_id, None, None, None), True
-    known = knowledge.member_by_phone(request.phone) if request.phone else None
-    if known is not None:
-        return known, True
-    status = PENDING if terminal.journal.meta(CLUB) == CLOSED else ACTIVE
-    return Member(terminal.ids.uuid(), request.phone, request.name, request.tier, status), False
-
-
-def _member_data(member: Member) -> dict[str, Any]:
-    return {"member_id": member.member_id, "phone": member.phone, "name": member.name, "tier": member.tier}
 
 
 def contents(keys: CardKeys, intent: Intent, terminal: Terminal) -> dict[int, bytes]:

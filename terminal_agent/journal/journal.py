@@ -272,7 +272,7 @@ class Journal:
         with self.transaction():
             found = self.knowledge.erase_member(member_id, card_nos)
             found += self.events.redact({member_id}) + self.intents.redact({member_id})
-            found += self.checkouts.redact(card_nos) + self.till.redact(card_nos)
+            found += self.checkouts.redact(card_nos) + self.till.redact(member_id, card_nos)
             if found:
                 self.set_meta(PURGE_DUE, rfc3339(self._clock.now()))
                 self.audit("member.erased", member_id=member_id, cards=sorted(card_nos))

@@ -47,6 +47,8 @@ class Adjustment:
     reason: str | None
 
 
+NAMED = "named"
+"""The status of somebody whose phone was given at a sale while nobody could say whose it is; no member."""
 _SEEN = "what was seen of a card"
 
 
@@ -134,6 +136,12 @@ class Knowledge:
             member.status,
             rfc3339(self._clock.now()),
         )
+
+    def remember_new_member(self, member: Member) -> None:
+        """One who was enrolled here; what is known of a member already stays."""
+        known = self.member(member.member_id)
+        if known is None or known.status == NAMED:
+            self.remember_member(member)
 
     def cards_of(self, member_id: str) -> list[KnownCard]:
         """The member's cards that were seen here."""

@@ -13,6 +13,8 @@ from typing import Any
 from terminal_agent.journal.database import Database
 from terminal_agent.ports import Clock, rfc3339
 
+_NOTHING = "{}"
+"""What is kept of a request that has ended: a phone and a name are needed only while it may be taken up again."""
 REMEMBERED = timedelta(days=30)
 """How long a request is answered again as before; its sale is known by its receipt for ever."""
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -100,7 +102,7 @@ class TillBook:
             request.checkout_id,
             json.dumps(request.answer),
             json.dumps(request.document),
-            json.dumps(request.request),
+            _NOTHING if request.ended else json.dumps(request.request),
             int(request.ended),
             request.expires_at,
             rfc3339(self._clock.now()),
@@ -127,25 +129,30 @@ class TillBook:
 
     def update(self, checkout_id: str, document: dict[str, Any], *, ended: bool) -> None:
         self._database.execute(
-            "UPDATE till_requests SET document = ?, ended = ? WHERE checkout_id = ? AND ended = 0",
+            "UPDATE till_requests SET document = ?, ended = ?, request = iif(?, ?, request) "
+            "WHERE checkout_id = ? AND ended = 0",
             json.dumps(document),
             int(ended),
+            int(ended),
+            _NOTHING,
             checkout_id,
         )
 
-    def redact(self, card_nos: set[str]) -> int:
-        """Take whoever is named in what was answered about these cards out of it, inside the caller's transaction; how
-        many answers there were."""
+    def redact(self, member_id: str, card_nos: set[str]) -> int:
+        """Take whoever is named in what was answered about a member or their cards out of it, inside the caller's
+        transaction; how many answers there were. What was asked by phone is not known again by its body."""
         count = 0
         for row in self._database.query("SELECT rowid, answer, document FROM till_requests"):
             answers = {name: json.loads(row[name]) for name in ("answer", "document")}
-            named = [told for told in answers.values() if told.get("card_no") in card_nos and told.get("member")]
+            by_phone = any(told.get("member_id") == member_id for told in answers.values())
+            theirs = by_phone or any(told.get("card_no") in card_nos for told in answers.values())
+            named = [told for told in answers.values() if theirs and told.get("member")]
             for told in named:
                 told["member"] = None
-            if named:
+            if named or by_phone:
                 texts = (json.dumps(told) for told in answers.values())
-                sql = "UPDATE till_requests SET answer = ?, document = ? WHERE rowid = ?"
-                count += self._database.execute(sql, *texts, row["rowid"])
+                sql = "UPDATE till_requests SET answer = ?, document = ?, fingerprint = iif(?, '', fingerprint) "
+                count += self._database.execute(f"{sql} WHERE rowid = ?", *texts, int(by_phone), row["rowid"])
         return count
 
     def forget_old(self) -> None:

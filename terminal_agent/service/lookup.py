@@ -10,12 +10,13 @@ from http import HTTPStatus
 from typing import Any
 
 from terminal_agent.errors import AgentError, ErrorCode
-from terminal_agent.journal.knowledge import Member
+from terminal_agent.journal.knowledge import NAMED, Member
 from terminal_agent.service.agent import Agent
 from terminal_agent.service.crm_problem import crm_problem
 from terminal_agent.service.members import phone_of
 from terminal_agent.sync.adapters.base import CrmError, CrmRefused, CrmUnreachable
 from terminal_agent.taps import ACTIVE, PENDING
+from terminal_agent.till_api.shown import first_name_and_tier
 
 PATIENCE_S = 2.0
 """For the CRM's answer; a customer waits."""
@@ -45,16 +46,33 @@ def show(agent: Agent, params: dict[str, Any], talk: Callable[[str], None]) -> A
     found = by_phone(agent, phone_of(params["phone"]))
     if found is None:
         raise not_found()
-    member = found.member
     return {
-        "member_id": member.member_id,
-        "first_name": member.name.split()[0] if member.name else None,
-        "tier": member.tier,
+        "member_id": found.member.member_id,
+        **first_name_and_tier(found.member),
         "card_no": found.card_no,
         "points": found.points,
-        "status": member.status or ACTIVE,
+        "status": found.member.status or ACTIVE,
         "source": found.source.value,
     }
+
+
+def looked_up(agent: Agent, body: dict[str, Any]) -> dict[str, Any]:
+    """A request that names a phone, with what could be found out: ``phone`` in its normal form, ``found``:
+    ``{member_id, card_no, member}`` or None, ``certain``: whether None means nobody. Raises AgentError
+    ``invalid_input``."""
+    phone, found, certain = phone_of(body["phone"]), None, True
+    try:
+        found = by_phone(agent, phone)
+    except AgentError as error:
+        if error.code not in (ErrorCode.CRM_UNREACHABLE, ErrorCode.CRM_UNAUTHORIZED):
+            raise
+        certain = False
+    told = found and {
+        "member_id": found.member.member_id,
+        "card_no": found.card_no,
+        "member": first_name_and_tier(found.member),
+    }
+    return {**body, "phone": phone, "found": told, "certain": certain}
 
 
 def not_found() -> AgentError:
@@ -84,7 +102,7 @@ def known_here(agent: Agent, phone: str) -> Found | None:
     """The member as this terminal knows them: enrolled here, or told by the CRM's feed."""
     knowledge = agent.journal.knowledge
     member = knowledge.member_by_phone(phone)
-    if member is None:
+    if member is None or member.status == NAMED:
         return None
     usable = [no for no in knowledge.card_numbers_of(member.member_id) if knowledge.block_reason(no) is None]
     if not usable:

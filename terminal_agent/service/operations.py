@@ -22,7 +22,7 @@ from terminal_agent.errors import AgentError, ErrorCode
 from terminal_agent.journal.events import OutboxState
 from terminal_agent.journal.intents import CheckoutState
 from terminal_agent.ports import rfc3339
-from terminal_agent.service import lookup, members, pairing, queue_files, staff
+from terminal_agent.service import enrolment, lookup, members, pairing, queue_files, staff
 from terminal_agent.service.agent import Agent
 from terminal_agent.service.card_lane import Afterwards
 from terminal_agent.service.counts import counts, crm_seen
@@ -333,6 +333,7 @@ OPERATIONS: dict[str, Operation] = {
     "queue.retry": queue_retry,
     "queue.close": queue_close,
     "member.show": lookup.show,
+    "member.enroll": enrolment.enroll,
     "member.export": members.export,
     "member.erase": members.erase,
     "member.consent": members.consent,

@@ -13,6 +13,8 @@ from drivers.base import ClassicConnection
 from terminal_agent.errors import AgentError
 from terminal_agent.service.agent import Agent
 from terminal_agent.service.counts import counts, crm_seen
+from terminal_agent.service.enrolment import asked_of
+from terminal_agent.service.lookup import looked_up
 from terminal_agent.service.metrics import Metrics
 from terminal_agent.service.operations import Params, Talk
 from terminal_agent.service.readers import reader_url
@@ -26,7 +28,7 @@ from terminal_agent.till_api.approvals import Approvals
 from terminal_agent.till_api.cashiers import Sessions
 from terminal_agent.till_api.counter import Counter, HeldReader, Shop
 from terminal_agent.till_api.hub import EventName, Hub
-from terminal_agent.till_api.routes import Till, asked_of
+from terminal_agent.till_api.routes import Till
 from terminal_agent.till_api.server import TillServer
 
 log = logging.getLogger(__name__)
@@ -74,6 +76,8 @@ class TillService:
             sessions=sessions,
             approvals=approvals,
             lookups=Allowance(agent.clock),
+            looked_up=partial(looked_up, agent),
+            asked_of=asked_of,
         )
         self._app = create_app(till, self._hosts, frozenset(agent.settings.till.origins))
         self._server: TillServer | None = None

@@ -1,16 +1,20 @@
-"""What the till is asked for, and by whom."""
+"""What a checkout is asked to do, and by whom: found again, done at once, or carried out with a card."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 from drivers.base import ClassicConnection
 from terminal_agent import taps
 from terminal_agent.journal.intents import Checkout
 from terminal_agent.taps import Reserve, Terminal
 from terminal_agent.till import checkout, reversal
+from terminal_agent.till.checkout import Line, PurchaseRequest
+from terminal_agent.till.reversal import ReversalRequest
+
+Body = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -24,33 +28,99 @@ class Asker:
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A sale or a return, and how long it waits for its card."""
+class Attempt:
+    """One try with a card in the field. ``writing``: to be called when the card is about to be written, by what does
+    not tell ``terminal.told``."""
 
-    request: checkout.PurchaseRequest | reversal.ReversalRequest
-    expires_in_s: int
+    terminal: Terminal
+    connection: ClassicConnection
+    reserve: Reserve
+    checkout_id: str
+    writing: Callable[[], None]
+
+
+class Asked(Protocol):
+    """One request to open a checkout. The answers it gives have ``state``, ``card_no`` and what else is known."""
 
     @property
-    def kind(self) -> str:
-        return taps.PURCHASE if isinstance(self.request, checkout.PurchaseRequest) else taps.REVERSAL
+    def kind(self) -> str: ...
+
+    @property
+    def expires_in_s(self) -> int: ...
+
+    def shown(self) -> Body:
+        """What its document begins with: ``amount, receipt_no, redeem_points``."""
 
     def begun(self, terminal: Terminal) -> Checkout | None:
         """The journal's checkout of this very request, if a card was already written for it, or may have been."""
-        if isinstance(self.request, checkout.PurchaseRequest):
-            return checkout.checkout_of(terminal, self.request)
+
+    def recorded(self, terminal: Terminal) -> Body | None:
+        """The answer of what is finished. Raises AgentError for what can never be carried out."""
+
+    def at_once(self, terminal: Terminal, checkout_id: str) -> Body | None:
+        """The answer of what needs no card, recorded in the caller's transaction; None for what waits for one. Raises
+        AgentError."""
+
+    def carry_out(self, attempt: Attempt) -> Body:
+        """With the card in the field. Raises AgentError."""
+
+
+@dataclass(frozen=True)
+class Purchase:
+    """A sale."""
+
+    request: PurchaseRequest
+    expires_in_s: int
+    kind: str = taps.PURCHASE
+
+    def shown(self) -> Body:
+        asked = self.request
+        return {"amount": asked.amount, "receipt_no": asked.receipt_no, "redeem_points": asked.redeem}
+
+    def begun(self, terminal: Terminal) -> Checkout | None:
+        return checkout.checkout_of(terminal, self.request)
+
+    def recorded(self, terminal: Terminal) -> Body | None:
+        return checkout.recorded(terminal, self.request)
+
+    def at_once(self, terminal: Terminal, checkout_id: str) -> Body | None:
+        return None
+
+    def carry_out(self, attempt: Attempt) -> Body:
+        request = replace(self.request, checkout_id=attempt.checkout_id)
+        return checkout.purchase(attempt.terminal, attempt.connection, request, attempt.reserve)
+
+
+@dataclass(frozen=True)
+class Reversal:
+    """A return."""
+
+    request: ReversalRequest
+    expires_in_s: int
+    kind: str = taps.REVERSAL
+
+    def shown(self) -> Body:
+        return {"amount": self.request.amount, "receipt_no": self.request.receipt_no, "redeem_points": 0}
+
+    def begun(self, terminal: Terminal) -> Checkout | None:
         return reversal.checkout_of(terminal, self.request)
 
-    def recorded(self, terminal: Terminal) -> dict[str, Any] | None:
-        """The answer of what is finished. Raises AgentError for what can never be carried out."""
-        if isinstance(self.request, checkout.PurchaseRequest):
-            return checkout.recorded(terminal, self.request)
+    def recorded(self, terminal: Terminal) -> Body | None:
         return reversal.recorded_reversal(terminal, self.request)
 
-    def carry_out(
-        self, terminal: Terminal, connection: ClassicConnection, reserve: Reserve, checkout_id: str
-    ) -> dict[str, Any]:
-        """With the card in the field. Raises AgentError."""
-        request = replace(self.request, checkout_id=checkout_id)
-        if isinstance(request, checkout.PurchaseRequest):
-            return checkout.purchase(terminal, connection, request, reserve)
-        return reversal.reverse_by_tap(terminal, connection, request)
+    def at_once(self, terminal: Terminal, checkout_id: str) -> Body | None:
+        return None
+
+    def carry_out(self, attempt: Attempt) -> Body:
+        request = replace(self.request, checkout_id=attempt.checkout_id)
+        return reversal.reverse_by_tap(attempt.terminal, attempt.connection, request)
+
+
+def asked_of(body: Body) -> Asked:
+    """The sale or return that a body stands for. Raises AgentError ``invalid_input``."""
+    if body["kind"] == taps.REVERSAL:
+        request = ReversalRequest(body["receipt_no"], body["amount"], body["reference"])
+        return Reversal(request, body["expires_in_s"])
+    lines = tuple(Line(**line) for line in body["lines"])
+    bill = (body["receipt_no"], body["amount"], body["redeem_points"], lines)
+    return Purchase(PurchaseRequest(*bill, coupon=body["coupon"]), body["expires_in_s"])

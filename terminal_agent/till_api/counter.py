@@ -8,7 +8,6 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from drivers.base import ClassicConnection
@@ -21,7 +20,7 @@ from terminal_agent.ports import rfc3339
 from terminal_agent.taps import PresentedCard, Reserve, Terminal
 from terminal_agent.till import decided, reversal
 from terminal_agent.till_api import shown
-from terminal_agent.till_api.asked import Asked, Asker
+from terminal_agent.till_api.asked import Asked, Asker, Attempt
 from terminal_agent.till_api.hub import EventName, Hub
 from terminal_agent.till_api.problems import Refusal, Refused, as_shown
 from terminal_agent.till_api.shown import State
@@ -103,34 +102,43 @@ class Counter:
         """A new checkout, or the same answer as before to the same key. Raises AgentError, Refused."""
         terminal = self._shop.terminal()
         with self._changed:
-            before = terminal.journal.till.request(asker.token_id, key)
+            before = self.answered(asker.token_id, key, fingerprint)
             if before is not None:
-                if before.fingerprint != fingerprint:
-                    raise Refused(Refusal.KEY_REUSED)
-                return before.answer
+                return before
             recorded = asked.recorded(terminal)
             if recorded is None and self._open is not None:
                 raise _busy()
-            document = self._new_document(terminal, asker, asked, recorded)
-            expires_at, ended = document["expires_at"], recorded is not None
-            request = TillRequest(
-                asker.token_id, key, fingerprint, document["id"], document, document, body, ended, expires_at
-            )
-            terminal.journal.write(partial(_keep_opened, terminal.journal, request, asker))
-            if recorded is None:
-                self._take_up(_Open(asked, document, terminal.clock.monotonic() + asked.expires_in_s))
-        self._publish(document)
-        return document
+            opened = self._new_document(terminal, asker, asked)
 
-    def _new_document(
-        self, terminal: Terminal, asker: Asker, asked: Asked, recorded: dict[str, Any] | None
-    ) -> dict[str, Any]:
+            def accept() -> TillRequest:
+                result = recorded or asked.at_once(terminal, opened["id"])
+                document = opened if result is None else shown.with_result(terminal, opened, result)
+                name, ended = (asker.token_id, key, fingerprint, document["id"]), result is not None
+                request = TillRequest(*name, document, document, body, ended, document["expires_at"])
+                _keep_opened(terminal.journal, request, asker, is_new=recorded is None)
+                return request
+
+            request = terminal.journal.write(accept)
+            if not request.ended:
+                self._take_up(_Open(asked, request.document, terminal.clock.monotonic() + asked.expires_in_s))
+        self._publish(request.document)
+        if recorded is None and request.ended:
+            self._shop.wake_sync()
+        return request.document
+
+    def answered(self, token_id: str, key: str, fingerprint: str) -> dict[str, Any] | None:
+        """The answer that this key got before. Raises Refused ``key_reused`` for another body."""
+        before = self._shop.terminal().journal.till.request(token_id, key)
+        if before is not None and before.fingerprint != fingerprint:
+            raise Refused(Refusal.KEY_REUSED)
+        return before.answer if before else None
+
+    def _new_document(self, terminal: Terminal, asker: Asker, asked: Asked) -> dict[str, Any]:
         begun = asked.begun(terminal)
         staff = _staff_of(terminal, begun) if begun else {"cashier": asker.cashier, "approved_by": asker.permit()}
         expires_at = rfc3339(terminal.clock.now() + timedelta(seconds=asked.expires_in_s))
         checkout_id = begun.checkout_id if begun else terminal.ids.uuid()
-        document = shown.opened(checkout_id, asked.kind, asked.request, terminal.currency, expires_at) | staff
-        return document if recorded is None else shown.with_result(terminal, document, recorded)
+        return shown.opened(checkout_id, asked.kind, asked.shown(), terminal.currency, expires_at) | staff
 
     def _take_up(self, opened: _Open) -> None:
         self._open = opened
@@ -277,11 +285,14 @@ class Counter:
             }
             self._publish(opened.document)
 
+        def writing() -> None:
+            opened.document = {**opened.document, "state": State.WRITING.value}
+            self._publish(opened.document)
+
         def job(card: ClassicConnection) -> dict[str, Any]:
+            telling = replace(terminal, told=told, served=served.append)
             with self._shop.for_a_tap() as reserve:
-                return opened.asked.carry_out(
-                    replace(terminal, told=told, served=served.append), card, reserve, opened.checkout_id
-                )
+                return opened.asked.carry_out(Attempt(telling, card, reserve, opened.checkout_id, writing))
 
         def afterwards(card: ClassicConnection, result: dict[str, Any]) -> None:
             self._end(opened, shown.with_result(terminal, opened.document, result))
@@ -363,12 +374,12 @@ def _staff_of(terminal: Terminal, begun: Checkout) -> dict[str, Any]:
     return {name: kept.document.get(name) if kept else None for name in ("cashier", "approved_by")}
 
 
-def _keep_opened(journal: Journal, request: TillRequest, asker: Asker) -> None:
+def _keep_opened(journal: Journal, request: TillRequest, asker: Asker, *, is_new: bool) -> None:
     """Inside the caller's transaction: the request, and who stood at the till."""
     journal.till.add_request(request)
     document = request.document
     told = {"checkout_id": document["id"], "kind": document["kind"], "receipt_no": document["receipt_no"]}
-    if not request.ended:  # else it was done before
+    if is_new:  # else it was done before
         approved_by = document["approved_by"]
         journal.audit("till.opened", **told, token_id=asker.token_id, cashier=asker.cashier, approved_by=approved_by)
 

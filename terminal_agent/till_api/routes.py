@@ -15,7 +15,6 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from terminal_agent.journal.till import TillToken
-from terminal_agent.till.checkout import Line, PurchaseRequest
 from terminal_agent.till.reversal import ReversalRequest
 from terminal_agent.till_api import wire
 from terminal_agent.till_api.access import FOR_CASHIERS, Access
@@ -36,7 +35,8 @@ LONGEST_LIST = 100
 
 @dataclass
 class Till:
-    """What the routes work with; ``ask`` carries out one of the agent's operations."""
+    """What the routes work with; ``ask`` carries out one of the agent's operations, ``looked_up`` adds to a request
+    whose phone it names, ``asked_of`` is what a request stands for."""
 
     terminal_id: Callable[[], str]
     currency: str
@@ -50,6 +50,8 @@ class Till:
     sessions: Sessions
     approvals: Approvals
     lookups: Allowance
+    looked_up: Callable[[dict[str, Any]], dict[str, Any]]
+    asked_of: Callable[[dict[str, Any]], Asked]
     streams: int = 0
 
 
@@ -175,22 +177,14 @@ def open_reversal(
 def _open(till: Till, asker: Asker, key: str, kind: str, body: dict[str, Any], response: Response) -> wire.CheckoutOut:
     body = {"kind": kind, **body}
     fingerprint = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
-    opened = till.counter.open(asker, key, fingerprint, asked_of(body), body)
+    opened = till.counter.answered(asker.token_id, key, fingerprint)
+    if opened is None:
+        if "phone" in body:
+            till.lookups.take(asker.token_id)
+            body = till.looked_up(body)
+        opened = till.counter.open(asker, key, fingerprint, till.asked_of(body), body)
     response.headers["Location"] = f"/v1/checkouts/{opened['id']}"
     return wire.CheckoutOut(**opened)
-
-
-def asked_of(body: dict[str, Any]) -> Asked:
-    """The request that a body stands for. Raises AgentError ``invalid_input``."""
-    request: PurchaseRequest | ReversalRequest
-    if body["kind"] == "purchase":
-        lines = tuple(Line(**line) for line in body["lines"])
-        request = PurchaseRequest(
-            body["receipt_no"], body["amount"], body["redeem_points"], lines, coupon=body["coupon"]
-        )
-    else:
-        request = ReversalRequest(body["receipt_no"], body["amount"], body["reference"])
-    return Asked(request, body["expires_in_s"])
 
 
 @v1.get("/checkouts", responses=_problems())

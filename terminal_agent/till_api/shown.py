@@ -8,14 +8,13 @@ from typing import Any
 
 from terminal_agent.errors import AgentError, ErrorCode
 from terminal_agent.journal.intents import Checkout
+from terminal_agent.journal.knowledge import Member
 from terminal_agent.taps import Terminal
-from terminal_agent.till.checkout import PurchaseRequest
-from terminal_agent.till.reversal import ReversalRequest
 from terminal_agent.till_api.problems import as_shown
 
 _OF_THE_RESULT = (
     "card_no", "points_before", "points_earned", "points_redeemed", "points_after", "sequence", "offers",
-    "explanation", "online", "replayed", "amount",
+    "explanation", "online", "replayed", "amount", "member_id", "already_member",
 )  # fmt: skip
 
 
@@ -34,20 +33,20 @@ class State(StrEnum):
     """In doubt, and ended without its card: the sale stands, its points come by themselves."""
 
 
-def opened(
-    checkout_id: str, kind: str, request: PurchaseRequest | ReversalRequest, currency: str, expires_at: str
-) -> dict[str, Any]:
-    """A checkout that waits for its card."""
+def opened(checkout_id: str, kind: str, asked: dict[str, Any], currency: str, expires_at: str) -> dict[str, Any]:
+    """A checkout that waits for its card. ``asked``: ``amount, receipt_no, redeem_points``."""
     return {
         "id": checkout_id,
         "kind": kind,
         "state": State.WAITING.value,
-        "amount": request.amount,
+        "amount": asked["amount"],
         "currency": currency,
-        "receipt_no": request.receipt_no,
-        "redeem_points": request.redeem if isinstance(request, PurchaseRequest) else 0,
+        "receipt_no": asked["receipt_no"],
+        "redeem_points": asked["redeem_points"],
         "card_no": None,
+        "member_id": None,
         "member": None,
+        "already_member": None,
         "points_before": None,
         "points_earned": None,
         "points_redeemed": None,
@@ -71,7 +70,7 @@ def with_result(terminal: Terminal, document: dict[str, Any], result: dict[str, 
         **document,
         **told,
         "state": result["state"],
-        "member": member_of(terminal, result["card_no"]),
+        "member": result.get("member") or _named_in(terminal, result),
         "error": None,
     }
 
@@ -94,13 +93,24 @@ def recorded(terminal: Terminal, checkout: Checkout) -> dict[str, Any]:
     }
 
 
+def _named_in(terminal: Terminal, result: dict[str, Any]) -> dict[str, Any] | None:
+    """Who an answer is about: by their card, or by phone where there was none."""
+    if result.get("member_id"):
+        member = terminal.journal.knowledge.member(result["member_id"])
+        return first_name_and_tier(member) if member else None
+    return member_of(terminal, result["card_no"])
+
+
 def member_of(terminal: Terminal, card_no: str) -> dict[str, Any] | None:
     """First name and tier, as far as this shop knows them."""
     knowledge = terminal.journal.knowledge
     card = knowledge.card(card_no)
     member = knowledge.member(card.member_id) if card else None
-    if member is None:
-        return None
+    return first_name_and_tier(member) if member else None
+
+
+def first_name_and_tier(member: Member) -> dict[str, Any]:
+    """As much of a member as a screen needs that customers can see."""
     return {"first_name": member.name.split()[0] if member.name else None, "tier": member.tier}
 
 

@@ -12,9 +12,12 @@ from terminal_agent.till.decided import LONGEST_REFERENCE, MAX_AMOUNT
 
 DEFAULT_EXPIRY_S = 120
 LONGEST_EXPIRY_S = 900
+LONGEST_NAME = 100
+LONGEST_PHONE = 40
 
 Reference = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_REFERENCE)]
 Amount = Annotated[int, Field(ge=1, le=MAX_AMOUNT)]
+Phone = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_PHONE)]
 Expiry = Annotated[int, Field(ge=1, le=LONGEST_EXPIRY_S)]
 
 
@@ -62,6 +65,16 @@ class ReversalIn(Asked):
     expires_in_s: Expiry = DEFAULT_EXPIRY_S
 
 
+class EnrolmentIn(Asked):
+    """A new member, by phone; with ``card`` a blank card is waited for and becomes theirs."""
+
+    phone: Phone
+    name: Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_NAME)] | None = None
+    card: bool = False
+    marketing_consent: bool = False
+    expires_in_s: Expiry = DEFAULT_EXPIRY_S
+
+
 class Message(BaseModel):
     """What the cashier reads."""
 
@@ -103,19 +116,22 @@ class FoundMemberOut(BaseModel):
 
 
 class CheckoutOut(BaseModel):
-    """A checkout, whole. Points are null until the card has been read; ``error`` stays after the state went on."""
+    """A checkout, whole. Points are null until the card has been read; ``error`` stays after the state went on.
+    ``member_id`` is told of what was asked for by phone, ``already_member`` of an enrolment."""
 
     id: str
-    kind: Literal["purchase", "reversal"]
+    kind: Literal["purchase", "reversal", "enrolment"]
     state: Literal[
         "waiting_for_card", "reading", "writing", "done", "failed", "cancelled", "expired", "in_doubt", "closed"
     ]
     amount: int | None
     currency: str
-    receipt_no: str
+    receipt_no: str | None
     redeem_points: int
     card_no: str | None
+    member_id: str | None = None
     member: MemberOut | None
+    already_member: bool | None = None
     points_before: int | None
     points_earned: int | None
     points_redeemed: int | None

@@ -38,6 +38,10 @@ def test_a_members_life_from_enrolment_to_erasure(joined: Shop, crm: CrmProcess)
     card = issue(shop, "card.mfd", "--phone", PHONE, "--name", NAME, "--referrer", friend["card_no"])
     given = shop.done("member", "consent", "--phone", PHONE, "--purpose", "marketing", "--given", "--text-version", "2")
     assert (given["member_id"], given["given"]) == (card["member_id"], True)
+    cardless = shop.done("member", "enroll", "--phone", "09122220000", "--name", "Mina", "--marketing-consent")
+    again = shop.done("member", "enroll", "--phone", "+98 912 222 0000")
+    assert (cardless["already_member"], cardless["card_no"]) == (False, None)
+    assert again == {**cardless, "already_member": True}
     output = shop.folder / "member.json"
     shop.done("member", "export", "--phone", PHONE, "--output", str(output))
     document = json.loads(output.read_text())

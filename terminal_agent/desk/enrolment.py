@@ -1,0 +1,109 @@
+"""Taking somebody in, with a card or without: whom a phone stands for, and the events that tell of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from terminal_agent import taps
+from terminal_agent.club.phone import PhoneInvalid, normalise_phone
+from terminal_agent.club.text import TextInvalid, plain_text
+from terminal_agent.contract import EventType
+from terminal_agent.errors import AgentError, ErrorCode
+from terminal_agent.journal.events import NewEvent
+from terminal_agent.journal.journal import CLOSED, CLUB
+from terminal_agent.journal.knowledge import NAMED, Member
+from terminal_agent.taps import ACTIVE, PENDING, Terminal
+
+LONGEST_NAME = 100
+MARKETING = "marketing"
+"""The purpose that a box at the till asks for."""
+
+
+@dataclass(frozen=True)
+class Person:
+    """Who is taken in; all may be unknown. ``phone`` in any spelling."""
+
+    phone: str | None = None
+    name: str | None = None
+    tier: str | None = None
+
+    def __post_init__(self) -> None:
+        """Raises AgentError ``invalid_input``."""
+        try:
+            phone = None if self.phone is None else normalise_phone(self.phone)
+        except PhoneInvalid as error:
+            hint = "As in 09125554433 or +989125554433"
+            raise AgentError(ErrorCode.INVALID_INPUT, str(error), hint=hint) from error
+        object.__setattr__(self, "phone", phone)
+        object.__setattr__(self, "name", _plain(self.name, "name"))
+        object.__setattr__(self, "tier", _plain(self.tier, "tier"))
+
+
+@dataclass(frozen=True)
+class Told:
+    """What else a new member says: who brought them, and whether they may be written to."""
+
+    referrer_member_id: str | None = None
+    marketing_consent: bool = False
+
+
+def _plain(text: str | None, what: str) -> str | None:
+    try:
+        return None if text is None else plain_text(text, LONGEST_NAME)
+    except TextInvalid as error:
+        hint = "Type it again; a terminal that is not set to UTF-8 spoils letters"
+        raise AgentError(ErrorCode.INVALID_INPUT, f"the {what} {error}", hint=hint) from error
+
+
+def member_for(terminal: Terminal, person: Person, member_id: str | None = None) -> tuple[Member, bool]:
+    """The member this is, and whether they are one already, by their phone. ``member_id``: who is known at the CRM."""
+    knowledge = terminal.journal.knowledge
+    if member_id:
+        return knowledge.member(member_id) or Member(member_id, None, None, None), True
+    known = knowledge.member_by_phone(person.phone) if person.phone else None
+    if known is not None and known.status != NAMED:
+        return known, True
+    status = PENDING if terminal.journal.meta(CLUB) == CLOSED else ACTIVE
+    new_id = known.member_id if known else terminal.ids.uuid()
+    return Member(new_id, person.phone, person.name, person.tier, status), False
+
+
+def enrol(terminal: Terminal, person: Person, told: Told, member_id: str | None = None) -> tuple[Member, bool]:
+    """Take somebody in without a card: on disk, and in the queue, in one commit. Whom :func:`member_for` gives."""
+    journal = terminal.journal
+
+    def enrolled() -> tuple[Member, bool]:
+        member, known = member_for(terminal, person, member_id)
+        for event in events_of(terminal, member, told, known=known):
+            journal.events.append(event)
+        if not known:
+            journal.knowledge.remember_new_member(member)
+            journal.audit("member.enrolled", member_id=member.member_id)
+        return member, known
+
+    return journal.write(enrolled)
+
+
+def events_of(terminal: Terminal, member: Member, told: Told, *, known: bool) -> list[NewEvent]:
+    """What is told of an enrolment: who it is, unless they are ``known``, and what they agreed to."""
+    events = []
+    if not known:
+        brought = {"referrer_member_id": told.referrer_member_id} if told.referrer_member_id else {}
+        policy_version = terminal.journal.knowledge.policy().version
+        enrolled = {"member": {**member_data(member), **brought}, "policy_version": policy_version}
+        events.append(_about(terminal, member, EventType.MEMBER_ENROLLED, enrolled))
+    if told.marketing_consent:
+        agreed = {"member_id": member.member_id, "purpose": MARKETING, "given": True, "text_version": None}
+        events.append(_about(terminal, member, EventType.CONSENT_CHANGED, agreed))
+    return events
+
+
+def _about(terminal: Terminal, member: Member, kind: EventType, data: dict[str, Any]) -> NewEvent:
+    event = taps.new_event(terminal, kind, "", data, f"members/{member.member_id}")
+    return replace(event, card_no=None)
+
+
+def member_data(member: Member) -> dict[str, Any]:
+    """``member`` of an enrolment."""
+    return {"member_id": member.member_id, "phone": member.phone, "name": member.name, "tier": member.tier}
