@@ -23,6 +23,7 @@ from terminal_agent.journal.opening import (
     suspect_of,
 )
 from terminal_agent.journal.salvage import Salvage, salvage
+from terminal_agent.journal.staff import named_file
 from terminal_agent.ports import Clock
 
 
@@ -93,15 +94,22 @@ def _connect(path: Path) -> Database:
 def _started_over(database: Database, aside: Path | None, reason: str | None) -> Start:
     happened = "the journal was gone" if reason is None else f"the journal was damaged ({reason})"
     if aside is None:
-        return Start(database, Past.STARTED_OVER, detail=f"{happened}; a new one was begun")
-    kept = salvage(aside / database.path.name)
-    words = [
-        f"{happened}; a new one was begun",
-        f"the old one is kept in {aside}",
-        f"{len(kept.events)} of its events wait for the CRM again",
-        "how many sales were in doubt in it is not known" if kept.in_doubt is None else "",
-        f"{kept.in_doubt} sales in doubt stayed behind in it" if kept.in_doubt else "",
-    ]
+        words, kept = [f"{happened}; a new one was begun"], Salvage()
+    else:
+        kept = salvage(aside / database.path.name)
+        words = [
+            f"{happened}; a new one was begun",
+            f"the old one is kept in {aside}",
+            f"{len(kept.events)} of its events wait for the CRM again",
+            "how many sales were in doubt in it is not known" if kept.in_doubt is None else "",
+            f"{kept.in_doubt} sales in doubt stayed behind in it" if kept.in_doubt else "",
+            f"{len(kept.tokens)} paired programs and {len(kept.cashiers)} cashiers were read in it: compare with "
+            "terminal-agent till tokens and till cashier list"
+            if kept.tokens or kept.cashiers
+            else "",
+        ]
+    if named_file(database.path.parent).exists() and not kept.cashiers:
+        words.append("who may sign in is lost: no page sells until somebody is named (till cashier add)")
     return Start(database, Past.STARTED_OVER, detail="; ".join(filter(None, words)), salvage=kept, aside=aside)
 
 

@@ -66,5 +66,11 @@ def test_cashiers_are_named_with_a_pin_from_a_file_and_removed_again(shop: Shop)
     assert "نسرین" in shop.ta("till", "cashier", "list", human=True).out
     pin.write_text("12\n")
     assert shop.ta("till", "cashier", "add", "Sara", "--pin-file", str(pin)).code == "invalid_input"
+    assert shop.ta("till", "cashier", "card", "نسرین").code == "blank_card"
+    shop.done("card", "issue")
+    assert shop.done("till", "cashier", "card", "نسرین") == {"name": "نسرین", "card": True}
+    assert "staff card" in shop.ta("till", "cashier", "list", human=True).out
+    assert shop.done("till", "cashier", "card", "نسرین", "--remove") == {"name": "نسرین", "card": False}
+    assert shop.ta("till", "cashier", "card", "Sara").code == "not_found"
     shop.done("till", "cashier", "remove", "نسرین")
     assert shop.ta("till", "cashier", "remove", "نسرین").code == "not_found"
