@@ -30,7 +30,7 @@ def test_a_paired_program_sells_through_the_daemon_until_it_is_revoked(shop: Sho
     again = shop.done("purchase", "250000", "--receipt", "R-1")
     assert (again["checkout_id"], again["replayed"], again["card_no"]) == (opened["id"], True, issued["card_no"])
     [token] = shop.done("till", "tokens")["tokens"]
-    assert (token["name"], token["scopes"]) == ("test", ["read", "checkout", "reverse"])
+    assert (token["name"], token["scopes"]) == ("test", ["read", "checkout", "reverse", "members"])
     shop.done("till", "revoke", token["token_id"])
     assert requests.get(where, headers=headers, timeout=10).status_code == 401
     assert shop.ta("till", "revoke", token["token_id"]).code == "not_found"
