@@ -7,6 +7,7 @@ the journal and outlives the daemon; who is signed in is kept in memory alone.
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 import secrets
 import threading
@@ -103,8 +104,10 @@ class Sessions:
                 hash_pin(pin)  # takes as long as for one who is there
                 raise Refused(Refusal.PIN_WRONG)
             now = self._clock.now()
-            if cashier.next_try_at and now < datetime.fromisoformat(cashier.next_try_at) <= now + _LONGEST_WAIT:
-                raise Refused(Refusal.PIN_LATER, f"The next PIN is looked at from {cashier.next_try_at} on.")
+            wait = _wait(cashier, now)
+            if wait:
+                detail = f"The next PIN is looked at from {cashier.next_try_at} on."
+                raise Refused(Refusal.PIN_LATER, detail, math.ceil(wait.total_seconds()))
             if not is_pin(pin, cashier.pin_hash):
                 self._note_wrong(cashier, now)
                 raise Refused(Refusal.PIN_WRONG)
@@ -160,6 +163,14 @@ class Sessions:
 
 
 _LONGEST_WAIT = timedelta(seconds=LONGEST_WAIT_S)
+
+
+def _wait(cashier: Cashier, now: datetime) -> timedelta | None:
+    """Until the next PIN is looked at; None for now. A clock that was set back makes nobody wait for years."""
+    if cashier.next_try_at is None:
+        return None
+    wait = datetime.fromisoformat(cashier.next_try_at) - now
+    return wait if timedelta(0) < wait <= _LONGEST_WAIT else None
 
 
 def _key(secret: str) -> bytes:

@@ -7,8 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 
 from terminal_agent.till_api import wire
-from terminal_agent.till_api.asked import Asker
-from terminal_agent.till_api.routes import CallerIn, CashierIn, KeyIn, TillIn, _allow, _key, _open, _problems
+from terminal_agent.till_api.routes import AskerIn, CallerIn, CashierIn, KeyIn, TillIn, _allow, _key, _open, _problems
 
 SCOPE = "members"
 
@@ -31,10 +30,9 @@ def find_member(
 
 @router.post("/enrolments", status_code=201, responses=_problems(409, 422, 429, 507))
 def open_enrolment(
-    till: TillIn, caller: CallerIn, cashier: CashierIn, asked: wire.EnrolmentIn, response: Response, key: KeyIn = None
+    till: TillIn, caller: CallerIn, asker: AskerIn, asked: wire.EnrolmentIn, response: Response, key: KeyIn = None
 ) -> wire.CheckoutOut:
     """Take somebody in: a checkout of kind ``enrolment``. Without a card it is done at once, line or no line; with one
     it waits for a blank card. Whoever is a member already stays the one they are: ``already_member``."""
     _allow(caller, SCOPE)
-    asker = Asker(caller.token_id, cashier.cashier if cashier else None)
     return _open(till, asker, _key(key), "enrolment", asked.model_dump(mode="json"), response)

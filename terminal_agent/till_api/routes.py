@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Annotated, Any, cast
 
@@ -85,6 +85,13 @@ def _cashier(till: TillIn, caller: CallerIn, secret: SessionHeader = None) -> Se
 
 
 CashierIn = Annotated[Session | None, Depends(_cashier)]
+
+
+def _asker(caller: CallerIn, cashier: CashierIn) -> Asker:
+    return Asker(caller.token_id, cashier.cashier if cashier else None)
+
+
+AskerIn = Annotated[Asker, Depends(_asker)]
 KeyIn = Annotated[str | None, Header(alias="Idempotency-Key", max_length=LONGEST_KEY)]
 
 
@@ -145,13 +152,12 @@ def pair(till: TillIn, asked: wire.PairIn) -> wire.TokenOut:
 
 @v1.post("/checkouts", status_code=201, responses=_problems(409, 422, 507))
 def open_checkout(
-    till: TillIn, caller: CallerIn, cashier: CashierIn, asked: wire.CheckoutIn, response: Response, key: KeyIn = None
+    till: TillIn, caller: CallerIn, asker: AskerIn, asked: wire.CheckoutIn, response: Response, key: KeyIn = None
 ) -> wire.CheckoutOut:
     """Open a checkout: the next card pays and earns. The same key and body give the same answer again."""
     _allow(caller, "checkout")
     if asked.currency != till.currency:
         raise Refused(Refusal.INVALID, f"currency: this till sells in {till.currency}")
-    asker = Asker(caller.token_id, cashier.cashier if cashier else None)
     return _open(till, asker, _key(key), "purchase", asked.model_dump(mode="json"), response)
 
 
@@ -160,6 +166,7 @@ def open_reversal(
     till: TillIn,
     caller: CallerIn,
     cashier: CashierIn,
+    asker: AskerIn,
     asked: wire.ReversalIn,
     response: Response,
     key: KeyIn = None,
@@ -170,8 +177,7 @@ def open_reversal(
     _allow(caller, "reverse")
     request = ReversalRequest(asked.receipt_no, asked.amount)
     permit = partial(till.approvals.permit, cashier, caller.token_id, approval, request)
-    asker = Asker(caller.token_id, cashier.cashier if cashier else None, permit)
-    return _open(till, asker, _key(key), "reversal", asked.model_dump(mode="json"), response)
+    return _open(till, replace(asker, permit=permit), _key(key), "reversal", asked.model_dump(mode="json"), response)
 
 
 def _open(till: Till, asker: Asker, key: str, kind: str, body: dict[str, Any], response: Response) -> wire.CheckoutOut:

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import pytest
 
+from drivers.simulator import MemoryImage
 from tests.till_api.hand_reader import HandReader
-from tests.till_api.page import Page, add, audited, limit_returns, pair_page
-from tests.till_api.pos import Pos, Shop, a_key
+from tests.till_api.page import Page, add, audited, give_card, limit_returns, pair_page
+from tests.till_api.pos import TEAR_AT_WRITE, Pos, Shop, a_key
 
 LIMIT = 1_000_000
 BIG = {"receipt_no": "R-big"}
 
 
 @pytest.fixture
-def page(shop: Shop, pos: Pos, reader: HandReader) -> Page:
+def card(shop: Shop) -> MemoryImage:
+    return shop.issue()
+
+
+@pytest.fixture
+def page(shop: Shop, pos: Pos, reader: HandReader, card: MemoryImage) -> Page:
     """A cashier stands there, a supervisor is near, and a large sale was made."""
     limit_returns(shop, LIMIT)
     add(shop, "nasrin")
     add(shop, "sara", "supervisor", "998877")
-    reader.lay(shop.issue())
+    reader.lay(card)
     pos.sell("R-big", LIMIT + 10_000)
     page = pair_page(shop)
     page.sign_in("nasrin", "4711")
@@ -49,6 +55,8 @@ def test_a_supervisor_approves_in_place_and_the_cashier_stays(shop: Shop, page: 
     assert (returned["cashier"], returned["approved_by"], returned["receipt_no"]) == ("nasrin", "sara", "R-big")
     assert returned["checkout_id"] == done["id"]
     assert (sold["receipt_no"], sold["approved_by"]) == ("R-3", None)
+    told_to_the_crm = shop.agent.journal._database.query("SELECT body FROM events")
+    assert not any(name in row["body"] for row in told_to_the_crm for name in ("nasrin", "sara"))
 
 
 def test_an_approval_is_good_once_here_and_for_this_return_alone(shop: Shop, page: Page, reader: HandReader) -> None:
@@ -93,7 +101,32 @@ def test_pins_guessed_by_signing_in_and_by_approving_are_counted_together(shop: 
     codes = [page.code_of(path, body) for path, body in zip(paths, bodies, strict=True)]
     assert codes == ["pin_wrong"] * 3 + ["pin_later"]
     assert page.code_of("/v1/approvals", {**BIG, "cashier": "sara", "pin": "998877"}) == "pin_later"
-    assert page.sign_in("sara", "998877").json()["code"] == "pin_later"
+    refused = page.sign_in("sara", "998877")
+    assert (refused.json()["code"], 1 <= int(refused.headers["Retry-After"]) <= 2) == ("pin_later", True)
+
+
+def test_a_staff_card_takes_no_wrong_pin_back(shop: Shop, page: Page) -> None:
+    give_card(shop, "sara")
+    page.sign_in("sara", "0000")
+    assert page.sign_in_by_card().status_code == 201
+    kept = shop.agent.journal.staff.cashier("sara")
+    assert kept is not None
+    assert kept.wrong_pins == 1
+
+
+def test_a_return_in_doubt_was_allowed_already(page: Page, reader: HandReader, card: MemoryImage) -> None:
+    reader.lift()
+    allowed = {"Cashier-Approval": approval(page)}
+    opened = page.call("POST", "/v1/reversals", key=a_key(), json=BIG, headers=allowed).json()
+    reader.lay(card, TEAR_AT_WRITE)
+    page.wait_for(opened["id"], "in_doubt")
+    reader.lift()
+    page.call("POST", f"/v1/checkouts/{opened['id']}/leave", key=a_key())
+    again = page.call("POST", "/v1/reversals", key=a_key(), json=BIG)
+    assert again.status_code == 201, again.text
+    assert (again.json()["id"], again.json()["approved_by"]) == (opened["id"], "sara")
+    reader.lay(card)
+    assert page.wait_for(opened["id"], "done")["amount"] == LIMIT + 10_000
 
 
 def test_all_returns_of_a_receipt_count_together(page: Page) -> None:
