@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -47,35 +48,71 @@ def context(chromium: Browser) -> Iterator[BrowserContext]:
     context.close()
 
 
-@pytest.fixture
-def till(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, virtual_reader: VirtualReader
-) -> Iterator[Till]:
-    """A configured shop whose daemon does not run yet."""
-    monkeypatch.delenv("TERMINAL_AGENT_CONFIG", raising=False)
-    shop = Shop(tmp_path, capsys)
-    till = Till(shop, virtual_reader, MemoryImage(bytes(blank_card(bytes.fromhex(UID)))))
+def _new_till(folder: Path, capsys: pytest.CaptureFixture[str], reader: VirtualReader) -> Till:
+    till = Till(Shop(folder, capsys), reader, MemoryImage(bytes(blank_card(bytes.fromhex(UID)))))
     till.configure()
+    return till
+
+
+@pytest.fixture
+def new_till(tmp_path: Path, capsys: pytest.CaptureFixture[str], virtual_reader: VirtualReader) -> Iterator[Till]:
+    """A configured shop of the test's own, whose daemon does not run yet."""
+    till = _new_till(tmp_path, capsys, virtual_reader)
     yield till
-    shop.close()
+    till.shop.close()
     virtual_reader.remove()
 
 
 @pytest.fixture
-def crm(till: Till) -> CrmProcess:
-    """The till's CRM, which the till has joined and whose policy it knows."""
-    crm = CrmProcess(till.shop)
+def crm(new_till: Till) -> CrmProcess:
+    """The CRM that the new till has joined and whose policy it knows."""
+    crm = CrmProcess(new_till.shop)
     crm.up()
-    till.shop.join(crm)
-    till.publish(str(crm.data_dir), POLICY)
+    new_till.shop.join(crm)
+    new_till.publish(str(crm.data_dir), POLICY)
     return crm
 
 
 @pytest.fixture
+def new_cashier(context: BrowserContext, new_till: Till) -> Iterator[Cashier]:
+    """The paired page of the new till, whose customer Sara has an issued card."""
+    new_till.opens()
+    cashier = Cashier(context.new_page(), new_till)
+    cashier.pair()
+    yield cashier
+    assert cashier.problems == []
+
+
+@pytest.fixture(scope="module")
+def open_tills() -> Iterator[list[Till]]:
+    """At most one: a daemon that serves one test of the module after the other."""
+    tills: list[Till] = []
+    yield tills
+    for till in tills:
+        till.shop.close()
+
+
+@pytest.fixture
+def till(
+    open_tills: list[Till],
+    tmp_path_factory: pytest.TempPathFactory,
+    capsys: pytest.CaptureFixture[str],
+    virtual_reader: VirtualReader,
+) -> Iterator[Till]:
+    """The module's open till, with a customer who is new to it."""
+    if not open_tills:
+        open_tills.append(_new_till(tmp_path_factory.mktemp("till"), capsys, virtual_reader))
+        open_tills[0].opens()
+    [till] = open_tills
+    till.shop.hear(capsys)
+    till.welcomes(int.from_bytes(secrets.token_bytes(3)))
+    yield till
+    virtual_reader.remove()
+
+
+@pytest.fixture
 def cashier(context: BrowserContext, till: Till) -> Iterator[Cashier]:
-    """The paired page of a running till, whose customer Sara has an issued card."""
-    till.issue("--name", "سارا احمدی", "--phone", "09121112233", "--tier", "gold")
-    till.shop.start_daemon()
+    """A page of the module's open till, paired in a browser of its own."""
     cashier = Cashier(context.new_page(), till)
     cashier.pair()
     yield cashier

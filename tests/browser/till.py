@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import re
 import socket
+import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+import requests
 from playwright.sync_api import ConsoleMessage, Page, expect
 
+from drivers.mifare_classic import blank_card
 from drivers.simulator import Fault, MemoryImage, Torn
 from tests.cli.shop import Shop, wait_until
 from tests.pcsc.virtual_reader import VirtualCard, VirtualReader
@@ -45,6 +48,18 @@ POLICY = {
 }
 
 
+class HeldImage(MemoryImage):
+    """A card whose writes are slow: as long as nobody lets go."""
+
+    def __init__(self, image: MemoryImage) -> None:
+        self.content = image.content
+        self.held = threading.Event()
+
+    def write(self, block: int, data: bytes) -> None:
+        self.held.wait(5)
+        super().write(block, data)
+
+
 class Till:
     """One shop with a running daemon; ``lay`` and ``lift`` move its customer's card."""
 
@@ -72,12 +87,32 @@ class Till:
         """The card will be taken away while its state is written."""
         self.lay(Fault(WRITE, outcome))
 
+    def lay_held(self) -> HeldImage:
+        """The card is slow: its write waits until ``held`` is set."""
+        image = HeldImage(self.image)
+        self._reader.insert(VirtualCard(image))
+        return image
+
     def lay_another(self, uid: str) -> None:
         """A card that is not ours."""
         self._reader.insert(VirtualCard.blank(bytes.fromhex(uid)))
 
     def lift(self) -> None:
         self._reader.remove()
+
+    def opens(self, number: int = 1) -> None:
+        """The daemon runs, and the first customer has her card."""
+        self.issue("--name", "سارا احمدی", "--phone", f"0912111{number:04}", "--tier", "gold")
+        self.shop.start_daemon()
+
+    def welcomes(self, number: int) -> None:
+        """Another Sara with a card of her own, so that no test sees the points of the one before."""
+        self.image = MemoryImage(bytes(blank_card(number.to_bytes(4))))
+        self.issue("--name", "سارا احمدی", "--phone", f"0912222{number % 10000:04}", "--tier", "gold")
+
+    def sees_no_card(self) -> None:
+        """pcscd looks for cards only every 0.4 s."""
+        wait_until(lambda: not self.shop.done("status")["reader"].get("card_present"))
 
     def issue(self, *arguments: str) -> Any:
         """The customer's card, issued on another reader."""
@@ -87,6 +122,12 @@ class Till:
         self.image.content = bytearray(path.read_bytes())
         self.card_no = str(issued["card_no"])
         return issued
+
+    def name_cashier(self, name: str, pin: str, role: str) -> None:
+        """Somebody who may sign in."""
+        path = self.shop.folder / "pin"
+        path.write_text(f"{pin}\n")
+        self.shop.done("till", "cashier", "add", name, "--role", role, "--pin-file", str(path))
 
     def publish(self, data_dir: str, document: dict[str, Any]) -> None:
         """Head office publishes a policy, and the till hears of it."""
@@ -98,7 +139,7 @@ class Till:
 
     def points(self) -> int:
         """On the card, as a command reads it; laid down when the reader has seen that the one before is gone."""
-        wait_until(lambda: not self.shop.done("status")["reader"].get("card_present"))
+        self.sees_no_card()
         self.lay()
         points: int = self.shop.done("card", "show")["points"]
         self.lift()
@@ -152,6 +193,13 @@ class Cashier:
     def ask(self, script: str) -> Any:
         return self.page.evaluate(script)
 
+    def goes_on(self) -> None:
+        """The card is taken away; nobody waits for the screen to leave by itself."""
+        self._till.lift()
+        self._till.sees_no_card()
+        self.press("Enter")
+        self.sees("ready")
+
     def sells(self, keys: str) -> None:
         """An amount by the keyboard, until the page asks for the card."""
         self.type(keys)
@@ -169,3 +217,18 @@ class Cashier:
                 return
             self.page.wait_for_timeout(50)
         raise AssertionError("it did not happen in time")
+
+
+def pos_of(till: Till) -> Callable[[str, dict[str, Any]], Any]:
+    """POS software beside the page, with a token of its own."""
+    code = till.shop.done("till", "code")
+    url = code["till_url"]
+    token = requests.post(f"{url}/v1/pair", json={"code": code["code"]}, timeout=10).json()["token"]
+
+    def post(path: str, body: dict[str, Any]) -> Any:
+        headers = {"Authorization": f"Bearer {token}", "Idempotency-Key": path + str(body)}
+        answer = requests.post(url + path, json=body, headers=headers, timeout=10)
+        assert answer.status_code == 201, answer.text
+        return answer.json()
+
+    return post

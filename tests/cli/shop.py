@@ -51,6 +51,10 @@ class Shop:
         self._capsys = capsys
         self._processes: list[subprocess.Popen[str]] = []
 
+    def hear(self, capsys: pytest.CaptureFixture[str]) -> None:
+        """Another test goes on with this shop."""
+        self._capsys = capsys
+
     def ta(self, *arguments: str, human: bool = False) -> Answer:
         self._capsys.readouterr()
         options = [] if human else ["--json"]

@@ -95,8 +95,14 @@ function receiptNo() {
 function told(state, before, action) {
   const screen = screenOf(state);
   if (action.type === "card.presented" || (screen === "reading" && screenOf(before) === "waiting")) sound("seen");
-  if (screen !== screenOf(before) || state.lifted !== before.lifted) entered(state, screen);
+  if (isNews(state, before)) entered(state, screen);
   render(state);
+}
+
+/** Another screen, or another problem on the same one. */
+function isNews(state, before) {
+  const isSame = screenOf(state) === screenOf(before) && state.lifted === before.lifted;
+  return !isSame || (screenOf(state) === "problem" && state.checkout.error.code !== before.checkout.error.code);
 }
 
 function entered(state, screen) {
@@ -110,7 +116,8 @@ function entered(state, screen) {
 }
 
 function spoken(state, screen) {
-  return state.checkout ? [title(state, screen), ...sentences(state, screen)].join(". ") : "";
+  const said = state.checkout ? [title(state, screen), ...sentences(state, screen)] : [];
+  return said.map((sentence) => sentence.replace(/\.$/, "")).join(". ");
 }
 
 function sound(tune) {

@@ -13,6 +13,7 @@ export const initial = {
   card: null, // the card that lies on the reader while no checkout is open: GET /v1/card, or {error}
   checkout: null, // the one on the screen, whole, as checkout.changed told it
   lifted: false, // its card was taken away since it ended
+  fresh: false, // a card came since the last problem
   sales: [],
   typed: "", // the amount's digits
   receipt: "", // empty: one is made up
@@ -53,7 +54,7 @@ const CHANGES = {
   dismissed: () => ({ checkout: null, problem: null }),
   sheet: (_, { sheet }) => ({ sheet, problem: null }),
   "checkout.changed": (state, { data }) => shown(state, data),
-  "card.presented": () => ({ cardPresent: true, card: null, lifted: false }),
+  "card.presented": () => ({ cardPresent: true, card: null, lifted: false, fresh: true }),
   "card.removed": (state) => ({ cardPresent: false, card: null, lifted: state.checkout ? true : state.lifted }),
   "sync.changed": (state, { data }) => ({ status: state.status && { ...state.status, ...data } }),
   "reader.changed": (state, { data }) => ({ status: state.status && { ...state.status, reader: data } }),
@@ -67,7 +68,13 @@ function newer(state, checkout) {
 function shown(state, checkout) {
   if (checkout.state === "cancelled") return state.checkout?.id === checkout.id ? { checkout: null } : {};
   const isNew = state.checkout?.id !== checkout.id;
-  return { checkout, card: null, sheet: isNew ? null : state.sheet, lifted: isNew ? false : state.lifted };
+  if (!isNew && isTriedAgain(state, checkout)) return {};
+  return { checkout, card: null, fresh: state.fresh && !checkout.error, sheet: isNew ? null : state.sheet, lifted: isNew ? false : state.lifted };
+}
+
+/** The card that was just refused is tried twice a second as long as it lies there: what stands on the screen stays. */
+function isTriedAgain(state, checkout) {
+  return checkout.state === "reading" && checkout.error !== null && !state.fresh;
 }
 
 /** Which screen it is: pair, connecting, sign-in, ready, waiting, reading, writing, problem, in_doubt, done, failed, expired, closed. */

@@ -27,10 +27,15 @@ export class Store {
   }
 
   start() {
-    setInterval(() => this.change({ type: "tick", now: Date.now() }), 1000);
+    setInterval(() => this.#tick(), 1000);
     setInterval(() => this.api && this.#ask("/v1/status", (status) => this.change({ type: "status", status })), STATUS_EVERY_MS);
-    this.change({ type: "tick", now: Date.now() });
+    this.#tick();
     if (token.get()) this.follow();
+  }
+
+  /** Countdowns are counted from what the clock says now. */
+  #tick() {
+    this.change({ type: "tick", now: Date.now() });
   }
 
   /** With the token that this browser keeps now. */
@@ -64,6 +69,7 @@ export class Store {
     if (this.state.asking) return null;
     this.change({ type: "asking", asking: true });
     const answer = await this.request(path, body);
+    this.#tick();
     this.change({ type: "asking", asking: false });
     return answer;
   }
@@ -114,6 +120,7 @@ export class Store {
   }
 
   #event(name, data) {
+    this.#tick();
     this.change({ type: name, data });
     if (name === "card.presented" && !isOpen(this.state)) this.look();
     if (name === "checkout.changed" && ["done", "in_doubt", "closed"].includes(data.state)) this.#readSales();
