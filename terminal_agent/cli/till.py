@@ -74,6 +74,29 @@ def till_revoke(token_id: str) -> None:
     emit(answer, lambda: click.echo(f"{token_id} no longer works."))
 
 
+@till.command("audit", cls=AgentCommand)
+@click.option("--receipt", "receipt_no", metavar="NO", help="only what concerns this receipt")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="how many entries at most")
+def till_audit(receipt_no: str | None, limit: int) -> None:
+    """Show who did what at the till: who signed in, opened a sale or return, approved it, changed cashiers.
+
+    \b
+    Examples:
+      terminal-agent till audit
+      terminal-agent till audit --receipt 1001
+    """
+    answer = call("till.audit", receipt_no=receipt_no, limit=limit)
+    emit(answer, lambda: _print_audit(answer["entries"]))
+
+
+def _print_audit(entries: list[dict[str, Any]]) -> None:
+    for each in entries:
+        detail = " ".join(f"{name}={value}" for name, value in each["detail"].items() if value is not None)
+        click.echo(f"{each['time']}  {each['action'].removeprefix('till.')}  {detail}")
+    if not entries:
+        click.echo("Nothing was done at the till.")
+
+
 @till.group("cashier", cls=AgentGroup)
 def cashier() -> None:
     """Who may sign in at the cashier page. Where nobody is named, a paired page sells without."""

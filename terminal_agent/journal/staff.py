@@ -6,6 +6,7 @@ for anybody: a file beside the journal says so too.
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import sqlite3
@@ -99,6 +100,17 @@ class StaffBook:
                 sync_folder(self._named.parent)
         except OSError as error:
             log.warning("that cashiers are named cannot be noted beside the journal: %s", error)
+
+    def log(self, receipt_no: str | None, most: int) -> list[dict[str, Any]]:
+        """What was done at the till and who did it, newest first: ``{entry, time, action, detail}``; of one receipt, or
+        all of it."""
+        rows = self._database.query(
+            "SELECT entry, time, action, detail FROM audit WHERE action GLOB 'till.*' "
+            "AND ? IN ('', json_extract(detail, '$.receipt_no')) ORDER BY entry DESC LIMIT ?",
+            receipt_no or "",
+            most,
+        )
+        return [{**dict(row), "detail": json.loads(row["detail"])} for row in rows]
 
     def readmit(self, rows: list[dict[str, Any]]) -> None:
         """Put the cashiers of a damaged journal back, inside the caller's transaction; not where somebody was named

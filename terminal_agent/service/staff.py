@@ -112,6 +112,10 @@ def card_on_reader(agent: Agent, params: Params, talk: Talk) -> Any:
     return agent.lane.with_card(reader_url(agent, params), float(params["wait_s"]), identify, talk)
 
 
+def till_audit(agent: Agent, params: Params, talk: Talk) -> Any:
+    return {"entries": agent.journal.staff.log(params.get("receipt_no"), params["limit"])}
+
+
 def _name(text: str) -> str:
     try:
         return plain_text(text, LONGEST_NAME)
@@ -148,4 +152,5 @@ OPERATIONS = {
     "till.cashier.remove": cashier_remove,
     "till.cashier.card": cashier_card,
     "till.card_on_reader": card_on_reader,
+    "till.audit": till_audit,
 }

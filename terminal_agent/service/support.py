@@ -118,7 +118,8 @@ def _known_to(agent: Agent) -> set[str]:
     credentials = agent.credentials
     if credentials is not None:
         known |= {credentials.token, credentials.secret.hex(), base64.b64encode(credentials.secret).decode()}
-    for text in agent.journal.knowledge.names_and_phones():
+    staff = [cashier.name for cashier in agent.journal.staff.cashiers()]
+    for text in [*agent.journal.knowledge.names_and_phones(), *staff]:
         known |= {text, *text.split()}
     if agent.settings.shop.name:
         known.add(agent.settings.shop.name)

@@ -13,6 +13,7 @@ from tests.cli.shop import CrmProcess, Shop
 from tests.cli.test_secrets import MASTER_KEY, NAME, secrets_of
 
 PHONE = "09125554433"
+STAFF = "Canaria Staffson"
 RECEIPT, SKU, SHOP_NAME = "RECEIPT-CANARY-7", "SKU-CANARY", "Canary Cafe"
 
 
@@ -48,8 +49,12 @@ def test_no_planted_secret_name_or_number_is_in_the_bundle(
     crm.down()
     card_no = shop.done("card", "issue", "--name", NAME, "--phone", PHONE)["card_no"]
     shop.done("purchase", "10000", "--receipt", RECEIPT, "--line", f"{SKU}:1:10000")
+    (shop.folder / "pin").write_text("4711")
+    shop.done("till", "cashier", "add", STAFF, "--pin-file", str(shop.folder / "pin"))
     canaries = {form for forms in secrets_of(shop).values() for form in forms}
-    canaries |= {text.encode() for text in (NAME, *NAME.split(), PHONE, RECEIPT, SKU, SHOP_NAME, card_no)}
+    canaries |= {
+        text.encode() for text in (NAME, *NAME.split(), STAFF, *STAFF.split(), PHONE, RECEIPT, SKU, SHOP_NAME, card_no)
+    }
     # A log that says what it never should: keys in hex, the token, persons. Six bytes in base64 look like any word.
     spoken = [form.decode() for form in canaries if form.isascii() and form.isalnum() and len(form) >= 12]
     plant_log(
@@ -57,6 +62,7 @@ def test_no_planted_secret_name_or_number_is_in_the_bundle(
         monkeypatch,
         "reader=ready",
         f"card {card_no} of {NAME} {PHONE}",
+        f"{STAFF} signed in",
         MASTER_KEY.hex(" "),
         *set(spoken) - {RECEIPT, SKU},
     )

@@ -74,3 +74,7 @@ def test_cashiers_are_named_with_a_pin_from_a_file_and_removed_again(shop: Shop)
     assert shop.ta("till", "cashier", "card", "Sara").code == "not_found"
     shop.done("till", "cashier", "remove", "نسرین")
     assert shop.ta("till", "cashier", "remove", "نسرین").code == "not_found"
+    newest, *_, oldest = shop.done("till", "audit")["entries"]
+    assert (newest["action"], oldest["action"]) == ("till.cashier_removed", "till.cashier_added")
+    assert "cashier=نسرین" in shop.ta("till", "audit", human=True).out
+    assert shop.done("till", "audit", "--receipt", "R-1")["entries"] == []

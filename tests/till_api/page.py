@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import requests
@@ -63,6 +62,6 @@ def limit_returns(shop: Shop, limit: int) -> None:
 
 
 def audited(shop: Shop, action: str) -> list[dict[str, Any]]:
-    """What the journal's audit says of this, oldest first."""
-    rows = shop.agent.journal._database.query("SELECT detail FROM audit WHERE action = ? ORDER BY entry", action)
-    return [json.loads(row["detail"]) for row in rows]
+    """What the audit says of this, oldest first."""
+    entries = staff.till_audit(shop.agent, {"limit": 100}, lambda _text: None)["entries"]
+    return [each["detail"] for each in reversed(entries) if each["action"] == action]

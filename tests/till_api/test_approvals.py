@@ -55,6 +55,8 @@ def test_a_supervisor_approves_in_place_and_the_cashier_stays(shop: Shop, page: 
     assert (returned["cashier"], returned["approved_by"], returned["receipt_no"]) == ("nasrin", "sara", "R-big")
     assert returned["checkout_id"] == done["id"]
     assert (sold["receipt_no"], sold["approved_by"]) == ("R-3", None)
+    of_one = shop.agent.journal.staff.log("R-big", 10)
+    assert [each["action"] for each in of_one] == ["till.opened", "till.approved", "till.opened"]
     told_to_the_crm = shop.agent.journal._database.query("SELECT body FROM events")
     assert not any(name in row["body"] for row in told_to_the_crm for name in ("nasrin", "sara"))
 
