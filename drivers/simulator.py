@@ -342,10 +342,15 @@ class SimulatedReader(Reader):
         self.interrupt()
 
     def _next_card(self) -> Path:
-        """One past the last card fed from this folder, also by an earlier process: the pile only shrinks."""
+        """One past the last card fed from this folder, also by an earlier process: the pile only shrinks.
+
+        The mark is replaced in one step: a process may be killed at any moment.
+        """
         marker = self._path / ".last-fed"
         last = int(marker.read_text()) if marker.exists() else 0
-        marker.write_text(str(last + 1))
+        following = marker.with_name(f"{marker.name}.{secrets.token_hex(4)}")
+        following.write_text(str(last + 1))
+        following.replace(marker)
         return self._path / f"{last + 1:04d}.mfd"
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import click
@@ -24,13 +25,20 @@ def call(operation: str, **params: Any) -> Any:
 
 def call_and_hear(talk: Callable[[str], None], operation: str, **params: Any) -> Any:
     """The same; ``talk`` hears what is said meanwhile."""
+    with calls(talk) as ask:
+        return ask(operation, **params)
+
+
+@contextmanager
+def calls(talk: Callable[[str], None] = say) -> Iterator[Callable[..., Any]]:
+    """:func:`call` for many operations, with the agent kept open in between."""
     from terminal_agent.service.backend import open_backend
     from terminal_agent.service.settings import find_config, load_settings
 
     set_up_logging()
     config = find_config(state().config)
     with open_backend(load_settings(config), config.absolute()) as backend:
-        return backend.call(operation, params, talk)
+        yield lambda operation, **params: backend.call(operation, params, talk)
 
 
 def set_up_logging(default: str = "warning", handler: logging.Handler | None = None) -> None:

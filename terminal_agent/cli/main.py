@@ -10,7 +10,21 @@ from pathlib import Path
 import click
 
 from terminal_agent import __version__
-from terminal_agent.cli import card, crm, demo, health, member, purchase, queue, reader, receipt, service, setup, till
+from terminal_agent.cli import (
+    card,
+    crm,
+    demo,
+    desk,
+    health,
+    member,
+    purchase,
+    queue,
+    reader,
+    receipt,
+    service,
+    setup,
+    till,
+)
 from terminal_agent.cli.output import AgentGroup, CliState, print_error
 from terminal_agent.errors import AgentError, ErrorCode, ExitCode
 
@@ -54,6 +68,7 @@ COMMANDS = (
     *setup.COMMANDS,
     *reader.COMMANDS,
     *card.COMMANDS,
+    *desk.COMMANDS,
     *member.COMMANDS,
     *purchase.COMMANDS,
     *receipt.COMMANDS,

@@ -6,16 +6,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from terminal_agent import taps
-from terminal_agent.club.phone import PhoneInvalid, normalise_phone
-from terminal_agent.club.text import TextInvalid, plain_text
 from terminal_agent.contract import EventType
-from terminal_agent.errors import AgentError, ErrorCode
+from terminal_agent.desk.typed import name_of, phone_of
 from terminal_agent.journal.events import NewEvent
 from terminal_agent.journal.journal import CLOSED, CLUB
 from terminal_agent.journal.knowledge import NAMED, Member
 from terminal_agent.taps import ACTIVE, PENDING, Terminal
 
-LONGEST_NAME = 100
 MARKETING = "marketing"
 """The purpose that a box at the till asks for."""
 
@@ -30,14 +27,9 @@ class Person:
 
     def __post_init__(self) -> None:
         """Raises AgentError ``invalid_input``."""
-        try:
-            phone = None if self.phone is None else normalise_phone(self.phone)
-        except PhoneInvalid as error:
-            hint = "As in 09125554433 or +989125554433"
-            raise AgentError(ErrorCode.INVALID_INPUT, str(error), hint=hint) from error
-        object.__setattr__(self, "phone", phone)
-        object.__setattr__(self, "name", _plain(self.name, "name"))
-        object.__setattr__(self, "tier", _plain(self.tier, "tier"))
+        object.__setattr__(self, "phone", None if self.phone is None else phone_of(self.phone))
+        object.__setattr__(self, "name", None if self.name is None else name_of(self.name, "name"))
+        object.__setattr__(self, "tier", None if self.tier is None else name_of(self.tier, "tier"))
 
 
 @dataclass(frozen=True)
@@ -46,14 +38,6 @@ class Told:
 
     referrer_member_id: str | None = None
     marketing_consent: bool = False
-
-
-def _plain(text: str | None, what: str) -> str | None:
-    try:
-        return None if text is None else plain_text(text, LONGEST_NAME)
-    except TextInvalid as error:
-        hint = "Type it again; a terminal that is not set to UTF-8 spoils letters"
-        raise AgentError(ErrorCode.INVALID_INPUT, f"the {what} {error}", hint=hint) from error
 
 
 def member_for(terminal: Terminal, person: Person, member_id: str | None = None) -> tuple[Member, bool]:

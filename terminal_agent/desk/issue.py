@@ -46,7 +46,9 @@ from terminal_agent.card.session import authoritative, look, open_sector, opens_
 from terminal_agent.card.tells import tells
 from terminal_agent.contract import EventType
 from terminal_agent.desk import enrolment
+from terminal_agent.desk.one_card import ABOUT_TO_LIVE, refuse_taken_number, set_aside
 from terminal_agent.desk.tells import note_tells
+from terminal_agent.desk.typed import card_number_of
 from terminal_agent.errors import AgentError, ErrorCode
 from terminal_agent.journal.intents import Intent, IntentState
 from terminal_agent.taps import ACTIVE, PENDING, Terminal
@@ -65,7 +67,8 @@ class IssueRequest:
 
     ``mad`` writes an application directory, so that other systems' tools can list the card; its key is public.
     ``replaces`` names a card whose owner, ``member_id``, gets this one instead. ``referrer_member_id`` brought a new
-    member."""
+    member. ``card_no`` is printed on the card; without one a number is drawn. ``only_card``: no other card that was
+    begun for this phone may come to life beside this one."""
 
     phone: str | None = None
     name: str | None = None
@@ -75,12 +78,15 @@ class IssueRequest:
     member_id: str | None = None
     referrer_member_id: str | None = None
     marketing_consent: bool = False
+    card_no: str | None = None
+    only_card: bool = False
 
     def __post_init__(self) -> None:
         """Whatever could fail later fails here, before the card is touched. Raises AgentError ``invalid_input``."""
         person = enrolment.Person(self.phone, self.name, self.tier)
         for name in ("phone", "name", "tier"):
             object.__setattr__(self, name, getattr(person, name))
+        object.__setattr__(self, "card_no", None if self.card_no is None else card_number_of(self.card_no))
 
 
 def issue(
@@ -154,18 +160,22 @@ def _intent_for(terminal: Terminal, connection: ClassicConnection, request: Issu
     sets = key_sets(terminal.keys, connection.uid)
     _require_every_sector(connection, sets)
     _open_for_writing(connection, 0, sets)
+    if request.card_no:
+        refuse_taken_number(terminal, request.card_no, request.phone)
     note_tells(terminal, connection.uid, tells(connection.uid, connection.read_block(0)))
     intent = _new_intent(terminal, uid, request)
     with terminal.journal.transaction():
         for abandoned in begun:
             intents.settle(abandoned.intent_id, IntentState.NOT_LANDED)
+        if request.only_card and request.phone:
+            set_aside(terminal, request.phone)
         intents.begin(intent)
     return intent, False
 
 
 def _is_for(intent: Intent, request: IssueRequest) -> bool:
     member = intent.history["member"]
-    if intent.history.get("replaces") != request.replaces:
+    if intent.history.get("replaces") != request.replaces or request.card_no not in (None, intent.card_no):
         return False
     if request.member_id:
         return bool(member["member_id"] == request.member_id)
@@ -212,7 +222,7 @@ def _locked(sector: int) -> AgentError:
 def _new_intent(terminal: Terminal, uid: str, request: IssueRequest) -> Intent:
     person = enrolment.Person(request.phone, request.name, request.tier)
     member, known = enrolment.member_for(terminal, person, request.member_id)
-    card_no = card_number(terminal.ids.card_digits())
+    card_no = request.card_no or card_number(terminal.ids.card_digits())
     version = terminal.keys.versions()[0]
     told = enrolment.Told(request.referrer_member_id, request.marketing_consent)
     events = enrolment.events_of(terminal, member, told, known=known)
@@ -286,6 +296,8 @@ def _encode(terminal: Terminal, connection: ClassicConnection, intent: Intent) -
             opened_with = _open_for_writing(connection, sector, sets)
             if sector == home.sector and opened_with is not None:  # keyed last: the card lives, and may hold points
                 raise CardRemoved("the card refused its keys, and now takes them: it lies badly")
+            if sector == home.sector:
+                terminal.journal.write(lambda: terminal.journal.intents.note(intent.intent_id, ABOUT_TO_LIVE))
             _encode_sector(connection, sector, trailer, blocks, has_its_keys=opened_with == keys.version)
         except (CardRemoved, ReaderError):
             raise  # neither says anything against the card

@@ -154,6 +154,16 @@ class Intents:
         rows = self._database.query(f"SELECT * FROM {_OPEN} AND uid = ? AND kind = ? ORDER BY rowid", uid, kind)
         return rows_as(_INTENT, _intent, rows)
 
+    def open_of(self, kind: str) -> list[Intent]:
+        """Every open intent of one kind, oldest first."""
+        rows = self._database.query(f"SELECT * FROM {_OPEN} AND kind = ? ORDER BY rowid", kind)
+        return rows_as(_INTENT, _intent, rows)
+
+    def note(self, intent_id: str, fact: str) -> None:
+        """Add a fact to an intent's history, inside the caller's transaction."""
+        noted = "UPDATE intents SET document = json_set(document, '$.history.' || ?, json('true')) WHERE intent_id = ?"
+        self._database.execute(noted, fact, intent_id)
+
     def event_of(self, checkout_id: str) -> NewEvent | None:
         """The event that a checkout recorded, or will when it is settled."""
         row = self._database.one("SELECT * FROM intents WHERE checkout_id = ?", checkout_id)

@@ -159,6 +159,14 @@ class Knowledge:
         elsewhere = [row["card_no"] for row in rows if row["card_no"] not in seen]
         return [*elsewhere, *seen]
 
+    def card_held_by(self, member_id: str) -> tuple[str, str | None] | None:
+        """Number and UID of the newest card a member holds; a card issued elsewhere is known by its number alone."""
+        for card_no in reversed(self.card_numbers_of(member_id)):
+            card = self.card(card_no)
+            if (card is None or card.status != "wiped") and self.block_reason(card_no) != "replaced":
+                return card_no, card.uid if card else None
+        return None
+
     def erase_member(self, member_id: str, card_nos: set[str]) -> int:
         """Forget the member; their cards stay known by their numbers, to be blanked when they are tapped.
 

@@ -11,9 +11,10 @@ from typing import Any
 
 from terminal_agent import taps
 from terminal_agent.card.card_number import is_card_number
-from terminal_agent.club.phone import PhoneInvalid, normalise_phone
 from terminal_agent.club.text import TextInvalid, fold_digits, plain_text, reference
 from terminal_agent.contract import EventType
+from terminal_agent.desk.one_card import block
+from terminal_agent.desk.typed import card_number_of, phone_of
 from terminal_agent.errors import AgentError, ErrorCode
 from terminal_agent.journal.knowledge import Member
 from terminal_agent.ports import rfc3339
@@ -137,23 +138,11 @@ def block_card(agent: Agent, params: Params, talk: Talk) -> Any:
     """``{card_no, blocked, reason}``: on the hotlist here at once, everywhere when the CRM has heard of it."""
     card_no = card_number_of(params["card_no"])
     reason = plain_text_of(params["reason"], "the reason")
-    terminal, journal = agent.terminal, agent.journal
-    data = {"card_no": card_no, "kind": "blocked", "detail": {"reason": reason}}
-    with journal.transaction():
-        journal.knowledge.set_hotlist(card_no, True, reason)
-        journal.events.append(taps.new_event(terminal, EventType.CARD_ANOMALY, card_no, data))
-        journal.audit("card.blocked", card_no=card_no)
+    terminal = agent.terminal
+    with agent.journal.transaction():
+        block(terminal, card_no, reason)
     agent.sync.wake()
     return {"card_no": card_no, "blocked": True, "reason": reason}
-
-
-def card_number_of(text: str) -> str:
-    """A card number as it was typed, in its one form. Raises AgentError."""
-    card_no = fold_digits(text).replace(" ", "").replace("-", "")
-    if not is_card_number(card_no):
-        hint = "It has 16 digits, and the last one checks the others; see terminal-agent card show"
-        raise AgentError(ErrorCode.INVALID_INPUT, f"{text!r} is no card number", hint=hint)
-    return card_no
 
 
 def _member_id(agent: Agent, phone: str) -> str:
@@ -202,14 +191,6 @@ def _crm(agent: Agent) -> Iterator[CrmAdapter | None]:
 
 def _id_of(member: Member | None) -> str:
     return member.member_id if member else ""
-
-
-def phone_of(text: str) -> str:
-    """A telephone number as it was typed, in its one form. Raises AgentError."""
-    try:
-        return normalise_phone(text)
-    except PhoneInvalid as error:
-        raise AgentError(ErrorCode.INVALID_INPUT, str(error), hint="As in 09125554433 or +989125554433") from error
 
 
 def _purpose(text: str) -> str:

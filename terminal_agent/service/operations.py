@@ -18,11 +18,12 @@ from terminal_agent.desk.dump import DumpFile, dump, format_for_output
 from terminal_agent.desk.issue import IssueRequest, issue
 from terminal_agent.desk.rekey import rekey
 from terminal_agent.desk.restore import RestoreRequest, restore
+from terminal_agent.desk.typed import card_number_of
 from terminal_agent.errors import AgentError, ErrorCode
 from terminal_agent.journal.events import OutboxState
 from terminal_agent.journal.intents import CheckoutState
 from terminal_agent.ports import rfc3339
-from terminal_agent.service import enrolment, lookup, members, pairing, queue_files, staff
+from terminal_agent.service import batch, enrolment, lookup, members, pairing, queue_files, staff
 from terminal_agent.service.agent import Agent
 from terminal_agent.service.card_lane import Afterwards
 from terminal_agent.service.counts import counts, crm_seen
@@ -93,7 +94,7 @@ def card_issue(agent: Agent, params: Params, talk: Talk) -> Any:
 
 
 def card_replace(agent: Agent, params: Params, talk: Talk) -> Any:
-    old = members.card_number_of(params["old"])
+    old = card_number_of(params["old"])
     request = IssueRequest(replaces=old, member_id=members.owner_of(agent, old))
     terminal = agent.terminal
     answer = _with_card(agent, params, talk, lambda connection: issue(terminal, connection, request))
@@ -344,6 +345,7 @@ OPERATIONS: dict[str, Operation] = {
     "keys.import": keys_import,
     "keys.activate": keys_activate,
     "status": status,
+    **batch.OPERATIONS,
     **pairing.OPERATIONS,
     **staff.OPERATIONS,
     **queue_files.OPERATIONS,

@@ -26,10 +26,10 @@ def test_other_talk_is_no_progress(text: str) -> None:
     assert heard(text) is None
 
 
-def sync_on_a_terminal(shop: Shop) -> str:
-    """What a person sees on stderr."""
+def on_a_terminal(shop: Shop, *arguments: str) -> tuple[str, str]:
+    """What a person sees on stderr, and what the command says on stdout; it must succeed."""
     ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "terminal_agent", "--config", str(shop.config), "sync"]
+    command = [sys.executable, "-m", "terminal_agent", "--config", str(shop.config), *arguments]
     with subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=theirs, env={**os.environ, "TERM": "xterm"}
     ) as process:
@@ -43,9 +43,10 @@ def sync_on_a_terminal(shop: Shop) -> str:
             if not chunk:
                 break
             seen += chunk
-        assert process.wait(30) == 0
+        out, _ = process.communicate(timeout=30)
+        assert process.returncode == 0
     os.close(ours)
-    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", seen.decode())
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", seen.decode()), out.decode()
 
 
 @pytest.mark.parametrize("daemon", [False, True], ids=["without the daemon", "with the daemon"])
@@ -55,7 +56,7 @@ def test_a_person_sees_a_bar_and_a_program_lines(shop: Shop, crm: CrmProcess, da
     if daemon:
         shop.start_daemon()
     shop.done("purchase", "250000", "--receipt", "1")
-    seen = sync_on_a_terminal(shop)
+    seen, _ = on_a_terminal(shop, "sync")
     assert "sending" in seen
     if not daemon:  # which may have sent the sale by itself
         assert "100%" in seen
