@@ -22,6 +22,11 @@ from terminal_agent.journal.files import sync_folder
 log = logging.getLogger(__name__)
 
 NAMED_FILE = "cashiers.named"
+LOG_STEP = 10_000
+_DONE_AT_THE_TILL = (
+    "SELECT entry, time, action, detail FROM audit WHERE entry > ? AND entry <= ? AND action GLOB 'till.*' "
+    "AND ? IN ('', json_extract(detail, '$.receipt_no')) ORDER BY entry DESC LIMIT ?"
+)
 _PIN_HASH = re.compile(r"[0-9a-f]{32}\$[0-9a-f]{64}")
 
 
@@ -104,13 +109,14 @@ class StaffBook:
     def log(self, receipt_no: str | None, most: int) -> list[dict[str, Any]]:
         """What was done at the till and who did it, newest first: ``{entry, time, action, detail}``; of one receipt, or
         all of it."""
-        rows = self._database.query(
-            "SELECT entry, time, action, detail FROM audit WHERE action GLOB 'till.*' "
-            "AND ? IN ('', json_extract(detail, '$.receipt_no')) ORDER BY entry DESC LIMIT ?",
-            receipt_no or "",
-            most,
-        )
-        return [{**dict(row), "detail": json.loads(row["detail"])} for row in rows]
+        found: list[dict[str, Any]] = []
+        newest = self._database.one("SELECT max(entry) AS entry FROM audit")
+        upto = int(newest["entry"] or 0) if newest else 0
+        while upto > 0 and len(found) < most:  # step by step, so that a tap waits for one of them at most
+            rows = self._database.query(_DONE_AT_THE_TILL, upto - LOG_STEP, upto, receipt_no or "", most - len(found))
+            found += [{**dict(row), "detail": json.loads(row["detail"])} for row in rows]
+            upto -= LOG_STEP
+        return found
 
     def readmit(self, rows: list[dict[str, Any]]) -> None:
         """Put the cashiers of a damaged journal back, inside the caller's transaction; not where somebody was named

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from drivers.simulator import MemoryImage
+from terminal_agent.journal import staff
 from tests.till_api.hand_reader import HandReader
 from tests.till_api.page import Page, add, audited, give_card, limit_returns, pair_page
 from tests.till_api.pos import TEAR_AT_WRITE, Pos, Shop, a_key
@@ -39,7 +40,9 @@ def approval(page: Page, **asked: object) -> str:
     return given
 
 
-def test_a_supervisor_approves_in_place_and_the_cashier_stays(shop: Shop, page: Page) -> None:
+def test_a_supervisor_approves_in_place_and_the_cashier_stays(
+    shop: Shop, page: Page, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert page.code_of("/v1/reversals", BIG) == "supervisor_needed"
     told = page.call("POST", "/v1/approvals", json={"cashier": "sara", "pin": "998877", **BIG}).json()
     assert (told["approved_by"], told["expires_in_s"]) == ("sara", 60)
@@ -55,8 +58,11 @@ def test_a_supervisor_approves_in_place_and_the_cashier_stays(shop: Shop, page: 
     assert (returned["cashier"], returned["approved_by"], returned["receipt_no"]) == ("nasrin", "sara", "R-big")
     assert returned["checkout_id"] == done["id"]
     assert (sold["receipt_no"], sold["approved_by"]) == ("R-3", None)
-    of_one = shop.agent.journal.staff.log("R-big", 10)
-    assert [each["action"] for each in of_one] == ["till.opened", "till.approved", "till.opened"]
+    for step in (staff.LOG_STEP, 1):
+        monkeypatch.setattr(staff, "LOG_STEP", step)
+        of_one = [each["action"] for each in shop.agent.journal.staff.log("R-big", 10)]
+        assert of_one == ["till.opened", "till.approved", "till.opened"]
+        assert len(shop.agent.journal.staff.log(None, 2)) == 2
     told_to_the_crm = shop.agent.journal._database.query("SELECT body FROM events")
     assert not any(name in row["body"] for row in told_to_the_crm for name in ("nasrin", "sara"))
 
