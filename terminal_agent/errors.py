@@ -50,6 +50,7 @@ class ErrorCode(StrEnum):
     CRM_UNREACHABLE = "crm_unreachable"
     NOT_ENROLLED = "not_enrolled"
     CONFIG_INVALID = "config_invalid"
+    KEYS_UNAVAILABLE = "keys_unavailable"
     BUSY = "busy"
     NOT_FOUND = "not_found"
     MEMBER_NOT_FOUND = "member_not_found"
@@ -80,7 +81,7 @@ _CARD = {
     ErrorCode.COUPON_REFUSED,
 }
 _CRM = {ErrorCode.CRM_UNAUTHORIZED, ErrorCode.CRM_UNREACHABLE}
-_CONFIGURATION = {ErrorCode.CONFIG_INVALID, ErrorCode.NOT_ENROLLED}
+_CONFIGURATION = {ErrorCode.CONFIG_INVALID, ErrorCode.KEYS_UNAVAILABLE, ErrorCode.NOT_ENROLLED}
 
 EXIT_CODES: dict[ErrorCode, ExitCode] = {
     code: ExitCode.NO_READER
@@ -102,6 +103,7 @@ RETRYABLE = _READER | {
     ErrorCode.CARD_REMOVED_EARLY,
     ErrorCode.MULTIPLE_CARDS,
     ErrorCode.CRM_UNREACHABLE,
+    ErrorCode.KEYS_UNAVAILABLE,
     ErrorCode.BUSY,
 }
 

@@ -40,7 +40,7 @@ NO_LONGER_USED = (BLOCKED, "replaced", "retired")
 """What the CRM may call a card that is not to be used any more."""
 REPLACED = "replaced"
 """Why a card is on the hotlist whose owner has another one now."""
-MOST_CARDS_COMPARED = 3000
+MOST_CARDS_COMPARED, LONGEST_COMPARED_S = 3000, 2.0
 
 
 @dataclass(frozen=True)
@@ -106,8 +106,10 @@ def present(terminal: Terminal, connection: ClassicConnection) -> PresentedCard:
 def content_owner(terminal: Terminal, connection: ClassicConnection) -> KnownCard | None:
     """The card whose blocks were carried to this one, among those seen here last. Asked of damaged cards only."""
     blocks = [block for opened in look(connection, terminal.keys) for block in opened.raw if any(block)]
-    held = terminal.keys.versions()
+    held, began = terminal.keys.versions(), terminal.clock.monotonic()
     for card in terminal.journal.knowledge.recent_cards(MOST_CARDS_COMPARED):
+        if terminal.clock.monotonic() - began > LONGEST_COMPARED_S:  # keys out of a slow token
+            break
         if card.uid != connection.uid.hex() and card.key_set_version in held:
             keys = terminal.keys.card_keys(card.key_set_version, bytes.fromhex(card.uid))
             if any(is_sealed_for_a_home(keys, block) for block in blocks):

@@ -15,6 +15,7 @@ from tests.pcsc.service import SOCKET_VARIABLE, PcscService, find_problem
 from tests.pcsc.virtual_reader import ACS, VirtualReader
 from tests.pn532.libnfc import find_libnfc_problem
 from tests.pn532.serial_line import SerialPn532
+from tests.service.softhsm import SoftHsm, find_softhsm_problem
 from tests.small_disk import WITHOUT_MOUNT, mounted
 from tests.workbench import Workbench
 
@@ -22,6 +23,7 @@ WITHOUT_PCSC = os.environ.get("TERMINAL_AGENT_WITHOUT_PCSC") == "1"
 WITHOUT_NFCPY = os.environ.get("TERMINAL_AGENT_WITHOUT_NFCPY") == "1"
 WITHOUT_LIBNFC = os.environ.get("TERMINAL_AGENT_WITHOUT_LIBNFC") == "1"
 WITHOUT_BROWSER = os.environ.get("TERMINAL_AGENT_WITHOUT_BROWSER") == "1"
+WITHOUT_SOFTHSM = os.environ.get("TERMINAL_AGENT_WITHOUT_SOFTHSM") == "1"
 WITHOUT_POSTGRES = os.environ.get("TERMINAL_AGENT_WITHOUT_POSTGRES") == "1"
 # Without its library a module cannot even be read; with it, each test says by itself why it is skipped.
 collect_ignore = ["pcsc/test_pcsc_reader.py"] if WITHOUT_PCSC and find_spec("smartcard") is None else []
@@ -118,6 +120,18 @@ def postgres() -> Iterator[PostgresServer]:
         yield server
     finally:
         server.remove()
+
+
+@pytest.fixture
+def softhsm(tmp_path: Path) -> Iterator[SoftHsm]:
+    """A PKCS#11 token in software, empty. Fails, not skips, where it cannot be had."""
+    problem = find_softhsm_problem()
+    if problem and WITHOUT_SOFTHSM:
+        pytest.skip(f"TERMINAL_AGENT_WITHOUT_SOFTHSM=1: {problem}")
+    if problem:
+        pytest.fail(f"{problem}\nor set TERMINAL_AGENT_WITHOUT_SOFTHSM=1 to go without these tests")
+    with SoftHsm(tmp_path / "softhsm") as token:
+        yield token
 
 
 @pytest.fixture

@@ -37,7 +37,14 @@ def test_the_wheel_holds_our_two_packages_and_their_types(tmp_path: Path) -> Non
     assert page <= set(names), "the cashier page is served from the wheel"
 
 
-EXTRAS = {"pyscard": "pcsc", "nfcpy": "nfcpy", "pillow": "receipts", "segno": "receipts", "psycopg": "postgres"}
+EXTRAS = {
+    "pyscard": "pcsc",
+    "nfcpy": "nfcpy",
+    "pillow": "receipts",
+    "segno": "receipts",
+    "psycopg": "postgres",
+    "pkcs11": "pkcs11",
+}
 
 
 def test_the_libraries_of_readers_receipts_and_servers_are_extras() -> None:

@@ -14,10 +14,12 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.cmac import CMAC
 
 from drivers.mifare_classic import KEY_SIZE, KeyType
+from terminal_agent.errors import AgentError
 
 AES_BLOCK = 16
 AES_KEY = 16
 MAX_DIVERSIFICATION_INPUT = 31
+CHECK_VALUE_BYTES = 3
 SYSTEM_LABEL = b"LOYALTY1"
 
 
@@ -77,7 +79,37 @@ def check_value(master_key: bytes) -> str:
     """Six hex digits to compare keys by without showing them: the first 3 bytes of CMAC over 16 zero bytes."""
     cmac = CMAC(algorithms.AES(master_key))
     cmac.update(bytes(AES_BLOCK))
-    return cmac.finalize()[:3].hex().upper()
+    return cmac.finalize()[:CHECK_VALUE_BYTES].hex().upper()
+
+
+class MasterKey(Protocol):
+    """A master key that need not be seen to be used."""
+
+    def diversify(self, diversification_input: bytes) -> bytes:
+        """The 16-byte key of AN10922 for 16..31 bytes of input. Raises :class:`KeysUnavailable`."""
+        ...
+
+
+class MasterKeyInMemory:
+    """A master key that this process holds. Its repr shows no key."""
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+
+    @cached_property
+    def _encrypt(self) -> Callable[[bytes], bytes]:
+        return _block_cipher(self._key)
+
+    @cached_property
+    def _subkeys(self) -> tuple[bytes, bytes]:
+        return _subkeys(self._encrypt)
+
+    def diversify(self, diversification_input: bytes) -> bytes:
+        return _diversify(self._encrypt, self._subkeys, diversification_input)
+
+
+class KeysUnavailable(AgentError):
+    """Master keys that are not in this process cannot be used now: that says nothing about the card in hand."""
 
 
 @dataclass(frozen=True)
@@ -86,41 +118,36 @@ class CardKeys:
 
     version: int
     uid: bytes
-    _master_key: bytes = field(repr=False)
-
-    @cached_property
-    def _encrypt(self) -> Callable[[bytes], bytes]:
-        return _block_cipher(self._master_key)
-
-    @cached_property
-    def _subkeys(self) -> tuple[bytes, bytes]:
-        return _subkeys(self._encrypt)
+    _master: MasterKey = field(repr=False)
+    _derived: dict[bytes, bytes] = field(default_factory=dict, repr=False, compare=False)
 
     def _diversify(self, label: bytes) -> bytes:
-        return _diversify(self._encrypt, self._subkeys, bytes([len(self.uid)]) + self.uid + SYSTEM_LABEL + label)
+        if label not in self._derived:
+            self._derived[label] = self._master.diversify(bytes([len(self.uid)]) + self.uid + SYSTEM_LABEL + label)
+        return self._derived[label]
 
     def sector_key(self, sector: int, key_type: KeyType) -> bytes:
         """The 6-byte Crypto1 key of a sector: the first 6 of the 16 bytes derived for it."""
         return self._diversify(b"SK" + key_type.value.encode() + bytes([sector]))[:KEY_SIZE]
 
-    @cached_property
+    @property
     def identity_key(self) -> bytes:
         """The AES-128 key that seals block 4."""
         return self._diversify(b"IDENTITY")
 
-    @cached_property
+    @property
     def state_key(self) -> bytes:
         """The AES-128 key that seals the two state slots."""
         return self._diversify(b"STATE")
 
-    @cached_property
+    @property
     def history_key(self) -> bytes:
         """The AES-128 key that seals the history ring."""
         return self._diversify(b"HISTORY")
 
 
 class KeyProvider(Protocol):
-    """Where master keys live: files now, a SAM or PKCS#11 later. Cards ask for diversified keys only."""
+    """Where master keys live: files, or a PKCS#11 token. Cards ask for diversified keys only."""
 
     def versions(self) -> list[int]:
         """Versions to try on a card, the active one first."""
@@ -129,6 +156,22 @@ class KeyProvider(Protocol):
     def card_keys(self, version: int, uid: bytes) -> CardKeys:
         """The keys of a card under ``version``."""
         ...
+
+
+class OneTap:
+    """A provider for one tap: what is derived for its card is derived once, and forgotten with the tap."""
+
+    def __init__(self, provider: KeyProvider) -> None:
+        self._provider = provider
+        self._cards: dict[tuple[int, bytes], CardKeys] = {}
+
+    def versions(self) -> list[int]:
+        return self._provider.versions()
+
+    def card_keys(self, version: int, uid: bytes) -> CardKeys:
+        if (version, uid) not in self._cards:
+            self._cards[version, uid] = self._provider.card_keys(version, uid)
+        return self._cards[version, uid]
 
 
 def key_sets(provider: KeyProvider, uid: bytes) -> list[CardKeys]:

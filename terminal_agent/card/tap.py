@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from drivers.errors import DriverError
+from terminal_agent.card.keys import KeysUnavailable
 from terminal_agent.card.layout import CardState, HistoryEntry
 from terminal_agent.card.problems import data_corrupt, from_driver
 from terminal_agent.card.session import WriteNotVerified
@@ -78,6 +79,6 @@ def write_history(card: WritableCard, entry: HistoryEntry) -> bool:
     """After the commit, best effort: a card or a reader that goes away now has lost nothing that counts."""
     try:
         card.write_history(entry)
-    except DriverError:
+    except (DriverError, KeysUnavailable):
         return False
     return True

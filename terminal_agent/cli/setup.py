@@ -106,9 +106,7 @@ def keys_list() -> None:
     Example:
       terminal-agent keys list
     """
-    rows = call("keys.list")
-    lines = [f"{row['version']:>7}  {row['kcv']}  {'active' if row['active'] else ''}".rstrip() for row in rows]
-    emit(rows, "\n".join(["version  check value", *lines]))
+    _show(call("keys.list"))
 
 
 @keys.command("generate")
@@ -153,6 +151,22 @@ def keys_activate(version: int) -> None:
       terminal-agent keys activate 2
     """
     _tell(call("keys.activate", version=version), "in use")
+
+
+@keys.command("unlock")
+def keys_unlock() -> None:
+    """Try the PIN of the PKCS#11 token again, once it was put right: one that was refused is not tried by itself.
+
+    \b
+    Example:
+      terminal-agent keys unlock
+    """
+    _show(call("keys.unlock"))
+
+
+def _show(rows: list[dict[str, Any]]) -> None:
+    lines = [f"{row['version']:>7}  {row['kcv']}  {'active' if row['active'] else ''}".rstrip() for row in rows]
+    emit(rows, "\n".join(["version  check value", *lines]))
 
 
 def _tell(key_set: dict[str, Any], what: str) -> None:

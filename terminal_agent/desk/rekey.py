@@ -24,7 +24,7 @@ from drivers.mifare_classic import (
     trailer_of,
 )
 from terminal_agent import taps
-from terminal_agent.card.keys import CardKeys, key_sets
+from terminal_agent.card.keys import CardKeys, KeysUnavailable, key_sets
 from terminal_agent.card.layout import (
     HISTORY_SECTORS,
     Home,
@@ -162,7 +162,7 @@ class _Rekeying:
         """Whether the step was done; a sector that will not have it is a warning, and the card goes on without."""
         try:
             step(*args)
-        except JournalFailed:  # which is not the card's fault
+        except (JournalFailed, KeysUnavailable):  # which are not the card's fault
             raise
         except (AuthenticationFailed, AccessDenied, AgentError) as error:
             sector = place.sector if isinstance(place, Home) else place

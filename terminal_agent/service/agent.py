@@ -6,22 +6,37 @@ from collections.abc import Callable
 from pathlib import Path
 
 from terminal_agent import __version__
+from terminal_agent.card.keys import OneTap
 from terminal_agent.errors import AgentError, ErrorCode
 from terminal_agent.journal import Journal
 from terminal_agent.journal.space import Space
 from terminal_agent.ports import Clock, Ids, SystemClock, SystemIds
 from terminal_agent.service.card_lane import CardLane
 from terminal_agent.service.credentials import load_credentials, service_credentials, store_credentials
-from terminal_agent.service.key_store import FileKeyStore
+from terminal_agent.service.key_store import KEYS_FOLDER, FileKeyStore, KeyStore
 from terminal_agent.service.redemption import OnlineRedemptions
-from terminal_agent.service.settings import Settings, set_crm_url
+from terminal_agent.service.settings import KeysIn, Settings, set_crm_url
 from terminal_agent.sync.adapters.base import CrmAdapter
 from terminal_agent.sync.adapters.native import NativeCrm
 from terminal_agent.sync.client import Credentials
 from terminal_agent.sync.worker import SyncWorker
 from terminal_agent.taps import Terminal
 
-KEYS_FOLDER = "keys"
+
+def open_key_store(settings: Settings) -> KeyStore:
+    """Where this terminal's master keys are, as the config file says. Raises AgentError."""
+    folder, credentials = settings.data_dir / KEYS_FOLDER, service_credentials()
+    if settings.keys.provider is KeysIn.FILE:
+        return FileKeyStore(folder, credentials)
+    try:
+        from terminal_agent.service.token_keys import TokenKeyStore
+    except ImportError as error:
+        raise AgentError(
+            ErrorCode.CONFIG_INVALID,
+            "the library for PKCS#11 tokens is not installed",
+            hint="Install it: pip install 'terminal-agent[pkcs11]'",
+        ) from error
+    return TokenKeyStore(settings.keys, settings.data_dir, folder, credentials)
 
 
 class Agent:
@@ -41,7 +56,7 @@ class Agent:
         self.ids = ids or SystemIds()
         self.version = __version__
         self._dial = dial
-        self.keys = FileKeyStore(settings.data_dir / KEYS_FOLDER, service_credentials())
+        self.keys = open_key_store(settings)
         self._credentials = load_credentials(settings.data_dir, settings.crm.url)
         self._crm = self.open_crm()
         space = Space(settings.data_dir)
@@ -71,12 +86,12 @@ class Agent:
         if not self.keys.versions():
             raise AgentError(
                 ErrorCode.CONFIG_INVALID,
-                f"there is no master key set in {self.settings.data_dir / KEYS_FOLDER}",
+                f"there is no master key set in {self.keys.place}",
                 hint="Import the shop's: terminal-agent keys import --file FILE --activate",
             )
         return Terminal(
             journal=self.journal,
-            keys=self.keys,
+            keys=OneTap(self.keys),
             clock=self.clock,
             ids=self.ids,
             terminal_id=self.terminal_id,
@@ -127,5 +142,6 @@ class Agent:
         """Let go of the journal, the reader and the connection."""
         self.lane.close()
         self.journal.close()
+        self.keys.close()
         if self._crm is not None:
             self._crm.close()

@@ -86,8 +86,11 @@ def keys(agent: Agent) -> Finding:
             "there is no master key set", "Import the shop's: terminal-agent keys import --file FILE --activate"
         )
     active = next(key_set for key_set in agent.keys.list() if key_set.active)
-    kept = "in the data directory" if active.version in agent.keys.unsealed else "sealed"
-    return ok(f"version {active.version} is active, check value {active.kcv}, {kept}")
+    said = f"version {active.version} is active, check value {active.kcv}, {agent.keys.kept(active.version)}"
+    if agent.keys.left_behind:
+        names = " ".join(str(path) for path in agent.keys.left_behind)
+        return warn(f"{said}; key files lie here all the same", f"Keep copies elsewhere, then: shred -u {names}")
+    return ok(said)
 
 
 def journal(agent: Agent) -> Finding:

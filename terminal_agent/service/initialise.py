@@ -9,10 +9,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from terminal_agent.errors import AgentError, ErrorCode
-from terminal_agent.service.agent import KEYS_FOLDER, Agent
+from terminal_agent.service.agent import Agent
 from terminal_agent.service.backend import data_dir_busy
 from terminal_agent.service.files import PRIVATE_FOLDER, SHARED_FOLDER, make_folder, write_private
-from terminal_agent.service.key_store import FileKeyStore
+from terminal_agent.service.key_store import KEYS_FOLDER, FileKeyStore
 from terminal_agent.service.lock import DataDirLock
 from terminal_agent.service.settings import Settings, first_problem, render_config
 

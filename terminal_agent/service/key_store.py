@@ -1,27 +1,28 @@
-"""Master key sets in files: ``keys/v<N>.key`` holds 32 hex digits, ``keys/active`` the version in use.
+"""Master key sets: ``keys/active`` says which version is in use; where the keys are is the store's own affair.
 
-A key set may be a credential of the service instead (``key-v<N>``), which systemd deciphers as the daemon starts: then
-no key lies in the data directory.
-
-The seam for a SAM or PKCS#11 is :class:`~terminal_agent.card.keys.KeyProvider`; this is its first implementation.
+:class:`FileKeyStore` keeps them in files, ``keys/v<N>.key`` with 32 hex digits. A key set may be a credential of the
+service instead (``key-v<N>``), which systemd deciphers as the daemon starts: then no key lies in the data directory.
 """
 
 from __future__ import annotations
 
 import re
 import secrets
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from terminal_agent.card.keys import AES_KEY, CardKeys, check_value
+from terminal_agent.card.keys import AES_KEY, CardKeys, MasterKey, MasterKeyInMemory, check_value
 from terminal_agent.errors import AgentError, ErrorCode
 from terminal_agent.service.files import PRIVATE_FOLDER, make_folder, write_private
 
+KEYS_FOLDER = "keys"
 MAX_VERSION = 255
 SEALED_KEY = re.compile(r"key-v([1-9][0-9]{0,2})")
 KEY_FILE = re.compile(r"v([1-9][0-9]{0,2})\.key")
 """Other files, as in ``v1-old.key``, are the operator's own."""
+ACTIVE = "active"
 
 
 @dataclass(frozen=True)
@@ -36,88 +37,120 @@ class KeySet:
         return {"version": self.version, "kcv": self.kcv, "active": self.active}
 
 
-class FileKeyStore:
-    """Key sets under one folder, mode 0600. Keys are read when used and never shown."""
+class KeyStore(ABC):
+    """The key sets of this terminal: a :class:`~terminal_agent.card.keys.KeyProvider` that can be added to.
 
-    def __init__(self, folder: Path, credentials: Path | None = None) -> None:
-        """``credentials``: where systemd has put those of this service, readable by it alone."""
+    ``place`` says where they are, in words. Everything raises AgentError.
+    """
+
+    def __init__(self, folder: Path, place: str) -> None:
         self._folder = folder
-        sealed = _named(credentials, "key-v*", SEALED_KEY) if credentials else {}
-        plain = _named(folder, "v*.key", KEY_FILE)
-        self._keys = {version: _read_key(path, may_be_shared=True) for version, path in sealed.items()}
-        self._keys |= {version: _read_key(path) for version, path in plain.items()}
-        self._active = self._read_active()
+        self.place = place
+        self._chosen = _text_of(folder / ACTIVE)
+
+    @abstractmethod
+    def _held(self) -> list[int]:
+        """The versions that are here, in any order."""
+
+    @abstractmethod
+    def _master(self, version: int) -> MasterKey:
+        """One that is here."""
+
+    @abstractmethod
+    def _check_value(self, version: int) -> str:
+        """Of one that is here."""
+
+    @abstractmethod
+    def _is(self, version: int, key: bytes) -> bool:
+        """Whether the key set that is here is this one."""
+
+    @abstractmethod
+    def _keep(self, version: int, key: bytes | None) -> None:
+        """Keep a key under a free version, or under its own; None: a new random one."""
+
+    @abstractmethod
+    def _missing(self, version: int) -> AgentError:
+        """The set in use is not here."""
+
+    @abstractmethod
+    def kept(self, version: int) -> str:
+        """Where the key set is, in words."""
 
     @property
-    def unsealed(self) -> list[int]:
-        """Versions that lie in the data directory as they are."""
-        return sorted(_named(self._folder, "v*.key", KEY_FILE))
+    @abstractmethod
+    def left_behind(self) -> list[Path]:
+        """Key files in the data directory that should not be there."""
+
+    @abstractmethod
+    def unlock(self) -> None:
+        """Try the PIN again, which a person has put right."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of what holds the keys."""
 
     def versions(self) -> list[int]:
         """The active version first, then the others, newest first."""
-        active = self._active
-        if active is not None and active not in self._keys:
-            raise AgentError(
-                ErrorCode.CONFIG_INVALID,
-                f"key set {active} is in use, and is neither in {self._folder} nor among the service's credentials",
-                hint=f"If it was sealed: look for terminal-agent.key-v{active} in /etc/credstore.encrypted, then: sudo "
-                "systemctl restart terminal-agent. Else import it: terminal-agent keys import",
-            )
-        if active is None and self._keys:
+        held, active = self._held(), self._active
+        if active is not None and active not in held:
+            raise self._missing(active)
+        if active is None and held:
             raise AgentError(
                 ErrorCode.CONFIG_INVALID,
                 "it is not clear which key set is in use",
                 hint="Choose one: terminal-agent keys list, then terminal-agent keys activate VERSION",
             )
-        return sorted(self._keys, key=lambda version: (version != active, -version))
+        return sorted(held, key=lambda version: (version != active, -version))
 
     def card_keys(self, version: int, uid: bytes) -> CardKeys:
         """Raises AgentError when this machine does not hold that key set."""
-        if version not in self._keys:
+        if version not in self._held():
             raise AgentError(
                 ErrorCode.CONFIG_INVALID,
                 f"key set {version} is not on this machine",
                 hint="Import it: terminal-agent keys import --file FILE --version " + str(version),
             )
-        return CardKeys(version, uid, self._keys[version])
+        return CardKeys(version, uid, self._master(version))
 
     def list(self) -> list[KeySet]:
         active = self._active
-        return [KeySet(version, check_value(key), version == active) for version, key in sorted(self._keys.items())]
+        return [KeySet(version, self._check_value(version), version == active) for version in sorted(self._held())]
 
     def generate(self, *, activate: bool) -> KeySet:
         """A new random key set under the next free version."""
-        return self.add(secrets.token_bytes(AES_KEY), None, activate=activate)
+        return self._add(None, None, activate=activate)
 
     def add(self, key: bytes, version: int | None, *, activate: bool) -> KeySet:
         """Keep a key set. The same key under the same version again changes nothing. Raises AgentError."""
-        version = version if version is not None else max(self._keys, default=0) + 1
+        return self._add(key, version, activate=activate)
+
+    def _add(self, key: bytes | None, version: int | None, *, activate: bool) -> KeySet:
+        held = self._held()
+        version = version if version is not None else max(held, default=0) + 1
         if not 1 <= version <= MAX_VERSION:
             raise AgentError(
                 ErrorCode.INVALID_INPUT, f"a key-set version is 1 to {MAX_VERSION}", hint="terminal-agent keys list"
             )
-        if self._keys.get(version, key) != key:
+        if version in held and (key is None or not self._is(version, key)):
             raise AgentError(
                 ErrorCode.CONFIG_INVALID,
-                f"key set {version} is already here with another key (check value {check_value(self._keys[version])})",
+                f"key set {version} is already here with another key (check value {self._check_value(version)})",
                 hint="Use another --version; a key set is never overwritten, cards depend on it",
             )
-        self._write(f"v{version}.key", key.hex())
-        self._keys[version] = key
-        if activate or len(self._keys) == 1:
+        self._keep(version, key)
+        if activate or len(self._held()) == 1:
             self.activate(version)
-        return KeySet(version, check_value(key), version == self._active)
+        return KeySet(version, self._check_value(version), version == self._active)
 
     def activate(self, version: int) -> KeySet:
         """Issue cards under ``version`` from now on. Raises AgentError for one that is not here."""
-        key_set = next((known for known in self.list() if known.version == version), None)
-        if key_set is None:
+        if version not in self._held():
             raise AgentError(
                 ErrorCode.INVALID_INPUT, f"there is no key set {version}", hint="See them: terminal-agent keys list"
             )
-        self._write("active", str(version))
-        self._active = version
-        return KeySet(version, key_set.kcv, True)
+        self._write(ACTIVE, str(version))
+        self._chosen = str(version)
+        return KeySet(version, self._check_value(version), True)
 
     def _write(self, name: str, content: str) -> None:
         try:
@@ -130,13 +163,77 @@ class FileKeyStore:
                 hint="Make room on the disk (df -h) and check the folder's rights, then run the command again",
             ) from error
 
-    def _read_active(self) -> int | None:
+    @property
+    def _active(self) -> int | None:
+        """None where it is not clear."""
+        if self._chosen is None:
+            return max(self._held(), default=None)
         try:
-            return int((self._folder / "active").read_text())
-        except FileNotFoundError:
-            return max(self._keys, default=None)
+            return int(self._chosen)
         except ValueError:
             return None
+
+
+class FileKeyStore(KeyStore):
+    """Key sets under one folder, mode 0600. Keys are read when the process starts, and never shown."""
+
+    def __init__(self, folder: Path, credentials: Path | None = None) -> None:
+        """``credentials``: where systemd has put those of this service, readable by it alone."""
+        super().__init__(folder, str(folder))
+        sealed = _named(credentials, "key-v*", SEALED_KEY) if credentials else {}
+        plain = _named(folder, "v*.key", KEY_FILE)
+        self._keys = {version: _read_key(path, may_be_shared=True) for version, path in sealed.items()}
+        self._keys |= {version: _read_key(path) for version, path in plain.items()}
+
+    def _held(self) -> list[int]:
+        return [*self._keys]
+
+    def _master(self, version: int) -> MasterKey:
+        return MasterKeyInMemory(self._keys[version])
+
+    def _check_value(self, version: int) -> str:
+        return check_value(self._keys[version])
+
+    def _is(self, version: int, key: bytes) -> bool:
+        return self._keys[version] == key
+
+    def _keep(self, version: int, key: bytes | None) -> None:
+        key = secrets.token_bytes(AES_KEY) if key is None else key
+        self._write(f"v{version}.key", key.hex())
+        self._keys[version] = key
+
+    def kept(self, version: int) -> str:
+        return "in the data directory" if version in _named(self._folder, "v*.key", KEY_FILE) else "sealed"
+
+    @property
+    def left_behind(self) -> list[Path]:
+        return []
+
+    def unlock(self) -> None:
+        raise AgentError(
+            ErrorCode.INVALID_INPUT, "key sets in files have no PIN", hint="See them: terminal-agent keys list"
+        )
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def _missing(self, version: int) -> AgentError:
+        return AgentError(
+            ErrorCode.CONFIG_INVALID,
+            f"key set {version} is in use, and is neither in {self._folder} nor among the service's credentials",
+            hint=f"If it was sealed: look for terminal-agent.key-v{version} in /etc/credstore.encrypted, then: sudo "
+            "systemctl restart terminal-agent. Else import it: terminal-agent keys import",
+        )
+
+
+def _text_of(path: Path) -> str | None:
+    """None where there is no such file."""
+    try:
+        return path.read_text()
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        return ""
 
 
 def parse_key(text: str) -> bytes:
@@ -151,27 +248,37 @@ def parse_key(text: str) -> bytes:
     return bytes.fromhex(digits)
 
 
+def key_files(folder: Path) -> list[Path]:
+    """The key sets that lie in a folder as they are."""
+    return [path for _version, path in sorted(_named(folder, "v*.key", KEY_FILE).items())]
+
+
 def _named(folder: Path, names: str, pattern: re.Pattern[str]) -> dict[int, Path]:
     """The files of ``folder`` that ``pattern`` names, by the version in it."""
     found = [(pattern.fullmatch(path.name), path) for path in sorted(folder.glob(names))]
     return {int(match[1]): path for match, path in found if match}
 
 
-def _read_key(path: Path, *, may_be_shared: bool = False) -> bytes:
+def read_secret(path: Path, what: str, *, may_be_shared: bool = False) -> str:
+    """The text of a file that its owner alone may read; "" where it is no text. Raises AgentError, without the text."""
     try:
         if path.stat().st_mode & 0o077 and not may_be_shared:
             raise AgentError(
-                ErrorCode.CONFIG_INVALID, f"others may read the key file {path}", hint=f"Close it: chmod 600 {path}"
+                ErrorCode.CONFIG_INVALID, f"others may read the {what} {path}", hint=f"Close it: chmod 600 {path}"
             )
-        text = path.read_text()
+        return path.read_text()
     except OSError as error:
         raise AgentError(
             ErrorCode.CONFIG_INVALID,
-            f"the key file {path} cannot be read: {error.strerror}",
+            f"the {what} {path} cannot be read: {error.strerror}",
             hint="Run the command as the user who owns the data directory",
         ) from error
     except UnicodeDecodeError:
-        text = ""
+        return ""
+
+
+def _read_key(path: Path, *, may_be_shared: bool = False) -> bytes:
+    text = read_secret(path, "key file", may_be_shared=may_be_shared)
     try:
         return parse_key(text)
     except AgentError as error:

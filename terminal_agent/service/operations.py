@@ -23,12 +23,11 @@ from terminal_agent.errors import AgentError, ErrorCode
 from terminal_agent.journal.events import OutboxState
 from terminal_agent.journal.intents import CheckoutState
 from terminal_agent.ports import rfc3339
-from terminal_agent.service import batch, enrolment, lookup, members, pairing, queue_files, staff
+from terminal_agent.service import batch, enrolment, key_operations, lookup, members, pairing, queue_files, staff
 from terminal_agent.service.agent import Agent
 from terminal_agent.service.card_lane import Afterwards
 from terminal_agent.service.counts import counts, crm_seen
 from terminal_agent.service.crm_problem import crm_problem
-from terminal_agent.service.key_store import parse_key
 from terminal_agent.service.progress import told
 from terminal_agent.service.readers import look_at_reader, reader_url
 from terminal_agent.service.receipts import print_again
@@ -257,29 +256,6 @@ def enroll(agent: Agent, params: Params, talk: Talk) -> Any:
     return {"terminal_id": credentials.terminal_id, "crm_url": url, "programme_id": credentials.programme_id}
 
 
-def keys_list(agent: Agent, params: Params, talk: Talk) -> Any:
-    return [key_set.to_json() for key_set in agent.keys.list()]
-
-
-def keys_generate(agent: Agent, params: Params, talk: Talk) -> Any:
-    return _audited(agent, "keys.generated", agent.keys.generate(activate=params["activate"]).to_json())
-
-
-def keys_import(agent: Agent, params: Params, talk: Talk) -> Any:
-    key_set = agent.keys.add(parse_key(params["key"]), params.get("version"), activate=params["activate"])
-    return _audited(agent, "keys.imported", key_set.to_json())
-
-
-def keys_activate(agent: Agent, params: Params, talk: Talk) -> Any:
-    return _audited(agent, "keys.activated", agent.keys.activate(params["version"]).to_json())
-
-
-def _audited(agent: Agent, action: str, answer: dict[str, Any]) -> dict[str, Any]:
-    with agent.journal.transaction():
-        agent.journal.audit(action, version=answer["version"], kcv=answer["kcv"])
-    return answer
-
-
 def status(agent: Agent, params: Params, talk: Talk) -> Any:
     from terminal_agent.service.doctor import quick_problems
 
@@ -340,12 +316,9 @@ OPERATIONS: dict[str, Operation] = {
     "member.consent": members.consent,
     "sync": sync_now,
     "enroll": enroll,
-    "keys.list": keys_list,
-    "keys.generate": keys_generate,
-    "keys.import": keys_import,
-    "keys.activate": keys_activate,
     "status": status,
     **batch.OPERATIONS,
+    **key_operations.OPERATIONS,
     **pairing.OPERATIONS,
     **staff.OPERATIONS,
     **queue_files.OPERATIONS,

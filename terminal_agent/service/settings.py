@@ -81,10 +81,25 @@ class Rekey(StrEnum):
     OFF = "off"
 
 
+class KeysIn(StrEnum):
+    """Where master keys are."""
+
+    FILE = "file"
+    PKCS11 = "pkcs11"
+
+
 class KeySettings(_Section):
-    """What taps do with cards of older key sets."""
+    """Where the master keys are, and what taps do with cards of older key sets.
+
+    Of a PKCS#11 token: the library that speaks to it, its label, the label of each key, and a file with its PIN.
+    """
 
     rekey: Rekey = Rekey.LAZY
+    provider: KeysIn = KeysIn.FILE
+    module: Path | None = None
+    token: str | None = None
+    key_label: str = Field("loyalty-v{version}", pattern=r"^[^{}]*\{version\}[^{}]*$")
+    pin_file: Path | None = None
 
 
 class Settings(_Section):
@@ -147,6 +162,11 @@ EXPECTED = {
     "shop.first_name_on_receipts": "true or false",
     "keys": "a table: a line [keys], and below it rekey = ...",
     "keys.rekey": '"lazy" or "off"',
+    "keys.provider": '"file" or "pkcs11"',
+    "keys.module": "the path of a PKCS#11 library, in quotes",
+    "keys.token": "the label of a PKCS#11 token, in quotes",
+    "keys.key_label": "the label of a key in the token, with {version} where its number stands",
+    "keys.pin_file": "the path of a file, in quotes",
     "shop.member_page": "an address of at most 200 characters, as in https://club.example",
 }
 HIGHEST_PORT = 65535

@@ -93,7 +93,7 @@ def redacted(agent: Agent, params: dict[str, Any]) -> dict[str, Any]:
     redaction = Redaction(_known_to(agent))
     queue = OPERATIONS["queue.list"](agent, {}, _say_nothing)
     facts = {
-        "key_sets": [key_set.to_json() for key_set in agent.keys.list()],
+        "key_sets": _key_sets(agent),
         "queue": {
             **{name: value for name, value in queue.items() if not isinstance(value, list)},
             "events": [_event(event, redaction) for event in queue["events"]],
@@ -105,6 +105,14 @@ def redacted(agent: Agent, params: dict[str, Any]) -> dict[str, Any]:
     }
     more = {name: params[name] for name in ("status", "doctor", "texts") if name in params}
     return {**facts, **{name: redaction.document(value) for name, value in more.items()}}
+
+
+def _key_sets(agent: Agent) -> Any:
+    """By their check values; or why they cannot be told, which may be what help is asked for."""
+    try:
+        return [key_set.to_json() for key_set in agent.keys.list()]
+    except AgentError as problem:
+        return {"problem": problem.message}
 
 
 def _event(event: dict[str, Any], redaction: Redaction) -> dict[str, Any]:

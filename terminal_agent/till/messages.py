@@ -226,6 +226,14 @@ _TOLD = {
     ErrorCode.CONFIG_INVALID: _Told(
         UposCode.NO_SERVICE, Words("تنظیمات این صندوق درست نیست.", "This till is not set up correctly."), _SUPPORT
     ),
+    ErrorCode.KEYS_UNAVAILABLE: _Told(
+        UposCode.OFFLINE,
+        Words("قطعهٔ نگه‌دارندهٔ کلیدها در دسترس نیست.", "The device that holds the keys does not answer."),
+        Words(
+            "آن را وصل کنید و دوباره امتحان کنید؛ اگر نشد، با پشتیبانی تماس بگیرید.",
+            "Plug it in and try again; if it stays so, call support.",
+        ),
+    ),
     ErrorCode.BUSY: _Told(
         UposCode.BUSY,
         Words("دستگاه مشغول است.", "The till is busy."),

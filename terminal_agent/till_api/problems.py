@@ -258,6 +258,7 @@ _STATUS = {
     ErrorCode.CRM_UNREACHABLE: 503,
     ErrorCode.CRM_UNAUTHORIZED: 503,
     ErrorCode.CONFIG_INVALID: 500,
+    ErrorCode.KEYS_UNAVAILABLE: 503,
     ErrorCode.DISK_FULL: 507,
     ErrorCode.JOURNAL_FAILED: 500,
     ErrorCode.INTERNAL: 500,

@@ -12,7 +12,7 @@ import pytest
 
 from drivers.mifare_classic import KeyType
 from terminal_agent.card import layout
-from terminal_agent.card.keys import CardKeys, check_value, diversify_aes128
+from terminal_agent.card.keys import CardKeys, MasterKeyInMemory, check_value, diversify_aes128
 from terminal_agent.desk.issue import issued_trailer
 from tests.card import independent_reader
 
@@ -23,7 +23,7 @@ CARDS = [pytest.param(card, id=card["uid"]) for card in VECTORS["card"]]
 
 
 def card_keys(card: dict[str, Any]) -> CardKeys:
-    return CardKeys(card["key_set_version"], bytes.fromhex(card["uid"]), MASTER)
+    return CardKeys(card["key_set_version"], bytes.fromhex(card["uid"]), MasterKeyInMemory(MASTER))
 
 
 @pytest.mark.parametrize("vector", VECTORS["an10922"])

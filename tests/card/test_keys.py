@@ -12,6 +12,7 @@ from drivers.mifare_classic import SECTOR_COUNT, KeyType
 from terminal_agent.card.keys import (
     MAX_DIVERSIFICATION_INPUT,
     CardKeys,
+    MasterKeyInMemory,
     check_value,
     diversify_aes128,
 )
@@ -55,7 +56,7 @@ def test_the_check_value_is_the_head_of_a_cmac_over_zeros() -> None:
 
 
 def all_keys(uid: bytes) -> list[bytes]:
-    keys = CardKeys(1, uid, MASTER_KEY)
+    keys = CardKeys(1, uid, MasterKeyInMemory(MASTER_KEY))
     sector_keys = [keys.sector_key(sector, key_type) for sector in range(SECTOR_COUNT) for key_type in KeyType]
     return [*sector_keys, keys.identity_key, keys.state_key, keys.history_key]
 
@@ -81,13 +82,13 @@ def test_a_seven_byte_uid_never_passes_for_its_first_four(uid: bytes) -> None:
 
 
 def test_another_master_key_gives_other_keys() -> None:
-    other = CardKeys(1, UID, bytes(16))
-    assert other.state_key != CardKeys(1, UID, MASTER_KEY).state_key
+    other = CardKeys(1, UID, MasterKeyInMemory(bytes(16)))
+    assert other.state_key != CardKeys(1, UID, MasterKeyInMemory(MASTER_KEY)).state_key
 
 
 @pytest.mark.parametrize("uid", [UID, UID_7])
 def test_a_printed_key_set_shows_no_key(uid: bytes) -> None:
-    keys = CardKeys(1, uid, MASTER_KEY)
+    keys = CardKeys(1, uid, MasterKeyInMemory(MASTER_KEY))
     shown = repr(keys)
     assert MASTER_KEY.hex() not in shown
     assert repr(MASTER_KEY) not in shown

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from drivers.mifare_classic import AB, B
 from terminal_agent.card import layout
 from terminal_agent.card.card_number import card_number
-from terminal_agent.card.keys import CardKeys, aes_encrypt_block
+from terminal_agent.card.keys import CardKeys, MasterKeyInMemory, aes_encrypt_block
 from terminal_agent.card.layout import (
     HISTORY_BLOCKS,
     HISTORY_EPOCH,
@@ -28,8 +28,8 @@ from terminal_agent.card.layout import (
 )
 from tests.workbench import MASTER_KEY, UID, UID_7
 
-KEYS = CardKeys(1, UID, MASTER_KEY)
-OTHER = CardKeys(1, bytes.fromhex("1A2B3C4E"), MASTER_KEY)
+KEYS = CardKeys(1, UID, MasterKeyInMemory(MASTER_KEY))
+OTHER = CardKeys(1, bytes.fromhex("1A2B3C4E"), MasterKeyInMemory(MASTER_KEY))
 
 identities = st.builds(
     Identity,
@@ -290,6 +290,6 @@ def test_two_states_never_look_the_same(one: CardState, other: CardState) -> Non
 
 def test_a_seven_byte_uid_seals_otherwise() -> None:
     state = CardState(2, 5)
-    sealed = layout.encode_state(CardKeys(1, UID_7, MASTER_KEY).state_key, state)
+    sealed = layout.encode_state(CardKeys(1, UID_7, MasterKeyInMemory(MASTER_KEY)).state_key, state)
     with pytest.raises(SealBroken):
-        layout.decode_state(CardKeys(1, UID_7[:4], MASTER_KEY).state_key, sealed, 0)
+        layout.decode_state(CardKeys(1, UID_7[:4], MasterKeyInMemory(MASTER_KEY)).state_key, sealed, 0)

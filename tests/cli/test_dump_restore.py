@@ -10,7 +10,7 @@ import pytest
 
 from drivers.dumps import MAX_DUMP_BYTES
 from drivers.mifare_classic import KeyType, blank_card
-from terminal_agent.card.keys import CardKeys
+from terminal_agent.card.keys import CardKeys, MasterKeyInMemory
 from terminal_agent.errors import AgentError, ErrorCode
 from terminal_agent.service.dump_files import write_dump
 from tests.card.independent_reader import read_card
@@ -58,7 +58,7 @@ def test_an_mfd_dump_is_the_card_with_its_true_keys(shop: Shop) -> None:
     found = read_card((shop.folder / "saved.mfd").read_bytes(), master_key)
     assert found.identity is not None
     assert found.identity["card_no"] == issued["card_no"]
-    keys = CardKeys(1, bytes.fromhex(issued["uid"]), master_key)
+    keys = CardKeys(1, bytes.fromhex(issued["uid"]), MasterKeyInMemory(master_key))
     raw = (shop.folder / "saved.mfd").read_bytes()
     for sector in range(16):
         trailer = raw[sector * 64 + 48 : sector * 64 + 64]
@@ -291,7 +291,7 @@ def test_no_key_is_said_logged_or_journaled_on_the_way(bare_shop: Shop, virtual_
 
     spoken = "".join(answer.out + answer.err for answer in [*said, bad]).encode() + log.encode()
     journal = b"".join(path.read_bytes() for path in shop.data_dir.glob("journal.sqlite3*"))
-    keys = CardKeys(1, UID, bytes.fromhex((shop.data_dir / "keys" / "v1.key").read_text()))
+    keys = CardKeys(1, UID, MasterKeyInMemory(bytes.fromhex((shop.data_dir / "keys" / "v1.key").read_text())))
     for sector in range(16):
         for key_type in KeyType:
             key = keys.sector_key(sector, key_type)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from drivers.mifare_classic import KeyType
-from terminal_agent.card.keys import CardKeys
+from terminal_agent.card.keys import CardKeys, MasterKeyInMemory
 from tests.cli.shop import CrmProcess, Shop, wait_until
 from tests.pcsc.virtual_reader import VirtualCard, VirtualReader
 
@@ -34,7 +34,7 @@ def spellings(secret: bytes) -> set[bytes]:
 
 def secrets_of(shop: Shop) -> dict[str, set[bytes]]:
     stored = json.loads((shop.data_dir / "crm.json").read_text())
-    keys = CardKeys(2, UID, MASTER_KEY)
+    keys = CardKeys(2, UID, MasterKeyInMemory(MASTER_KEY))
     found = {"master key": spellings(MASTER_KEY), "crm token": {stored["token"].encode()}}
     found["crm secret"] = spellings(base64.b64decode(stored["secret"]))
     for sector in range(16):

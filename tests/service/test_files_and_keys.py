@@ -246,10 +246,11 @@ def test_a_key_set_may_be_a_credential_of_the_service(folder: Path, sealed: Path
     FileKeyStore(folder).add(KEY, 1, activate=True)
     (folder / "v1.key").unlink()
     store = FileKeyStore(folder, sealed)
-    assert (store.versions(), store.unsealed) == ([1], [])
+    assert (store.versions(), store.kept(1)) == ([1], "sealed")
     assert store.list()[0].kcv == check_value(KEY)
     assert store.add(OTHER, None, activate=True).version == 2
-    assert (FileKeyStore(folder, sealed).versions(), FileKeyStore(folder, sealed).unsealed) == ([2, 1], [2])
+    assert (store.kept(1), store.kept(2)) == ("sealed", "in the data directory")
+    assert FileKeyStore(folder, sealed).versions() == [2, 1]
 
 
 def test_a_credential_that_is_missing_is_named(folder: Path, sealed: Path) -> None:

@@ -16,7 +16,7 @@ from drivers.mifare_classic import (
 )
 from drivers.simulator import MemoryImage
 from terminal_agent import taps
-from terminal_agent.card.keys import CardKeys
+from terminal_agent.card.keys import CardKeys, MasterKeyInMemory
 from terminal_agent.card.layout import HOMES
 from terminal_agent.errors import AgentError, ErrorCode
 from terminal_agent.taps import present
@@ -132,7 +132,9 @@ def test_no_key_of_another_card_is_ever_tried_on_a_card(bench: Workbench) -> Non
         with pytest.raises(AgentError) as caught:
             present(bench.terminal, listening)
         assert caught.value.code is ErrorCode.NOT_OUR_CARD
-        own = [CardKeys(n, OTHER_UID, master) for n, master in ((1, MASTER_KEY), (2, bytes(range(16))))]
+        own = [
+            CardKeys(n, OTHER_UID, MasterKeyInMemory(master)) for n, master in ((1, MASTER_KEY), (2, bytes(range(16))))
+        ]
         allowed = {keys.sector_key(home.sector, KeyType.B) for keys in own for home in HOMES} | {TRANSPORT_KEY}
         assert listening.keys <= allowed
     assert UID != OTHER_UID

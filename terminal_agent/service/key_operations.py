@@ -1,0 +1,51 @@
+"""What ``keys`` commands ask of the agent: one function for each, JSON in and out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from terminal_agent.service.agent import Agent
+from terminal_agent.service.key_store import parse_key
+
+Params = dict[str, Any]
+Talk = Callable[[str], None]
+
+
+def keys_list(agent: Agent, params: Params, talk: Talk) -> Any:
+    return [key_set.to_json() for key_set in agent.keys.list()]
+
+
+def keys_generate(agent: Agent, params: Params, talk: Talk) -> Any:
+    return _audited(agent, "keys.generated", agent.keys.generate(activate=params["activate"]).to_json())
+
+
+def keys_import(agent: Agent, params: Params, talk: Talk) -> Any:
+    key_set = agent.keys.add(parse_key(params["key"]), params.get("version"), activate=params["activate"])
+    return _audited(agent, "keys.imported", key_set.to_json())
+
+
+def keys_activate(agent: Agent, params: Params, talk: Talk) -> Any:
+    return _audited(agent, "keys.activated", agent.keys.activate(params["version"]).to_json())
+
+
+def keys_unlock(agent: Agent, params: Params, talk: Talk) -> Any:
+    agent.keys.unlock()
+    with agent.journal.transaction():
+        agent.journal.audit("keys.unlocked", place=agent.keys.place)
+    return keys_list(agent, params, talk)
+
+
+def _audited(agent: Agent, action: str, answer: dict[str, Any]) -> dict[str, Any]:
+    with agent.journal.transaction():
+        agent.journal.audit(action, version=answer["version"], kcv=answer["kcv"])
+    return answer
+
+
+OPERATIONS = {
+    "keys.list": keys_list,
+    "keys.generate": keys_generate,
+    "keys.import": keys_import,
+    "keys.activate": keys_activate,
+    "keys.unlock": keys_unlock,
+}
