@@ -17,7 +17,7 @@ from terminal_agent.service import files as service_files
 from tests.sweep.ports import Do, Port, Ports, after
 
 COUNTED = ("open", "fsync", "pwrite", "rename", "replace", "truncate", "posix_fallocate")
-DISK = SimpleNamespace(f_frsize=4096, f_blocks=256, f_bavail=10_000)
+DISK = SimpleNamespace(f_frsize=4096, f_blocks=256, f_bavail=10_000, f_flag=0)
 """A disk with plenty of room, so small that the reserve on it costs nothing to copy."""
 
 
