@@ -29,6 +29,7 @@ WITHOUT_POSTGRES = os.environ.get("TERMINAL_AGENT_WITHOUT_POSTGRES") == "1"
 collect_ignore = ["pcsc/test_pcsc_reader.py"] if WITHOUT_PCSC and find_spec("smartcard") is None else []
 collect_ignore += ["pn532/test_usb.py"] if WITHOUT_NFCPY and find_spec("nfc") is None else []
 
+collect_ignore += ["service/test_token_keys.py"] if WITHOUT_SOFTHSM and find_spec("pkcs11") is None else []
 collect_ignore += ["browser"] if WITHOUT_BROWSER and find_spec("playwright") is None else []
 
 SMALL_DISK_BYTES = 12 * 1024 * 1024
