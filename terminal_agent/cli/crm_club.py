@@ -41,7 +41,9 @@ def member() -> None:
 
 @member.command("list", cls=AgentCommand)
 @click.option(
-    "--status", type=click.Choice(["active", "pending", "rejected", "erased"]), help="only members in this state"
+    "--status",
+    type=click.Choice(["active", "pending", "rejected", "erased", "named"]),
+    help="only members in this state; named: a phone given at a sale, under which nobody enrolled",
 )
 @limit
 @crm_place

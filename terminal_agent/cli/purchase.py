@@ -17,6 +17,7 @@ from terminal_agent.errors import AgentError, ErrorCode, ExitCode
     "--receipt", "receipt_no", required=True, metavar="NO", help="number of the receipt, unique on this terminal"
 )
 @click.option("--redeem", default="0", metavar="POINTS", help="points to pay with")
+@click.option("--phone", metavar="P", help="a sale without the card: the member's telephone number, in any spelling")
 @click.option("--coupon", metavar="CODE", help="the code of a coupon that is shown")
 @click.option("--line", "lines", multiple=True, metavar="SKU:QTY:AMOUNT", help="a line of the bill; may be repeated")
 @reader_options
@@ -24,12 +25,13 @@ def purchase(
     amount: str,
     receipt_no: str,
     redeem: str,
+    phone: str | None,
     coupon: str | None,
     lines: tuple[str, ...],
     reader: str | None,
     wait_s: float,
 ) -> int:
-    """Record a purchase of AMOUNT (smallest unit of the currency) with the member's card.
+    """Record a purchase of AMOUNT (smallest unit of the currency) with the member's card, or by --phone without it.
 
     The same receipt again gives the same answer and moves no points; one that was left in doubt is settled with the
     card now on the reader.
@@ -38,6 +40,7 @@ def purchase(
     Examples:
       terminal-agent purchase 250000 --receipt 1001
       terminal-agent purchase 250000 --receipt 1002 --redeem 50 --line tea:2:120000
+      terminal-agent purchase 250000 --receipt 1003 --phone 09125554433
     """
     answer = call(
         "purchase",
@@ -45,6 +48,7 @@ def purchase(
         receipt_no=receipt_no,
         redeem=whole_number(redeem, "the number of points"),
         coupon=coupon,
+        phone=phone,
         lines=[parse_line(text) for text in lines],
         reader=reader,
         wait_s=wait_s,
@@ -103,6 +107,9 @@ def _human(answer: dict[str, Any]) -> str:
             "and reach the card at its next tap."
         )
     again = " (recorded before, nothing was booked twice)" if answer["replayed"] else ""
+    if answer["card_no"] is None:
+        moved = answer["points_earned"] - answer["points_redeemed"]
+        return f"Recorded without a card: {moved:+,} points, booked at the CRM{again}."
     lines = [
         f"Card {answer['card_no']}: {answer['points_before']:,} -> {answer['points_after']:,} points{again}",
         *(f"  {reason['points']:+,} {reason['rule']}: {reason['detail']}" for reason in answer["explanation"]),

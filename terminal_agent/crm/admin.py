@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 from terminal_agent.crm import (
     audit,
     card_history,
+    cardless,
     cards,
     courier,
     enrolment,
@@ -109,6 +110,9 @@ def unblock_card(place: Place, card_no: str, reason: str) -> dict[str, Any]:
         _require_card(connection, card_no)
         now = rfc3339(CLOCK.now())
         changed = cards.unblock(connection, card_no, reason, now)
+        owner = cards.get(connection, card_no)["member_id"]
+        if changed and owner is not None:
+            cardless.release(connection, owner, now)
         audit.note(connection, audit.ADMIN, "card.freed", card_no, now, changed=changed)
     return {"card_no": card_no, "blocked": False, "changed": changed}
 

@@ -13,6 +13,7 @@ from terminal_agent.contract import EventType, Verdict
 from terminal_agent.crm import (
     activities,
     card_history,
+    cardless,
     cards,
     consents,
     holds,
@@ -61,6 +62,8 @@ def book(connection: Connection, event: Event, now: str) -> bool:
         _book_points(connection, event, event.card_no, now)
     _book_facts(connection, event, now)
     if event.card_no is None:
+        if (member_id := cardless.member_of(event)) is not None:
+            cardless.keep(connection, event, member_id, now)
         return False
     replacement.follow(connection, event.card_no, now)
     forked = _book_card_state(connection, event, now)
@@ -133,10 +136,16 @@ def _book_facts(connection: Connection, event: Event, now: str) -> None:
         holds.spend(connection, event.terminal_id, data.hold_id)
     elif isinstance(data, CardReplaced) and data.card_no and data.old_card_no:
         replacement.replace(connection, data.old_card_no, data.card_no, now)
+        owner = cards.get(connection, data.card_no)["member_id"]
+        if owner is not None:
+            cardless.release(connection, owner, now)
 
 
 def _book_member(connection: Connection, data: MemberEnrolled, now: str) -> None:
     who, is_new = data.member, members.find(connection, data.member.member_id) is None
+    if data.provisional:
+        members.name(connection, who.member_id, who.phone, now)
+        return
     status = membership.status_of_new(connection)
     facts = {"phone": who.phone, "name": who.name, "tier": who.tier}
     members.enrol(connection, who.member_id, **facts, status=status, now=now)
@@ -145,6 +154,7 @@ def _book_member(connection: Connection, data: MemberEnrolled, now: str) -> None
     if is_new and who.referrer_member_id:
         referrals.note(connection, who.member_id, who.referrer_member_id, now)
     referrals.pay_due(connection, who.member_id, now)
+    cardless.release(connection, who.member_id, now)
 
 
 def _book_issue(connection: Connection, data: CardIssued, now: str) -> None:
@@ -156,6 +166,7 @@ def _book_issue(connection: Connection, data: CardIssued, now: str) -> None:
     if data.member_id:
         members.tell_of_card(connection, data.member_id, now)
         referrals.pay_due(connection, data.member_id, now)
+        cardless.release(connection, data.member_id, now)
 
 
 def _book_anomaly(connection: Connection, data: CardAnomaly, now: str) -> None:

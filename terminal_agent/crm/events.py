@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, V
 
 from terminal_agent.club.phone import normalise_phone
 from terminal_agent.contract import EventType, canonical_json, minted_fingerprint, source_of
+from terminal_agent.crm.nesting import nested_deeper_than
 
 MALFORMED = "event_malformed"
 SOURCE_MISMATCH = "source_mismatch"
@@ -131,6 +132,12 @@ class ActivityFacts(_Shape):
     reference: Name | None = None
 
 
+class MemberNamed(_Shape):
+    """Who bought without a card."""
+
+    member_id: Name
+
+
 class EventData(_Shape):
     """``data`` of any event: what it did to a card, if it did."""
 
@@ -150,7 +157,10 @@ class EventData(_Shape):
 
 
 class MemberEnrolled(EventData):
+    """``provisional``: nobody enrolled; the phone was given at a sale while nobody could say whose it is."""
+
     member: MemberFacts
+    provisional: StrictBool = False
 
 
 class ConsentChanged(EventData):
@@ -172,10 +182,12 @@ class PurchaseRecorded(EventData):
     purchase: PurchaseFacts
     points: PointsGiven
     hold_id: Name | None = None
+    member: MemberNamed | None = None
 
 
 class PurchaseReversed(EventData):
     reversal: ReversalFacts
+    member: MemberNamed | None = None
     points: PointsTaken
 
 
@@ -326,7 +338,7 @@ def canonical_body(document: Any) -> bytes:
     except RecursionError as error:
         raise EventRejected(MALFORMED, too_deep) from error
     # Fewer brackets than levels, as in nearly every event: no need to look closer.
-    if body.count(b"{") + body.count(b"[") >= MAX_NESTING and _nested_deeper_than(document, MAX_NESTING):
+    if body.count(b"{") + body.count(b"[") >= MAX_NESTING and nested_deeper_than(document, MAX_NESTING):
         raise EventRejected(MALFORMED, too_deep)
     return body
 
@@ -375,21 +387,7 @@ def _card_of(envelope: Envelope, data: EventData) -> str | None:
     if len(named) > 1:
         raise EventRejected(MALFORMED, "subject: names another card than data")
     card_no = next(iter(named), None)
-    if card_no is None and (data.points.earned or data.points.redeemed):
+    names_member = isinstance(data, PurchaseRecorded | PurchaseReversed) and data.member is not None
+    if card_no is None and not names_member and (data.points.earned or data.points.redeemed):
         raise EventRejected(MALFORMED, "subject: no card is named for the points")
     return card_no
-
-
-def _nested_deeper_than(document: Any, limit: int) -> bool:
-    level = [document]
-    for _ in range(limit):
-        level = [child for node in level for child in _children(node)]
-        if not level:
-            return False
-    return True
-
-
-def _children(node: Any) -> list[Any]:
-    if isinstance(node, dict):
-        return list(node.values())
-    return node if isinstance(node, list) else []

@@ -12,6 +12,7 @@ from terminal_agent.contract import Verdict, fingerprint
 from terminal_agent.crm import (
     booking,
     bulk,
+    cardless,
     cards,
     members,
     offers,
@@ -78,7 +79,9 @@ def _take_turns(connection: Connection, terminal_id: str, batch: list[Event], no
     turns.take_terminal(connection, terminal_id)
     names = {name for event in batch for name in members.names_in(event.data)}
     card_nos = [card_no for event in batch for card_no in (event.card_no, event.data.other_card) if card_no]
+    names = cardless.owners_of(connection, batch, names)
     turns.take_members(connection, names | tiers.owners_of(connection, card_nos))
+    card_nos += cardless.cards_of(connection, batch)
     card_nos += replacement.successors_of(connection, card_nos)
     turns.take_cards(connection, card_nos, fresh=cards.fresh(now))
 
@@ -119,6 +122,7 @@ def _judge(
     stored = _stored(connection, terminal_id, event.position, event.fingerprint)
     if stored is not None and stored["verdict"] != Verdict.REJECTED:
         return _result(connection, event, Verdict.DUPLICATE, None)
+    event = cardless.placed(connection, event)
     result = _accept(connection, event, now)
     if result.code != TOLD_AGAIN:
         new.append(event)

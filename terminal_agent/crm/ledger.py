@@ -1,6 +1,7 @@
 """Double entry: every booking takes points from one account and gives them to another, so all accounts sum to 0.
 
-One of the two is a card's. Both entries stand with that card, so that a programme's account is no row all must write.
+One of the two is a card's, or that of a member who has no card. Both entries stand with it, so that a programme's
+account is no row all must write.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ EXPIRED = "programme:expired"
 MOVED = "programme:moved"
 """Between a card and the one that replaces it; always 0."""
 _CARD_PREFIX = "card:"
+_MEMBER_PREFIX = "member:"
 
 
 @dataclass(frozen=True)
@@ -43,22 +45,34 @@ def card_account(card_no: str) -> str:
     return _CARD_PREFIX + card_no
 
 
+def member_account(member_id: str) -> str:
+    """The account of what waits until a member has a card."""
+    return _MEMBER_PREFIX + member_id
+
+
+def _holder_of(account: str) -> str | None:
+    """Whose entries those of an account stand with: a card's number, or a member's account itself."""
+    if account.startswith(_CARD_PREFIX):
+        return account.removeprefix(_CARD_PREFIX)
+    return account if account.startswith(_MEMBER_PREFIX) else None
+
+
 def transfer(
     connection: Connection, *, source: str, target: str, points: int, kind: str, reference: str, now: str
 ) -> None:
     """Moves ``points`` from ``source`` to ``target`` (the other way when negative); nothing is booked for 0.
 
-    One of them is a card's account.
+    One of them is a card's account, or a member's.
     """
     if points == 0:
         return
     move = Move(source, target, points)
-    card_no = next(name.removeprefix(_CARD_PREFIX) for name in (source, target) if name.startswith(_CARD_PREFIX))
+    holder = next(holder for name in (source, target) if (holder := _holder_of(name)) is not None)
     # First: it also keeps others from the card.
-    _cache_balance(connection, card_no, points if target == card_account(card_no) else -points)
-    last = select(func.coalesce(func.max(transfers.c.transfer_id), 0)).where(transfers.c.card_no == card_no)
+    _cache_balance(connection, holder, points if target == card_account(holder) else -points)
+    last = select(func.coalesce(func.max(transfers.c.transfer_id), 0)).where(transfers.c.card_no == holder)
     number = connection.execute(last).scalar_one() + 1
-    transfer_row, sides = rows_of(move, card_no, number, kind, reference, now)
+    transfer_row, sides = rows_of(move, holder, number, kind, reference, now)
     connection.execute(insert(transfers).values(**transfer_row))
     connection.execute(insert(entries), sides)
 
@@ -84,6 +98,13 @@ def balances(connection: Connection) -> list[Balance]:
     query = select(entries.c.account, func.sum(entries.c.points).label("points")).group_by(entries.c.account)
     rows = connection.execute(query.order_by(entries.c.account)).all()
     return [Balance(row.account, int(row.points)) for row in rows]
+
+
+def waiting(connection: Connection, member_ids: list[str]) -> int:
+    """The points that wait until a member, known by these ids, has a card."""
+    accounts = [member_account(member_id) for member_id in member_ids]
+    theirs = entries.c.card_no.in_(accounts) & (entries.c.account == entries.c.card_no)
+    return int(connection.execute(select(func.coalesce(func.sum(entries.c.points), 0)).where(theirs)).scalar_one())
 
 
 def lines(connection: Connection, card_no: str) -> list[dict[str, Any]]:

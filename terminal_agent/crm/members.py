@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, insert, select, update
+from sqlalchemy import Connection, RowMapping, insert, or_, select, update
 
 from terminal_agent.club.phone import normalise_phone
 from terminal_agent.contract import FeedKind, canonical_json
-from terminal_agent.crm import consents, feed, turns
+from terminal_agent.crm import consents, feed, ledger, turns
 from terminal_agent.crm.cards import fresh
 from terminal_agent.crm.events import CardIssued, EventData, MemberEnrolled
 from terminal_agent.crm.schema import cards, members
@@ -19,6 +19,8 @@ ACTIVE = "active"
 PENDING = "pending"
 REJECTED = "rejected"
 ERASED = "erased"
+NAMED = "named"
+"""Somebody gave this phone at a sale, and nobody has enrolled under it; no member."""
 
 
 def names_in(data: EventData) -> list[str]:
@@ -52,12 +54,41 @@ def enrol(
         return  # whoever tells again who that was
     if known is not None:
         given = {"name": name, "tier": tier, "phone": None if owner else number}
+        given |= {"status": status} if known["status"] == NAMED else {}
         _change(connection, known["member_id"], {key: value for key, value in given.items() if value is not None})
     else:
+        if owner and _status_of(connection, owner) == NAMED:
+            named = {"name": name, "tier": tier, "status": status}
+            _change(connection, owner, {key: value for key, value in named.items() if value is not None})
+            announce(connection, owner, now)
         status = _status_of(connection, owner) if owner else status
         facts = {"alias_of": owner, "phone": number, "name": name, "tier": tier or DEFAULT_TIER, "status": status}
         connection.execute(insert(members).values(member_id=member_id, enrolled_at=now, **facts))
     announce(connection, member_id, now)
+
+
+def name(connection: Connection, member_id: str, phone: str | None, now: str) -> None:
+    """A phone was given at a sale while the terminal could not say whose it is. ``member_id`` stands for whoever has
+    it; nobody is enrolled, and no terminal is told."""
+    if phone is None or find(connection, member_id) is not None:
+        return
+    number = normalise_phone(phone)
+    owner = _owner_of(connection, number)
+    status = _status_of(connection, owner) if owner else NAMED
+    facts = {"alias_of": owner, "phone": number, "name": None, "tier": DEFAULT_TIER, "status": status}
+    connection.execute(insert(members).values(member_id=member_id, enrolled_at=now, **facts))
+
+
+def owner_of(connection: Connection, phone: str) -> RowMapping | None:
+    """The row of who has a phone (any spelling). Raises PhoneInvalid."""
+    owner = _owner_of(connection, normalise_phone(phone))
+    return find(connection, owner) if owner else None
+
+
+def behind(connection: Connection, names: set[str]) -> list[RowMapping]:
+    """The rows that go by these ids or phones."""
+    known = or_(members.c.member_id.in_(names), members.c.phone.in_(names))
+    return list(connection.execute(select(members).where(known)).mappings())
 
 
 def _change(connection: Connection, member_id: str, values: dict[str, str]) -> None:
@@ -113,16 +144,16 @@ def describe(row: RowMapping) -> dict[str, Any]:
 
 def find_by_phone(connection: Connection, phone: str) -> dict[str, Any] | None:
     """The member of a phone (any spelling) with ``cards:[{card_no, status, balance}]``. Raises PhoneInvalid."""
-    owner = _owner_of(connection, normalise_phone(phone))
-    row = find(connection, owner) if owner else None
+    row = owner_of(connection, phone)
     return in_full(connection, row) if row else None
 
 
 def in_full(connection: Connection, row: RowMapping) -> dict[str, Any]:
-    """A member as the API shows one, with ``version, consents, cards``."""
+    """A member as the API shows one, with ``version, consents, cards, waiting_points``."""
     ids = ids_of(connection, row["member_id"])
     said = consents.standing(connection, ids)
-    return {**describe(row), "version": version_of(row), "consents": said, "cards": _cards_of(connection, ids)}
+    held = {"cards": _cards_of(connection, ids), "waiting_points": ledger.waiting(connection, ids)}
+    return {**describe(row), "version": version_of(row), "consents": said, **held}
 
 
 def ids_of(connection: Connection, member_id: str) -> list[str]:
@@ -180,7 +211,7 @@ def _cards_of(connection: Connection, names: list[str]) -> list[dict[str, Any]]:
 def announce(connection: Connection, member_id: str, now: str) -> None:
     """Tells the terminals who is behind an id."""
     row = find(connection, member_id)
-    if row is None:
+    if row is None or row["status"] == NAMED:
         return
     item = describe(row) | {"cards": card_numbers_of(connection, [member_id])}
     if row["name"]:

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, insert, select, update
 
 from terminal_agent.contract import FeedKind
-from terminal_agent.crm import audit, card_history, cards, feed, members, referrals
+from terminal_agent.crm import audit, card_history, cardless, cards, feed, members, referrals
 from terminal_agent.crm.schema import members as member_rows
 from terminal_agent.crm.schema import meta
 
@@ -59,6 +59,7 @@ def approve(connection: Connection, member_id: str, now: str) -> list[str]:
             card_history.note(connection, card_no, "approved", now)
     for one in ids:
         referrals.pay_due(connection, one, now)
+    cardless.release(connection, ids[0], now)
     audit.note(connection, audit.ADMIN, "member.approved", ids[0], now)
     return card_nos
 

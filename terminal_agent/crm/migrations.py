@@ -11,6 +11,7 @@ from terminal_agent.crm.schema import (
     SCHEMA_VERSION,
     audit_log,
     card_history,
+    cardless_sales,
     consents,
     entries,
     feed_waiting,
@@ -76,11 +77,17 @@ def _offers(connection: Connection) -> None:
         table.create(connection)
 
 
+def _sales_without_a_card(connection: Connection) -> None:
+    """7: sales of members without a card."""
+    cardless_sales.create(connection)
+
+
 STEPS: dict[int, Callable[[Connection], None]] = {
     2: _keep_transfers_with_their_card,
     3: _members_rights,
     4: _turns,
     5: _scopes_and_referrals,
     6: _offers,
+    7: _sales_without_a_card,
 }
 """By the version each leads to."""

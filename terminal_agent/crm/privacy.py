@@ -21,7 +21,8 @@ _PERSONAL = ("phone", "name", "first_name")
 
 def export(connection: Connection, member_id: str, who: str, now: str) -> dict[str, Any] | None:
     """Everything about a member, or None for one who is not known:
-    ``{member_id, exported_at, profile, member_ids, consents, cards, events, ledger, tiers, referrals, audit}``."""
+    ``{member_id, exported_at, profile, member_ids, consents, cards, events, ledger, waiting_points, tiers, referrals,
+    audit}``."""
     row = members.find(connection, member_id)
     if row is None:
         return None
@@ -37,6 +38,7 @@ def export(connection: Connection, member_id: str, who: str, now: str) -> dict[s
         "cards": [_card(connection, card_no) for card_no in card_nos],
         "events": [json.loads(body) for body in _bodies(connection, ids, card_nos)],
         "ledger": [line for card_no in card_nos for line in ledger.lines(connection, card_no)],
+        "waiting_points": ledger.waiting(connection, ids),
         "tiers": _rows(connection, tier_decisions, tier_decisions.c.member_id, ids),
         "referrals": _rows(connection, referrals, referrals.c.member_id, ids),
         "audit": [line for subject in (*ids, *card_nos) for line in audit.read(connection, subject, audit.MAX_ROWS)],

@@ -102,10 +102,14 @@ def offers_report(connection: Connection, span: Span) -> list[Row]:
 
 
 def outstanding_report(connection: Connection, span: Span) -> list[Row]:
-    """``[{status, cards, points}]``: what is owed to the cards now; a span has no say."""
+    """``[{status, cards, points}]``: what is owed to the cards now, and as ``waiting`` to members without one; a span
+    has no say."""
     query = select(cards.c.status, func.count().label("cards"), func.sum(cards.c.balance).label("points"))
     rows = connection.execute(query.group_by(cards.c.status).order_by(cards.c.status))
-    return [{"status": row.status, "cards": row.cards, "points": int(row.points or 0)} for row in rows]
+    held = [{"status": row.status, "cards": row.cards, "points": int(row.points or 0)} for row in rows]
+    own = entries.c.account.startswith(ledger.member_account(""), autoescape=True)
+    waiting = connection.execute(select(func.sum(entries.c.points)).where(own)).scalar()
+    return [*held, {"status": "waiting", "cards": 0, "points": int(waiting)}] if waiting else held
 
 
 REPORTS: dict[str, Callable[[Connection, Span], list[Row]]] = {

@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.schema import SchemaItem
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 PARTITIONS = 8
 """Of each split table on PostgreSQL. A power of two; each open transaction may lock all of them."""
 
@@ -348,4 +348,15 @@ tier_decisions = _split(
     _text("tier"),
     _text("floor"),
     _text("decided_at"),
+)
+
+# Sales and returns of members without a card; see cardless.py. Their points are on the member's account.
+cardless_sales = _split(
+    "cardless_sales",
+    "member_id",
+    _text("member_id", key=True),
+    _text("terminal_id", key=True),
+    _text("event_id", key=True),
+    _text("fingerprint", key=True),
+    _text("told_at"),
 )

@@ -188,11 +188,13 @@ class CardSummary(BaseModel):
 
 
 class MemberAnswer(MemberSummary):
-    """A member with their cards, and what they agreed to. ``version`` is the ``ETag``: it changes with the profile."""
+    """A member with their cards, and what they agreed to. ``version`` is the ``ETag``: it changes with the profile;
+    ``waiting_points`` go to the first card."""
 
     version: str
     consents: dict[str, bool]
     cards: list[CardSummary]
+    waiting_points: int
 
 
 class ExportAnswer(BaseModel):
@@ -206,6 +208,7 @@ class ExportAnswer(BaseModel):
     cards: list[dict[str, Any]]
     events: list[dict[str, Any]]
     ledger: list[dict[str, Any]]
+    waiting_points: int
     tiers: list[dict[str, Any]]
     referrals: list[dict[str, Any]]
     audit: list[dict[str, Any]]

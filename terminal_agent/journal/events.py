@@ -148,6 +148,15 @@ class Events:
         if row is not None:
             self._recorded(row["position"])
 
+    def find(self, event_id: str | None) -> NewEvent | None:
+        """A recorded event as it was minted."""
+        row = self._database.one("SELECT card_no, body FROM events WHERE event_id = ?", event_id)
+        if row is None:
+            return None
+        told = json.loads(row["body"])
+        data = {name: value for name, value in told["data"].items() if name != "previous_hash"}
+        return NewEvent(told["id"], EventType(told["type"]), told["subject"], row["card_no"], told["time"], data)
+
     def readmit(self, kept: KeptEvent) -> bool:
         """Put an event of a damaged journal back, byte for byte, in the caller's transaction; whether it was new."""
         row = (kept.event_id, kept.type, kept.card_no, kept.time, kept.body, minted_fingerprint(kept.body.encode()))

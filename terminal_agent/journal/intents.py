@@ -66,8 +66,9 @@ class Intent:
 
 @dataclass(frozen=True)
 class Checkout:
-    """One sale or return by its receipt. ``result`` is the answer the cashier got, or gets again; ``reference`` tells
-    several returns of one receipt apart; ``redeemed_offline`` counts what was granted without the CRM."""
+    """One sale or return by its receipt, ``card_no`` empty for one by phone of who has no card. ``result`` is the
+    answer the cashier got, or gets again; ``reference`` tells several returns of one receipt apart;
+    ``redeemed_offline`` counts what was granted without the CRM."""
 
     checkout_id: str
     kind: str
@@ -256,6 +257,11 @@ class Checkouts:
         """Every sale and return of a card, oldest first."""
         rows = self._database.query("SELECT * FROM checkouts WHERE card_no = ? ORDER BY rowid", card_no)
         return rows_as(_CHECKOUT, _checkout, rows)
+
+    def of_member(self, member_id: str) -> list[Checkout]:
+        """Every sale and return of a member without a card, oldest first."""
+        sql = "SELECT * FROM checkouts WHERE json_extract(result, '$.member_id') = ? ORDER BY rowid"
+        return rows_as(_CHECKOUT, _checkout, self._database.query(sql, member_id))
 
     def newest(self, count: int) -> list[Checkout]:
         """The last sales and returns, newest first."""

@@ -14,7 +14,7 @@ from terminal_agent.journal.alarms import Alarm, AlarmCode, Alarms, alarms_of_th
 from terminal_agent.journal.backup import COPY_INTERVAL, Copy, copy_journal, daily_copies, daily_copy, forget_old_copies
 from terminal_agent.journal.database import JournalFailed
 from terminal_agent.journal.events import HASH_CHAIN_BROKEN, Events, NewEvent
-from terminal_agent.journal.intents import Checkouts, Intents
+from terminal_agent.journal.intents import Checkout, Checkouts, Intents
 from terminal_agent.journal.knowledge import Knowledge
 from terminal_agent.journal.mark import Mark, Tally
 from terminal_agent.journal.offers import Offers
@@ -183,14 +183,21 @@ class Journal:
             with self.transaction():
                 return unit()
 
-    def record(self, event: NewEvent) -> None:
-        """Mint the event of a sale or a return, and count the offers in it; inside the caller's transaction."""
+    def record(self, event: NewEvent, holder: str | None = None) -> None:
+        """Mint the event of a sale or a return, and count the offers in it, for its card or for a ``holder`` without
+        one; inside the caller's transaction."""
         self.events.append(event)
         uses = [OfferUse.from_json(use) for use in event.data.get("points", {}).get("offers", ())]
-        if uses and event.card_no is not None:
+        holder = holder or event.card_no
+        if uses and holder is not None:
             day = local_day(self.knowledge.policy(), datetime.fromisoformat(event.time))
             for use in uses:
-                self.offers.note(event.card_no, day, use)
+                self.offers.note(holder, day, use)
+
+    def event_of(self, checkout: Checkout) -> NewEvent | None:
+        """The event that a checkout recorded, or will when it is settled."""
+        found = self.intents.event_of(checkout.checkout_id)
+        return found or self.events.find(checkout.result.get("event_id"))
 
     def _recorded(self, position: int) -> None:
         self._newest = position

@@ -16,6 +16,7 @@ from terminal_agent.service.agent import Agent
 from terminal_agent.service.crm_problem import crm_problem
 from terminal_agent.sync.adapters.base import CrmError, CrmRefused, CrmUnreachable
 from terminal_agent.taps import ACTIVE, PENDING
+from terminal_agent.till.by_phone import nobody
 from terminal_agent.till_api.shown import first_name_and_tier
 
 PATIENCE_S = 2.0
@@ -45,7 +46,7 @@ def show(agent: Agent, params: dict[str, Any], talk: Callable[[str], None]) -> A
     say. Raises AgentError ``member_not_found``, ``crm_unreachable`` where nobody can say."""
     found = by_phone(agent, phone_of(params["phone"]))
     if found is None:
-        raise not_found()
+        raise nobody()
     return {
         "member_id": found.member.member_id,
         **first_name_and_tier(found.member),
@@ -73,15 +74,6 @@ def looked_up(agent: Agent, body: dict[str, Any]) -> dict[str, Any]:
         "member": first_name_and_tier(found.member),
     }
     return {**body, "phone": phone, "found": told, "certain": certain}
-
-
-def not_found() -> AgentError:
-    """Nobody has this phone, for certain."""
-    return AgentError(
-        ErrorCode.MEMBER_NOT_FOUND,
-        "no member has this phone",
-        hint="Check the number, or enrol the customer: terminal-agent member enroll --phone P",
-    )
 
 
 def by_phone(agent: Agent, phone: str) -> Found | None:
@@ -129,7 +121,8 @@ def _at_crm(agent: Agent, phone: str) -> Found | None:
         raise CrmUnreachable("it did not answer before, and is not asked while a customer waits")
     with closing(client):
         try:
-            return _found(client.get_member(phone, PATIENCE_S))
+            found = _found(client.get_member(phone, PATIENCE_S))
+            return None if found.member.status == NAMED else found
         except CrmRefused as refused:
             if refused.status != HTTPStatus.NOT_FOUND:
                 raise

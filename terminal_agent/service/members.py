@@ -55,15 +55,15 @@ def _held_here(agent: Agent, member_id: str) -> dict[str, Any]:
     member = journal.knowledge.member(member_id)
     cards = journal.knowledge.cards_of(member_id)
     card_nos = {card.card_no for card in cards}
+    sales = [sale for card_no in sorted(card_nos) for sale in journal.checkouts.of_card(card_no)]
+    by_phone = [sale for sale in journal.checkouts.of_member(member_id) if sale.card_no not in card_nos]
     return {
         "terminal_id": agent.terminal_id,
         "member_id": member_id,
         "member": asdict(member) if member else None,
         "cards": [asdict(card) for card in cards],
         "events": journal.events.bodies_of(member_id, card_nos),
-        "checkouts": [
-            checkout.result for card_no in sorted(card_nos) for checkout in journal.checkouts.of_card(card_no)
-        ],
+        "checkouts": [sale.result for sale in (*sales, *by_phone)],
     }
 
 

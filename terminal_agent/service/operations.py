@@ -28,6 +28,7 @@ from terminal_agent.service.agent import Agent
 from terminal_agent.service.card_lane import Afterwards
 from terminal_agent.service.counts import counts, crm_seen
 from terminal_agent.service.crm_problem import crm_problem
+from terminal_agent.service.phone_sales import purchase_by_phone, reverse_without_card
 from terminal_agent.service.progress import told
 from terminal_agent.service.readers import look_at_reader, reader_url
 from terminal_agent.service.receipts import print_again
@@ -139,6 +140,11 @@ def reader_test(agent: Agent, params: Params, talk: Talk) -> Any:
     return run_test(agent.lane, agent.keys, agent.clock, Trial(url, **options), talk)
 
 
+def purchase_of(agent: Agent, params: Params, talk: Talk) -> Any:
+    """By tap, or with a ``phone`` at once."""
+    return purchase_by_phone(agent, params) if params.get("phone") else purchase_by_tap(agent, params, talk)
+
+
 def purchase_by_tap(agent: Agent, params: Params, talk: Talk) -> Any:
     lines = tuple(Line(**line) for line in params.get("lines", ()))
     redeem, coupon = params.get("redeem", 0), params.get("coupon")
@@ -160,7 +166,7 @@ def reverse_by_tap(agent: Agent, params: Params, talk: Talk) -> Any:
     request = reversal.ReversalRequest(params["receipt_no"], params.get("amount"), params.get("reference"))
     terminal = agent.terminal
     with decided.doubt_told(lambda: reversal.checkout_of(terminal, request)):
-        answer = reversal.recorded_reversal(terminal, request)
+        answer = reversal.recorded_reversal(terminal, request) or reverse_without_card(agent, request)
         if answer is None:
             answer = _one_sale(agent, params, talk, lambda t, card: reversal.reverse_by_tap(t, card, request))
     return answer
@@ -303,7 +309,7 @@ OPERATIONS: dict[str, Operation] = {
     "card.wipe": card_wipe,
     "card.dump": card_dump,
     "card.restore": card_restore,
-    "purchase": purchase_by_tap,
+    "purchase": purchase_of,
     "reverse": reverse_by_tap,
     "receipt": print_again,
     "queue.list": queue_list,

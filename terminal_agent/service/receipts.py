@@ -44,16 +44,17 @@ def print_again(agent: Agent, params: dict[str, Any], _talk: Callable[[str], Non
 def receipt_for(agent: Agent, checkout: Checkout, *, copy: bool) -> Receipt:
     """The receipt of a checkout of this terminal, with what its journal and its config file add."""
     journal = agent.journal
-    event = journal.intents.event_of(checkout.checkout_id)
+    event = journal.event_of(checkout)
     data = event.data if event else {}
     card = journal.knowledge.card(checkout.card_no)
+    member_id = checkout.result.get("member_id") or (card.member_id if card else None)
     return receipt_of(
         checkout,
         shop_of(agent.settings.shop),
         agent.terminal_id,
         journal.knowledge.policy(data.get("policy_version")),
         lines=lines_of(data),
-        member=journal.knowledge.member(card.member_id) if card else None,
+        member=journal.knowledge.member(member_id),
         copy=copy,
     )
 

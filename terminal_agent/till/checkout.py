@@ -255,12 +255,7 @@ def _event(
 ) -> NewEvent:
     data = {
         "card": taps.card_data(card.card_no, card.state, after),
-        "purchase": {
-            "amount": request.amount,
-            "currency": terminal.currency,
-            "receipt_no": request.receipt_no,
-            "lines": [dict(vars(line)) for line in request.lines],
-        },
+        "purchase": bill_of(terminal, request),
         "points": decided.points_of(outcome),
         "policy_version": policy_version,
         "online": at_crm is not None,
@@ -268,3 +263,13 @@ def _event(
         **_hold(at_crm),
     }
     return taps.new_event(terminal, EventType.PURCHASE_RECORDED, card.card_no, data)
+
+
+def bill_of(terminal: Terminal, request: PurchaseRequest) -> dict[str, Any]:
+    """``purchase`` of an event."""
+    return {
+        "amount": request.amount,
+        "currency": terminal.currency,
+        "receipt_no": request.receipt_no,
+        "lines": [dict(vars(line)) for line in request.lines],
+    }

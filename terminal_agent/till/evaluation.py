@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from terminal_agent.club.offers import Basket, CouponRefused, Holder, Line, OfferUse, coupon_id, local_day
@@ -52,6 +52,27 @@ def gather(terminal: Terminal, card: PresentedCard, lines: tuple[Line, ...], cou
     return Rules(policy, tier, Basket(lines, at, coupon), _holder(terminal, policy, card, tier, coupon))
 
 
+def gather_without_card(
+    terminal: Terminal, holder: str, tier_name: str | None, lines: tuple[Line, ...], coupon: str | None
+) -> Rules:
+    """The same for a member who gave a phone. ``holder``: their card's number or, without one, their id, under which
+    is counted what they had of each offer. A welcome is kept for the first tap: nobody gets it twice."""
+    policy = terminal.journal.knowledge.policy()
+    tier = policy.tier(tier_name)
+    if not policy.offers and not policy.stamps:
+        return Rules(policy, tier, Basket(lines, None, coupon), Holder(tier.tier if tier else None))
+    at = terminal.clock.now() if decided.clock_state(terminal) == "synced" else None
+    known = _known(terminal, policy, holder, coupon)
+    return Rules(policy, tier, Basket(lines, at, coupon), replace(known, tier=tier.tier if tier else None))
+
+
+def gather_for_nobody(terminal: Terminal, lines: tuple[Line, ...], coupon: str | None) -> Rules:
+    """The same for a phone of which nobody can say whose it is: it earns as the amount does. Offers are a member's,
+    and their limits could not be held."""
+    policy = terminal.journal.knowledge.policy().model_copy(update={"offers": (), "stamps": ()})
+    return Rules(policy, None, Basket(lines, None, coupon), Holder())
+
+
 def tier_of(terminal: Terminal, policy: Policy, card: PresentedCard) -> Tier | None:
     """The holder's tier: as the CRM said last, or where this shop has not heard of the member, as the card holds it."""
     if not policy.tiers:
@@ -71,13 +92,18 @@ def level_of(policy: Policy, tier: Tier | None, card: PresentedCard) -> int:
 
 def _holder(terminal: Terminal, policy: Policy, card: PresentedCard, tier: Tier | None, coupon: str | None) -> Holder:
     """What is known here of who holds the card."""
+    first = card.state.sequence <= UNUSED_SEQUENCE
+    known = _known(terminal, policy, card.card_no, coupon)
+    return replace(known, tier=tier.tier if tier else None, first_purchase=first)
+
+
+def _known(terminal: Terminal, policy: Policy, holder: str, coupon: str | None) -> Holder:
+    """What a card, or a member without one, was given here and had before."""
     offers = terminal.journal.offers
     shown = offers.coupon(coupon_id(coupon), coupon) if coupon else None
     return Holder(
-        tier=tier.tier if tier else None,
-        first_purchase=card.state.sequence <= UNUSED_SEQUENCE,
-        grants=(*offers.grants_of(card.card_no), *([shown] if shown else [])),
-        used=offers.used_by(card.card_no, local_day(policy, terminal.clock.now())),
+        grants=(*offers.grants_of(holder), *([shown] if shown else [])),
+        used=offers.used_by(holder, local_day(policy, terminal.clock.now())),
     )
 
 

@@ -47,7 +47,8 @@ class Change:
 
 @dataclass(frozen=True)
 class Receipt:
-    """One recorded checkout as it is printed. ``at`` is when it was begun; ``copy`` marks a second print."""
+    """One recorded checkout as it is printed; one without a card was made by phone. ``at`` is when it was begun;
+    ``copy`` marks a second print."""
 
     shop: Shop
     terminal_id: str
@@ -57,9 +58,9 @@ class Receipt:
     at: datetime
     amount: int
     currency: str
-    card_no: str
-    points_before: int
-    points_after: int
+    card_no: str | None
+    points_before: int | None
+    points_after: int | None
     changes: tuple[Change, ...]
     lines: tuple[Line, ...] = ()
     tier: Words | None = None
@@ -89,7 +90,7 @@ def receipt_of(
         at=datetime.fromisoformat(checkout.created_at),
         amount=checkout.amount,
         currency=checkout.currency,
-        card_no=checkout.card_no,
+        card_no=answer["card_no"],
         points_before=answer["points_before"],
         points_after=answer["points_after"],
         changes=tuple(_changes(answer, policy)),
@@ -203,6 +204,12 @@ _NOT_ON_CARD = {
 }
 
 
+_WITHOUT_CARD = Words(
+    "این خرید با شمارهٔ تلفن ثبت شد؛ امتیاز آن در باشگاه ثبت می‌شود و به کارت می‌رسد.",
+    "Recorded by phone number: its points are booked at the club and reach the card.",
+)
+
+
 def rows(receipt: Receipt, language: Language) -> list[Row]:
     """The receipt from top to bottom, in one language."""
     return [*_head(receipt, language), Ruler(), *_bill(receipt, language), Ruler(), *_points(receipt, language)]
@@ -234,18 +241,22 @@ def _money(receipt: Receipt, amount: int, language: Language) -> str:
 
 
 def _points(receipt: Receipt, language: Language) -> Iterator[Row]:
-    card = "**** " + receipt.card_no[-CARD_DIGITS_SHOWN:]
-    yield Pair(words_in(_CARD, language), isolated(card, language))
+    if receipt.card_no is not None:
+        card = "**** " + receipt.card_no[-CARD_DIGITS_SHOWN:]
+        yield Pair(words_in(_CARD, language), isolated(card, language))
     if receipt.first_name:
         yield Pair(words_in(_CUSTOMER, language), isolated(receipt.first_name, language))
     if receipt.tier:
         yield Pair(words_in(_TIER, language), isolated(words_in(receipt.tier, language), language))
-    yield Pair(words_in(_BEFORE, language), locale.number(receipt.points_before, language))
+    if receipt.points_before is not None:
+        yield Pair(words_in(_BEFORE, language), locale.number(receipt.points_before, language))
     for change in receipt.changes:
         if change.points:
             name = change.name or _RULES.get(change.rule, _OTHER_RULE)
             yield Pair(isolated(words_in(name, language), language), locale.moved(change.points, language))
-    if receipt.state is CheckoutState.DONE:
+    if receipt.points_after is None:
+        yield Note(words_in(_WITHOUT_CARD, language))
+    elif receipt.state is CheckoutState.DONE:
         yield Pair(words_in(_AFTER, language), locale.number(receipt.points_after, language), strong=True)
     else:
         yield Note(words_in(_NOT_ON_CARD[receipt.state], language))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from drivers.base import ClassicConnection
 from terminal_agent import taps
-from terminal_agent.card.layout import CardState, HistoryKind
+from terminal_agent.card.layout import HistoryKind
 from terminal_agent.club.offers import OfferUse
 from terminal_agent.club.policy import Policy
 from terminal_agent.club.purchase import Outcome
@@ -19,7 +19,7 @@ from terminal_agent.journal.events import NewEvent
 from terminal_agent.journal.intents import Checkout, CheckoutState, Intent
 from terminal_agent.ports import rfc3339
 from terminal_agent.taps import PresentedCard, Terminal
-from terminal_agent.till import decided, evaluation
+from terminal_agent.till import by_phone, decided, evaluation
 
 COMMAND = "reverse"
 
@@ -70,6 +70,16 @@ class _Purchase:
         return Sale(self.checkout.amount, result["points_earned"], result["points_redeemed"], offers)
 
 
+@dataclass(frozen=True)
+class _Taken:
+    """What a return takes back under the policy of its sale; ``left`` is what may be returned after it."""
+
+    policy: Policy
+    amount: int
+    left: int
+    outcome: Outcome
+
+
 def recorded_reversal(terminal: Terminal, request: ReversalRequest) -> dict[str, Any] | None:
     """The answer of a return that is finished, or None. Raises AgentError where it can never be carried out."""
     begun = _begun(terminal, request)
@@ -92,6 +102,30 @@ def reverse_by_tap(terminal: Terminal, connection: ClassicConnection, request: R
     if begun is not None:
         raise decided.wrong_card_for(begun)
     return _carry_out(terminal, card, request)
+
+
+def reverse_without_card(terminal: Terminal, request: ReversalRequest) -> dict[str, Any] | None:
+    """Take a sale back that was made without a card, at once; None for one that needs its card. Raises AgentError."""
+
+    def returned() -> dict[str, Any] | None:
+        begun = _begun(terminal, request)
+        if begun is not None:
+            return _answer_of(begun, request)
+        purchase = _purchase_of(terminal, request)
+        if not by_phone.without_card(purchase.event):
+            return None
+        taken = _taken(terminal, request, purchase)
+        event = _event(terminal, purchase, taken, {"card": None, "member": purchase.event.data["member"]})
+        result = {
+            **_result(terminal, request, purchase, taken),
+            **by_phone.points_told(taken.outcome),
+            "state": CheckoutState.DONE.value,
+            "event_id": event.event_id,
+            "member_id": purchase.event.data["member"]["member_id"],
+        }
+        return by_phone.keep_reversal(terminal, request.receipt_no, request.key, result, event)
+
+    return terminal.journal.write(returned)
 
 
 def checkout_of(terminal: Terminal, request: ReversalRequest) -> Checkout | None:
@@ -120,7 +154,7 @@ def _purchase_of(terminal: Terminal, request: ReversalRequest) -> _Purchase:
     """The purchase a return names. Raises AgentError for one that was not made here, or not for so long."""
     checkouts = terminal.journal.checkouts
     checkout = checkouts.by_receipt(taps.PURCHASE, request.receipt_no)
-    event = terminal.journal.intents.event_of(checkout.checkout_id) if checkout else None
+    event = terminal.journal.event_of(checkout) if checkout else None
     if checkout is None or event is None:
         raise AgentError(
             ErrorCode.NOT_FOUND,
@@ -148,28 +182,15 @@ def _refused(message: str, hint: str, returnable: int) -> AgentError:
 def _carry_out(terminal: Terminal, card: PresentedCard, request: ReversalRequest) -> dict[str, Any]:
     purchase = _purchase_of(terminal, request)
     _check_card(purchase.checkout, card)
-    policy = terminal.journal.knowledge.policy(purchase.event.data["policy_version"])
-    before = terminal.journal.checkouts.amount_of(taps.REVERSAL, request.receipt_no)
-    amount = request.amount or purchase.checkout.amount - before
-    outcome = reverse(policy, purchase.sale, before, amount)
+    taken = _taken(terminal, request, purchase)
     adjustments = decided.adjustments_due(terminal, card)
     adjusted = sum(adjustment.points for adjustment in adjustments)
     now = terminal.journal.knowledge.policy()
     level = evaluation.level_of(now, evaluation.tier_of(terminal, now, card), card)
-    after = decided.next_state(card.state, adjustments, outcome.delta, card.state.redeemed_offline, level)
-    result = {
-        "checkout_id": request.checkout_id or terminal.ids.uuid(),
-        "state": CheckoutState.IN_DOUBT.value,
-        "receipt_no": request.receipt_no,
-        "reversed_event_id": purchase.event.event_id,
-        "amount": amount,
-        "returnable_amount": purchase.checkout.amount - before - amount,
-        "currency": purchase.checkout.currency,
-        **decided.points_moved(card, outcome, adjusted, after),
-        "offers": evaluation.offers_shown(policy, outcome.offers),
-        "online": False,
-        "replayed": False,
-    }
+    after = decided.next_state(card.state, adjustments, taken.outcome.delta, card.state.redeemed_offline, level)
+    moved = decided.points_moved(card, taken.outcome, adjusted, after)
+    result = {**_result(terminal, request, purchase, taken), **moved}
+    written = {"card": taps.card_data(card.card_no, card.state, after)}
     intent = Intent(
         intent_id=terminal.ids.uuid(),
         kind=taps.REVERSAL,
@@ -177,11 +198,35 @@ def _carry_out(terminal: Terminal, card: PresentedCard, request: ReversalRequest
         uid=card.session.uid.hex(),
         before=card.state.to_json(),
         after=after.to_json(),
-        events=(_event(terminal, card, purchase, amount, outcome, after, policy),),
+        events=(_event(terminal, purchase, taken, written),),
         checkout_id=result["checkout_id"],
-        history={"kind": HistoryKind.REVERSAL.value, "amount": amount, "points": outcome.delta},
+        history={"kind": HistoryKind.REVERSAL.value, "amount": taken.amount, "points": taken.outcome.delta},
     )
     return decided.carry_out(terminal, card, intent, _checkout(terminal, request, result))
+
+
+def _taken(terminal: Terminal, request: ReversalRequest, purchase: _Purchase) -> _Taken:
+    policy = terminal.journal.knowledge.policy(purchase.event.data["policy_version"])
+    before = terminal.journal.checkouts.amount_of(taps.REVERSAL, request.receipt_no)
+    amount = request.amount or purchase.checkout.amount - before
+    left = purchase.checkout.amount - before - amount
+    return _Taken(policy, amount, left, reverse(policy, purchase.sale, before, amount))
+
+
+def _result(terminal: Terminal, request: ReversalRequest, purchase: _Purchase, taken: _Taken) -> dict[str, Any]:
+    """The answer but for what happens to points."""
+    return {
+        "checkout_id": request.checkout_id or terminal.ids.uuid(),
+        "state": CheckoutState.IN_DOUBT.value,
+        "receipt_no": request.receipt_no,
+        "reversed_event_id": purchase.event.event_id,
+        "amount": taken.amount,
+        "returnable_amount": taken.left,
+        "currency": purchase.checkout.currency,
+        "offers": evaluation.offers_shown(taken.policy, taken.outcome.offers),
+        "online": False,
+        "replayed": False,
+    }
 
 
 def _check_card(purchase: Checkout, card: PresentedCard) -> None:
@@ -210,26 +255,20 @@ def _checkout(terminal: Terminal, request: ReversalRequest, result: dict[str, An
     )
 
 
-def _event(
-    terminal: Terminal,
-    card: PresentedCard,
-    purchase: _Purchase,
-    amount: int,
-    outcome: Outcome,
-    after: CardState,
-    policy: Policy,
-) -> NewEvent:
+def _event(terminal: Terminal, purchase: _Purchase, taken: _Taken, written: dict[str, Any]) -> NewEvent:
+    """``written``: what was done to a card, or ``card`` None and the member."""
     data = {
-        "card": taps.card_data(card.card_no, card.state, after),
+        **written,
         "reversal": {
             "reversed_event_id": purchase.event.event_id,
             "receipt_no": purchase.checkout.receipt_no,
-            "amount": amount,
+            "amount": taken.amount,
             "currency": purchase.checkout.currency,
         },
-        "points": decided.points_of(outcome),
-        "policy_version": policy.version,
+        "points": decided.points_of(taken.outcome),
+        "policy_version": taken.policy.version,
         "online": False,
         "clock": decided.clock_state(terminal),
     }
-    return taps.new_event(terminal, EventType.PURCHASE_REVERSED, card.card_no, data)
+    event = taps.new_event(terminal, EventType.PURCHASE_REVERSED, "", data, purchase.event.subject)
+    return replace(event, card_no=purchase.event.card_no)

@@ -10,7 +10,8 @@ from drivers.base import ClassicConnection
 from terminal_agent import taps
 from terminal_agent.journal.intents import Checkout
 from terminal_agent.taps import Reserve, Terminal
-from terminal_agent.till import checkout, reversal
+from terminal_agent.till import by_phone, checkout, reversal
+from terminal_agent.till.by_phone import Buyer
 from terminal_agent.till.checkout import Line, PurchaseRequest
 from terminal_agent.till.reversal import ReversalRequest
 
@@ -92,6 +93,25 @@ class Purchase:
 
 
 @dataclass(frozen=True)
+class PurchaseByPhone(Purchase):
+    """A sale without the card. ``found``: ``{member_id, card_no, member}`` of who has this phone, as it was looked up;
+    None means nobody where that is ``certain``."""
+
+    phone: str = ""
+    found: Body | None = None
+    certain: bool = False
+
+    def at_once(self, terminal: Terminal, checkout_id: str) -> Body | None:
+        if self.found is None and self.certain:
+            raise by_phone.nobody()
+        found = self.found or {"member_id": None, "card_no": None, "member": None}
+        tier = found["member"] and found["member"]["tier"]
+        buyer = Buyer(self.phone, found["member_id"], found["card_no"], tier)
+        sold = by_phone.sell(terminal, replace(self.request, checkout_id=checkout_id), buyer)
+        return {**sold, "member": found["member"]}
+
+
+@dataclass(frozen=True)
 class Reversal:
     """A return."""
 
@@ -109,7 +129,8 @@ class Reversal:
         return reversal.recorded_reversal(terminal, self.request)
 
     def at_once(self, terminal: Terminal, checkout_id: str) -> Body | None:
-        return None
+        """What was sold without a card is taken back without one."""
+        return reversal.reverse_without_card(terminal, replace(self.request, checkout_id=checkout_id))
 
     def carry_out(self, attempt: Attempt) -> Body:
         request = replace(self.request, checkout_id=attempt.checkout_id)
@@ -117,10 +138,15 @@ class Reversal:
 
 
 def asked_of(body: Body) -> Asked:
-    """The sale or return that a body stands for. Raises AgentError ``invalid_input``."""
+    """The sale or return that a body stands for; one by phone says who was found. Raises AgentError
+    ``invalid_input``."""
     if body["kind"] == taps.REVERSAL:
-        request = ReversalRequest(body["receipt_no"], body["amount"], body["reference"])
-        return Reversal(request, body["expires_in_s"])
+        returned = ReversalRequest(body["receipt_no"], body["amount"], body["reference"])
+        return Reversal(returned, body["expires_in_s"])
     lines = tuple(Line(**line) for line in body["lines"])
     bill = (body["receipt_no"], body["amount"], body["redeem_points"], lines)
-    return Purchase(PurchaseRequest(*bill, coupon=body["coupon"]), body["expires_in_s"])
+    request = PurchaseRequest(*bill, coupon=body["coupon"])
+    if "phone" not in body:
+        return Purchase(request, body["expires_in_s"])
+    who = {name: body[name] for name in ("phone", "found", "certain")}
+    return PurchaseByPhone(request, body["expires_in_s"], **who)

@@ -150,15 +150,21 @@ def pair(till: TillIn, asked: wire.PairIn) -> wire.TokenOut:
     )
 
 
-@v1.post("/checkouts", status_code=201, responses=_problems(409, 422, 507))
+@v1.post("/checkouts", status_code=201, responses=_problems(404, 409, 422, 429, 507))
 def open_checkout(
     till: TillIn, caller: CallerIn, asker: AskerIn, asked: wire.CheckoutIn, response: Response, key: KeyIn = None
 ) -> wire.CheckoutOut:
-    """Open a checkout: the next card pays and earns. The same key and body give the same answer again."""
+    """Open a checkout: the next card pays and earns. With a ``phone`` it is done at once without a card: it earns, and
+    redeems nothing. The same key and body give the same answer again."""
     _allow(caller, "checkout")
+    body = asked.model_dump(mode="json")
+    if asked.phone is None:
+        del body["phone"]
+    else:
+        _allow(caller, "members")
     if asked.currency != till.currency:
         raise Refused(Refusal.INVALID, f"currency: this till sells in {till.currency}")
-    return _open(till, asker, _key(key), "purchase", asked.model_dump(mode="json"), response)
+    return _open(till, asker, _key(key), "purchase", body, response)
 
 
 @v1.post("/reversals", status_code=201, responses=_problems(404, 409, 422, 507))

@@ -8,7 +8,7 @@ from typing import Any
 
 from terminal_agent.errors import AgentError, ErrorCode
 from terminal_agent.journal.intents import Checkout
-from terminal_agent.journal.knowledge import Member
+from terminal_agent.journal.knowledge import NAMED, Member
 from terminal_agent.taps import Terminal
 from terminal_agent.till_api.problems import as_shown
 
@@ -70,7 +70,7 @@ def with_result(terminal: Terminal, document: dict[str, Any], result: dict[str, 
         **document,
         **told,
         "state": result["state"],
-        "member": result.get("member") or _named_in(terminal, result),
+        "member": result.get("member") or _named_in(terminal, result) or document["member"],
         "error": None,
     }
 
@@ -85,8 +85,8 @@ def recorded(terminal: Terminal, checkout: Checkout) -> dict[str, Any]:
         "currency": checkout.currency,
         "receipt_no": checkout.receipt_no,
         "reference": checkout.reference,
-        "card_no": checkout.card_no,
-        "member": member_of(terminal, checkout.card_no),
+        "card_no": checkout.result["card_no"],
+        "member": _named_in(terminal, checkout.result),
         "points_earned": checkout.result["points_earned"],
         "points_redeemed": checkout.result["points_redeemed"],
         "at": checkout.created_at,
@@ -97,7 +97,7 @@ def _named_in(terminal: Terminal, result: dict[str, Any]) -> dict[str, Any] | No
     """Who an answer is about: by their card, or by phone where there was none."""
     if result.get("member_id"):
         member = terminal.journal.knowledge.member(result["member_id"])
-        return first_name_and_tier(member) if member else None
+        return first_name_and_tier(member) if member and member.status != NAMED else None
     return member_of(terminal, result["card_no"])
 
 

@@ -45,7 +45,7 @@ class LineIn(Asked):
 
 
 class CheckoutIn(Asked):
-    """A sale that waits for the customer's card."""
+    """A sale that waits for the customer's card, or names the ``phone`` of who has left it at home."""
 
     amount: Amount
     currency: Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]
@@ -53,6 +53,7 @@ class CheckoutIn(Asked):
     redeem_points: Annotated[int, Field(ge=0, le=MAX_BALANCE)] = 0
     lines: Annotated[list[LineIn], Field(max_length=MAX_LINES)] = []
     coupon: Reference | None = None
+    phone: Phone | None = None
     expires_in_s: Expiry = DEFAULT_EXPIRY_S
 
 
@@ -149,7 +150,7 @@ class CheckoutOut(BaseModel):
 
 
 class SaleOut(BaseModel):
-    """A sale or return as this terminal recorded it."""
+    """A sale or return as this terminal recorded it; ``card_no`` null for one by phone."""
 
     id: str
     kind: Literal["purchase", "reversal"]
@@ -158,7 +159,7 @@ class SaleOut(BaseModel):
     currency: str
     receipt_no: str
     reference: str
-    card_no: str
+    card_no: str | None
     member: MemberOut | None
     points_earned: int
     points_redeemed: int
