@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.crm.postgres import INSTALL, PostgresServer, find_programs
 from tests.pcsc.service import SOCKET_VARIABLE, PcscService, find_problem
@@ -34,9 +36,56 @@ collect_ignore += ["browser"] if WITHOUT_BROWSER and find_spec("playwright") is 
 
 SMALL_DISK_BYTES = 12 * 1024 * 1024
 
+MEMORY = Path("/dev/shm")  # noqa: S108 - pytest makes a private folder in it
+MEMORY_NEEDED_BYTES = 2 * 1024**3
+# The longest first: what begins last must not be what all wait for. A file is carried out by one process.
+LONGEST = (
+    "service_container/test_the_service.py",
+    "kill/test_kill.py",
+    "power_cut/test_power_cut.py",
+    "simulation/test_worlds.py",
+    "browser/test_screens.py",
+    "fleet/test_fleet.py",
+    "sweep/test_cards.py",
+    "sweep/test_starts.py",
+    "sweep/test_sales.py",
+    "sweep/test_returns.py",
+    "sweep/test_exchanges.py",
+    "till_api/test_endurance.py",
+    "drivers/test_soak.py",
+    "sweep/test_sweep.py",
+    "simulation/test_checkers_see_broken_code.py",
+    "browser/test_flow.py",
+    "cli/test_readers_come_and_go.py",
+    "cli/test_first_tap.py",
+    "cli/test_bad_input.py",
+    "cli/test_daemon.py",
+)
+
+# No test asserts a time: on a busy machine an example may take long.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
+
 _SERVICE = PcscService()
 # The client library reads this once per process, so it must be there before the first reader is opened.
 os.environ[SOCKET_VARIABLE] = str(_SERVICE.socket_path)
+
+
+def pytest_configure() -> None:
+    """Tests keep their files in memory where there is plenty: they prove order, and no test can see a disk lose power.
+    What a power cut leaves is told by the model of tests/power_cut, from what the program asked the disk to do."""
+    if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > MEMORY_NEEDED_BYTES:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files of :data:`LONGEST` first, each in one piece."""
+    tests = Path(__file__).parent
+    places = {tests / name: place for place, name in enumerate(LONGEST)}
+    gone = [str(path) for path in places if not path.exists()]
+    if gone:
+        raise pytest.UsageError(f"tests/conftest.py orders files that are not there: {', '.join(gone)}")
+    items.sort(key=lambda item: places.get(item.path, len(places)))
 
 
 @pytest.fixture(scope="session")

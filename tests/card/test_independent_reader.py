@@ -63,7 +63,7 @@ def carry_out(bench: Workbench, card: MemoryImage, card_no: str, steps: list[tup
                 bench.purchase(card, f"R-{number}", value, fault=Fault(extra, list(Torn)[value % 3]))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(uid=uids, steps=st.lists(taps, max_size=25))
 @example(uid=UID, steps=[("purchase", 50_000, 0)] * 40)
 @example(uid=UID, steps=[("purchase", 50_000, 0), ("rekey", 2, 0), ("purchase", 70_000, 0), ("rekey", 3, 0)])

@@ -72,7 +72,7 @@ events = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(batch=st.lists(st.one_of(events, events, events, anything), max_size=8))
 def test_any_batch_gets_verdicts_and_keeps_the_ledger_at_zero(batch: list[Any], store: Store) -> None:
     body = json.dumps(batch).replace("NaN", "0").replace("-Infinity", "0").replace("Infinity", "0")
@@ -89,7 +89,7 @@ def test_any_batch_gets_verdicts_and_keeps_the_ledger_at_zero(batch: list[Any], 
         result.model_dump_json()
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(batch=st.lists(events, min_size=1, max_size=6))
 def test_what_was_acknowledged_changes_nothing_when_it_comes_again(batch: list[Any], store: Store) -> None:
     body = json.dumps(batch).replace("NaN", "0").replace("-Infinity", "0").replace("Infinity", "0")

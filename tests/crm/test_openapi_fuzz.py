@@ -31,7 +31,7 @@ def place(tmp_path: Path) -> Path:
 
 def exercise(operation: Any, mode: GenerationMode, token: str) -> None:
     @given(case=operation.as_strategy(generation_mode=mode))
-    @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=EXAMPLES, suppress_health_check=list(HealthCheck))
     def every_answer_is_described(case: Any) -> None:
         case.call_and_validate(headers={"Authorization": f"Bearer {token}"}, excluded_checks=TOO_STRICT)
 

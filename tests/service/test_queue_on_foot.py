@@ -26,9 +26,7 @@ from terminal_agent.sync import courier
 from terminal_agent.sync.upload import ACKED_THROUGH
 from tests.service.tills import Till
 
-FUZZ = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-)
+FUZZ = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
 
 def export(till: Till, after: int = 0) -> courier.Export:

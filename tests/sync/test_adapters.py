@@ -86,7 +86,7 @@ def test_a_crm_that_would_book_twice_is_asked_before_anything_is_sent_again(
     assert journal.events.count(OutboxState.PENDING) == 0
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.lists(st.sampled_from(["before", "after", None]), max_size=20), st.booleans(), st.integers(1, 4))
 def test_whatever_is_lost_on_the_way_each_event_counts_once(
     tmp_path_factory: pytest.TempPathFactory, lose: list[Loss | None], atomic: bool, max_batch: int

@@ -26,7 +26,7 @@ FOR_ADMINISTRATORS = ("/v1/cashiers", "/v1/tokens")
 
 def exercise(operation: Any, mode: GenerationMode, pos: Pos, page: Page) -> None:
     @given(case=operation.as_strategy(generation_mode=mode))
-    @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=EXAMPLES, suppress_health_check=list(HealthCheck))
     def every_answer_is_described(case: Any) -> None:
         if case.path == "/v1/events":  # a stream never ends
             case.query = {**(case.query or {}), "wait_s": 0}
