@@ -141,6 +141,7 @@ def test_a_staff_card_that_was_taken_away_or_blocked_signs_nobody_in(
     give_card(shop, "sara")
     assert page.sign_in_by_card().json()["cashier"] == "sara"
     add(shop, "sara", pin="998877")
+    assert page.sign_in_by_card().json()["cashier"] == "sara", "a new PIN takes no card away"
     card_no = audited(shop, "till.cashier_card")[0]["card_no"]
     with shop.agent.journal.transaction():
         shop.agent.journal.knowledge.set_hotlist(card_no, True, "lost")
