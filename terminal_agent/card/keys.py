@@ -157,6 +157,10 @@ class KeyProvider(Protocol):
         """The keys of a card under ``version``."""
         ...
 
+    def may_issue(self, version: int) -> bool:
+        """Whether this terminal makes cards under ``version``: issues them, or brings others under it."""
+        ...
+
 
 class OneTap:
     """A provider for one tap: what is derived for its card is derived once, and forgotten with the tap."""
@@ -172,6 +176,9 @@ class OneTap:
         if (version, uid) not in self._cards:
             self._cards[version, uid] = self._provider.card_keys(version, uid)
         return self._cards[version, uid]
+
+    def may_issue(self, version: int) -> bool:
+        return self._provider.may_issue(version)
 
 
 def key_sets(provider: KeyProvider, uid: bytes) -> list[CardKeys]:

@@ -129,16 +129,16 @@ def keys_generate(activate: bool) -> None:
     "--version", type=click.IntRange(1, 255), metavar="N", help="version to keep it under [default: next free]"
 )
 @click.option("--activate", is_flag=True, help="issue cards under it from now on")
-def keys_import(file: Any, version: int | None, activate: bool) -> None:
+@click.option("--no-issue", is_flag=True, help="use cards under it here, and make none")
+def keys_import(file: Any, version: int | None, activate: bool, no_issue: bool) -> None:
     """Bring in a key set from head office.
 
     \b
     Example:
       terminal-agent keys import --file club.key --version 1 --activate
     """
-    _tell(
-        call("keys.import", key=_text(file.read(LONGEST_SECRET_LINE)), version=version, activate=activate), "imported"
-    )
+    key = _text(file.read(LONGEST_SECRET_LINE))
+    _tell(call("keys.import", key=key, version=version, activate=activate, no_issue=no_issue), "imported")
 
 
 @keys.command("activate")
@@ -153,6 +153,19 @@ def keys_activate(version: int) -> None:
     _tell(call("keys.activate", version=version), "in use")
 
 
+@keys.command("limit")
+@click.argument("version", type=click.IntRange(1, 255))
+@click.option("--issue/--no-issue", "may_issue", required=True, help="whether cards are made under it here")
+def keys_limit(version: int, may_issue: bool) -> None:
+    """Say whether this terminal makes cards under VERSION: issues them, or brings others under it. Taps go on.
+
+    \b
+    Example:
+      terminal-agent keys limit 2 --no-issue
+    """
+    _tell(call("keys.limit", version=version, may_issue=may_issue), "changed")
+
+
 @keys.command("unlock")
 def keys_unlock() -> None:
     """Try the PIN of the PKCS#11 token again, once it was put right: one that was refused is not tried by itself.
@@ -165,13 +178,16 @@ def keys_unlock() -> None:
 
 
 def _show(rows: list[dict[str, Any]]) -> None:
-    lines = [f"{row['version']:>7}  {row['kcv']}  {'active' if row['active'] else ''}".rstrip() for row in rows]
+    lines = [f"{row['version']:>7}  {row['kcv']}{_how_used(row)}" for row in rows]
     emit(rows, "\n".join(["version  check value", *lines]))
 
 
+def _how_used(key_set: dict[str, Any]) -> str:
+    return (", active" if key_set["active"] else "") + ("" if key_set["may_issue"] else ", makes no cards here")
+
+
 def _tell(key_set: dict[str, Any], what: str) -> None:
-    active = ", active" if key_set["active"] else ""
-    emit(key_set, f"Key set {key_set['version']} {what}{active}. Check value: {key_set['kcv']}")
+    emit(key_set, f"Key set {key_set['version']} {what}{_how_used(key_set)}. Check value: {key_set['kcv']}")
     if what == "made":
         say("Back it up now: without it no card can be read.")
 

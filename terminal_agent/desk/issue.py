@@ -95,8 +95,10 @@ def issue(
     """Encode the blank card in the field, verified block by block; enrol its member; queue both events. ``begun`` is
     called when the card is about to be written.
 
-    Raises AgentError: ``already_issued``, ``not_our_card``, ``data_corrupt`` for a sector that will not take its keys.
+    Raises AgentError: ``already_issued``, ``not_our_card``, ``data_corrupt`` for a sector that will not take its keys,
+    ``config_invalid`` where this terminal makes no cards.
     """
+    require_may_issue(terminal)
     intent, begun_before = _intent_for(terminal, connection, request)
     version = intent.history["key_set_version"]
     state = _state_if_encoded(terminal, connection, intent) if begun_before else None
@@ -114,6 +116,17 @@ def issue(
         "key_set_version": version,
         "status": PENDING if intent.history["member"].get("status") == PENDING else ACTIVE,
     }
+
+
+def require_may_issue(terminal: Terminal) -> None:
+    """Raises AgentError where this terminal makes no cards under the key set in use."""
+    version = terminal.keys.versions()[0]
+    if not terminal.keys.may_issue(version):
+        raise AgentError(
+            ErrorCode.CONFIG_INVALID,
+            f"this terminal makes no cards under key set {version}: none is issued or re-keyed here",
+            hint="Make them at head office's desk; whoever may change that: terminal-agent keys limit VERSION --issue",
+        )
 
 
 def _state_if_encoded(terminal: Terminal, connection: ClassicConnection, intent: Intent) -> CardState | None:

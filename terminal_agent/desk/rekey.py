@@ -38,7 +38,7 @@ from terminal_agent.card.layout import (
 )
 from terminal_agent.card.problems import data_corrupt
 from terminal_agent.card.session import LiveSector, authoritative, in_order, look, open_sector, read_home, refusal
-from terminal_agent.desk.issue import issued_trailer, verify_trailer, write_verified
+from terminal_agent.desk.issue import issued_trailer, require_may_issue, verify_trailer, write_verified
 from terminal_agent.errors import AgentError
 from terminal_agent.journal.database import JournalFailed
 from terminal_agent.taps import PresentedCard, Terminal
@@ -56,6 +56,7 @@ def rekey(terminal: Terminal, connection: ClassicConnection) -> dict[str, Any]:
     card's other home is dead, ``rekeyed`` is false: the card goes on under its old set. Raises AgentError for a card
     that may not be used, or what the driver raises; a session opened on this connection before is stale.
     """
+    require_may_issue(terminal)
     card = taps.settle(terminal, taps.present(terminal, connection))
     taps.refuse_unusable(terminal, card)
     work = _Rekeying(terminal, connection)
@@ -85,7 +86,7 @@ def is_due(terminal: Terminal, card: PresentedCard) -> bool:
     """
     active = terminal.keys.versions()[0]
     noted = terminal.journal.meta(_note(card.session.uid))
-    if card.session.keys.version > active:
+    if card.session.keys.version > active or not terminal.keys.may_issue(active):
         return False
     if noted == BEGUN or card.session.is_moving:
         return True

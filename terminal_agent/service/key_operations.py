@@ -22,11 +22,18 @@ def keys_generate(agent: Agent, params: Params, talk: Talk) -> Any:
 
 def keys_import(agent: Agent, params: Params, talk: Talk) -> Any:
     key_set = agent.keys.add(parse_key(params["key"]), params.get("version"), activate=params["activate"])
+    if params.get("no_issue"):
+        key_set = agent.keys.limit(key_set.version, may_issue=False)
     return _audited(agent, "keys.imported", key_set.to_json())
 
 
 def keys_activate(agent: Agent, params: Params, talk: Talk) -> Any:
     return _audited(agent, "keys.activated", agent.keys.activate(params["version"]).to_json())
+
+
+def keys_limit(agent: Agent, params: Params, talk: Talk) -> Any:
+    key_set = agent.keys.limit(params["version"], may_issue=params["may_issue"])
+    return _audited(agent, "keys.limited", key_set.to_json())
 
 
 def keys_unlock(agent: Agent, params: Params, talk: Talk) -> Any:
@@ -38,7 +45,7 @@ def keys_unlock(agent: Agent, params: Params, talk: Talk) -> Any:
 
 def _audited(agent: Agent, action: str, answer: dict[str, Any]) -> dict[str, Any]:
     with agent.journal.transaction():
-        agent.journal.audit(action, version=answer["version"], kcv=answer["kcv"])
+        agent.journal.audit(action, version=answer["version"], kcv=answer["kcv"], may_issue=answer["may_issue"])
     return answer
 
 
@@ -47,5 +54,6 @@ OPERATIONS = {
     "keys.generate": keys_generate,
     "keys.import": keys_import,
     "keys.activate": keys_activate,
+    "keys.limit": keys_limit,
     "keys.unlock": keys_unlock,
 }

@@ -22,7 +22,8 @@ MAX_VERSION = 255
 SEALED_KEY = re.compile(r"key-v([1-9][0-9]{0,2})")
 KEY_FILE = re.compile(r"v([1-9][0-9]{0,2})\.key")
 """Other files, as in ``v1-old.key``, are the operator's own."""
-ACTIVE = "active"
+ACTIVE, NO_ISSUE = "active", "no-issue"
+"""Files beside the keys: the version in use; versions under which no cards are made here, a line each."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +33,10 @@ class KeySet:
     version: int
     kcv: str
     active: bool
+    may_issue: bool = True
 
     def to_json(self) -> dict[str, Any]:
-        return {"version": self.version, "kcv": self.kcv, "active": self.active}
+        return {"version": self.version, "kcv": self.kcv, "active": self.active, "may_issue": self.may_issue}
 
 
 class KeyStore(ABC):
@@ -47,6 +49,7 @@ class KeyStore(ABC):
         self._folder = folder
         self.place = place
         self._chosen = _text_of(folder / ACTIVE)
+        self._no_issue = {word for word in (_text_of(folder / NO_ISSUE) or "").split() if word.isdecimal()}
 
     @abstractmethod
     def _held(self) -> list[int]:
@@ -113,8 +116,21 @@ class KeyStore(ABC):
         return CardKeys(version, uid, self._master(version))
 
     def list(self) -> list[KeySet]:
-        active = self._active
-        return [KeySet(version, self._check_value(version), version == active) for version in sorted(self._held())]
+        return [self._shown(version) for version in sorted(self._held())]
+
+    def may_issue(self, version: int) -> bool:
+        return str(version) not in self._no_issue
+
+    def limit(self, version: int, *, may_issue: bool) -> KeySet:
+        """From now on cards are made under ``version`` at this terminal, or not. Raises AgentError."""
+        self._require(version)
+        wanted = self._no_issue - {str(version)} if may_issue else self._no_issue | {str(version)}
+        self._write(NO_ISSUE, "\n".join(sorted(wanted, key=int)))
+        self._no_issue = wanted
+        return self._shown(version)
+
+    def _shown(self, version: int) -> KeySet:
+        return KeySet(version, self._check_value(version), version == self._active, self.may_issue(version))
 
     def generate(self, *, activate: bool) -> KeySet:
         """A new random key set under the next free version."""
@@ -140,17 +156,20 @@ class KeyStore(ABC):
         self._keep(version, key)
         if activate or len(self._held()) == 1:
             self.activate(version)
-        return KeySet(version, self._check_value(version), version == self._active)
+        return self._shown(version)
 
     def activate(self, version: int) -> KeySet:
         """Issue cards under ``version`` from now on. Raises AgentError for one that is not here."""
+        self._require(version)
+        self._write(ACTIVE, str(version))
+        self._chosen = str(version)
+        return self._shown(version)
+
+    def _require(self, version: int) -> None:
         if version not in self._held():
             raise AgentError(
                 ErrorCode.INVALID_INPUT, f"there is no key set {version}", hint="See them: terminal-agent keys list"
             )
-        self._write(ACTIVE, str(version))
-        self._chosen = str(version)
-        return KeySet(version, self._check_value(version), True)
 
     def _write(self, name: str, content: str) -> None:
         try:

@@ -52,6 +52,9 @@ class NoKeys:
     def card_keys(self, version: int, uid: bytes) -> CardKeys:
         raise KeyError(version)
 
+    def may_issue(self, version: int) -> bool:
+        return False
+
 
 @dataclass(frozen=True)
 class Trial:

@@ -97,7 +97,7 @@ def test_the_first_key_set_is_active_and_a_later_one_when_asked(store: FileKeySt
 def test_key_sets_are_shown_by_their_check_values(store: FileKeyStore, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     added = store.add(KEY, 3, activate=True)
-    assert added.to_json() == {"version": 3, "kcv": check_value(KEY), "active": True}
+    assert added.to_json() == {"version": 3, "kcv": check_value(KEY), "active": True, "may_issue": True}
     shown = f"{added!r} {store!r} {store.list()} {caplog.text}"
     assert KEY.hex() not in shown
     assert repr(KEY) not in shown
