@@ -11,7 +11,7 @@ from contextlib import closing
 from rich.console import Console
 from rich.table import Table
 
-from bench import crm, daemon, drain, drivers, durability, purchase, startup, sync, till
+from bench import crm, daemon, drain, drivers, durability, keys, purchase, startup, sync, till
 from bench.measure import Figure, Samples
 from bench.rig import Left, Rig
 
@@ -27,6 +27,7 @@ BENCHES: dict[str, Bench] = {
     "durability": durability.run,
     "drivers": drivers.run,
     "till": till.run,
+    "keys": keys.run,
 }
 
 

@@ -69,7 +69,7 @@ class TokenKeyStore(KeyStore):
         self._token.close()
 
     def kept(self, version: int) -> str:
-        """With what a derivation takes, as a tap waits for some ten of them."""
+        """With what a derivation takes: a sale waits for five of them, a re-key for 54."""
         key, began = self._key(version), time.perf_counter()
         key.diversify(_PROBE)
         return f"in {self.place}, {(time.perf_counter() - began) * 1e3:.1f} ms for each key of a card"
