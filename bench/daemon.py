@@ -44,7 +44,8 @@ def _python(script: str) -> Iterator[int]:
         process.wait()
 
 
-def _resident_mb(pid: int) -> float:
+def resident_mb(pid: int) -> float:
+    """What a process holds in memory, in millions of bytes."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS:")) * 1024 / 1e6
 
@@ -73,7 +74,7 @@ def run(rig: Rig) -> Iterator[Figure]:
         pids += [stack.enter_context(_python(script)) for script in (_SLEEPER, _WATCHER)]
         time.sleep(SETTLE_S)
         cpu = [Samples.one(percent) for percent in _cpu_percent(pids)]
-        memory = [Samples.one(_resident_mb(pid)) for pid in pids]
+        memory = [Samples.one(resident_mb(pid)) for pid in pids]
     for reader, mb in zip(shops, memory, strict=False):
         yield Figure(
             "daemon", f"memory, {reader}", "MB", mb, memory[2], "python with the same libraries", MEMORY_TARGET_MB

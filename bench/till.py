@@ -5,7 +5,6 @@ The reader is the virtual one of a real pcscd, slowed to a real one's pace. All 
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 import shutil
@@ -15,15 +14,13 @@ from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from typing import Any
 
-import requests
-
+from bench.api import request_rate
 from bench.measure import Figure, Samples
 from bench.purchase import READER
-from bench.rig import UID, Left, Rig, Shop
+from bench.rig import UID, Left, Rig
 from tests.pcsc.virtual_reader import KIND_OF_INS, POWER_ON, VirtualCard, VirtualReader
 
 SALES = 40
-REQUESTS = 1000
 FEEDBACK_TARGET_MS, MEMBER_TARGET_MS, REMOVE_TARGET_MS = 100.0, 300.0, 700.0
 CABLE_S = 0.008
 PACE_S = {"uid": CABLE_S, "load_key": CABLE_S, "auth": CABLE_S + 0.002, "read": CABLE_S + 0.0025}
@@ -139,7 +136,7 @@ def run(rig: Rig) -> Iterator[Figure]:
             with _page(shop.done("till", "code")) as page:
                 sales = [_sale(page, hand) for _ in range(SALES)]
             yield from _latencies(sales)
-            yield _requests(shop)
+            yield request_rate(shop)
 
 
 def _latencies(sales: list[dict[str, float]]) -> Iterator[Figure]:
@@ -151,19 +148,3 @@ def _latencies(sales: list[dict[str, float]]) -> Iterator[Figure]:
         laid = Samples.of([sale[f"{what} after laid"] for sale in sales])
         details = {"from the hand, ms": {"median": round(laid.median), "p95": round(laid.p95)}}
         yield Figure("till", told, "ms", Samples.of([s[what] for s in sales]), target=target, details=details)
-
-
-def _requests(shop: Shop) -> Figure:
-    """One program on one connection, one request after the other."""
-    code = shop.done("till", "code")
-    url = code["till_url"]
-    with requests.Session() as session:
-        token = session.post(f"{url}/v1/pair", json={"code": code["code"]}, timeout=10).json()["token"]
-        session.headers["Authorization"] = f"Bearer {token}"
-        began = time.perf_counter()
-        for _ in range(REQUESTS):
-            answer = session.get(f"{url}/v1/checkouts?limit=10", timeout=10)
-            answer.raise_for_status()
-            json.loads(answer.content)
-        rate = REQUESTS / (time.perf_counter() - began)
-    return Figure("till", "the last ten sales, asked for by one program", "requests/s", Samples.one(rate))
