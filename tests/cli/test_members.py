@@ -42,6 +42,12 @@ def test_a_members_life_from_enrolment_to_erasure(joined: Shop, crm: CrmProcess)
     again = shop.done("member", "enroll", "--phone", "+98 912 222 0000")
     assert (cardless["already_member"], cardless["card_no"]) == (False, None)
     assert again == {**cardless, "already_member": True}
+    bought = shop.done("purchase", "50000", "--receipt", "P-1", "--phone", PHONE)
+    assert (bought["member_id"], bought["points_earned"], bought["card_no"]) == (card["member_id"], 5, None)
+    assert shop.done("purchase", "50000", "--receipt", "P-1", "--phone", PHONE)["replayed"] is True
+    assert shop.ta("purchase", "1", "--receipt", "P-2", "--phone", PHONE, "--redeem", "1").code == "invalid_input"
+    assert shop.ta("purchase", "1", "--receipt", "P-2", "--phone", "09123330000").code == "member_not_found"
+    assert shop.done("reverse", "--receipt", "P-1", "--amount", "20000")["points_earned"] == -2
     output = shop.folder / "member.json"
     shop.done("member", "export", "--phone", PHONE, "--output", str(output))
     document = json.loads(output.read_text())
@@ -85,5 +91,7 @@ def test_a_member_is_erased_only_where_the_crm_hears_of_it(joined: Shop, crm: Cr
     crm.down()
     answer = joined.ta("member", "erase", "--phone", PHONE, "--force")
     assert (answer.exit_code, answer.code) == (5, "crm_unreachable")
+    unknown = joined.done("purchase", "50000", "--receipt", "1", "--phone", "09123330000")
+    assert (unknown["state"], unknown["points_earned"]) == ("done", 5)
     said = joined.done("member", "consent", "--phone", PHONE, "--purpose", "sms", "--withdrawn")
     assert said["given"] is False

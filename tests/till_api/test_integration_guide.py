@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -26,14 +27,16 @@ def examples(language: str) -> list[str]:
     return found
 
 
-def run(folder: Path, language: str) -> str:
-    """What the examples of a language say, one after the other."""
+def run(folder: Path, language: str, pos: Pos) -> str:
+    """What the examples of a language say, one after the other, each when the till is free."""
     said = ""
     for number, text in enumerate(examples(language)):
         file = folder / f"{number}.{language}"
         file.write_text(text)
         done = subprocess.run([*RUNNERS[language], file.name], cwd=folder, capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done.stderr
+        if opened := pos.get("/v1/checkouts")["open"]:
+            pos.wait_for(opened["id"], "done")
         said += done.stdout
     return said
 
@@ -52,19 +55,21 @@ def desk(shop: Shop, pos: Pos, reader: HandReader, tmp_path: Path) -> Path:
 def test_pairing_selling_and_printing_with_curl(shop: Shop, pos: Pos, desk: Path) -> None:
     (desk / "token").unlink()
     (desk / "code").write_text(shop.till.code()["code"])
-    run(desk, "sh")
+    run(desk, "sh", pos)
+    by_phone = json.loads((desk / "by-phone.json").read_text())
+    assert (by_phone["state"], by_phone["member"]["first_name"], by_phone["points_earned"]) == ("done", "Sara", 12)
     [checkout_id] = re.findall(r'"id":"([^"]+)"', (desk / "checkout.json").read_text())
     assert pos.wait_for(checkout_id, "done")["points_after"] == 25
     assert print_out((desk / "receipt.bin").read_bytes(), 384).cuts == 1
 
 
-def test_selling_with_python(desk: Path) -> None:
-    assert run(desk, "python") == "done 42 42\n"
+def test_selling_with_python(desk: Path, pos: Pos) -> None:
+    assert run(desk, "python", pos) == "done 42 42\n"
 
 
-def test_selling_with_javascript(desk: Path) -> None:
+def test_selling_with_javascript(desk: Path, pos: Pos) -> None:
     if shutil.which("node") is None:
         if os.environ.get(WITHOUT_NODE) == "1":
             pytest.skip(f"{WITHOUT_NODE}=1: there is no node")
         pytest.fail(f"there is no node: apt-get install nodejs\nor set {WITHOUT_NODE}=1 to go without this test")
-    assert run(desk, "js") == "done 31\n"
+    assert run(desk, "js", pos) == "done 31\n"
