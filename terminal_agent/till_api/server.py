@@ -24,6 +24,8 @@ SOCKET_FILE = "till.sock"
 REQUEST_TIMEOUT_S = 10.0
 """The time a client has to send the head of its first request, and of each later one once it has begun."""
 MAX_CONNECTIONS = 256
+MAX_WAITING = 128
+"""Connections from which on whoever has said nothing for longest makes room for the next one."""
 STOP_S = 3
 
 
@@ -31,9 +33,11 @@ class _ImpatientProtocol(H11Protocol):
     """Ends connections on which a request does not arrive whole in time: uvicorn itself would wait for ever."""
 
     _patience: asyncio.TimerHandle | None = None
+    _heard = 0.0
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
+        self._make_room()
         self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -44,7 +48,21 @@ class _ImpatientProtocol(H11Protocol):
         super().data_received(data)
         self._watch()
 
+    def _make_room(self) -> None:
+        """uvicorn would refuse every request at its limit: a page that opens connections and says nothing would keep
+        the till from selling. No request and no stream is cut, and a program that paused connects again."""
+        if len(self.connections) <= MAX_WAITING:
+            return
+        others = (each for each in self.connections if isinstance(each, _ImpatientProtocol) and each is not self)
+        silent = [each for each in others if each._is_silent()]
+        if silent:
+            min(silent, key=lambda each: each._heard).transport.close()
+
+    def _is_silent(self) -> bool:
+        return self._waits_for_request() and not self.transport.is_closing()
+
     def _watch(self) -> None:
+        self._heard = self.loop.time()
         if not self._waits_for_request():
             self._forget()
         elif self._patience is None:
@@ -55,7 +73,7 @@ class _ImpatientProtocol(H11Protocol):
 
     def _give_up(self) -> None:
         self._patience = None
-        if self._waits_for_request() and not self.transport.is_closing():
+        if self._is_silent():
             self.transport.close()
 
     def _forget(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import stat
+from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -13,7 +14,9 @@ import requests
 from terminal_agent.errors import AgentError, ErrorCode
 from terminal_agent.till_api import guard, server
 from terminal_agent.till_api.access import TRIES
+from tests.till_api.hand_reader import HandReader
 from tests.till_api.pos import POS_ORIGIN, Pos, Shop, a_key
+from tests.till_api.test_events import stream
 
 PATHS = ["/", "/healthz", "/readyz", "/openapi.json", "/v1/status", "/v1/events", "/v1/card", "/no-such-path"]
 SALE = {"amount": 1, "currency": "IRR", "receipt_no": "R-1"}
@@ -200,6 +203,15 @@ def test_who_is_slow_on_a_kept_connection_is_dropped_too(shop: Shop, monkeypatch
             answered += client.recv(10_000)
         client.sendall(b"GET /healthz HT")
         assert client.recv(1) == b""
+
+
+def test_connections_that_say_nothing_keep_nobody_out(shop: Shop, pos: Pos, reader: HandReader) -> None:
+    reader.lay(shop.issue())
+    with ExitStack() as held, stream(pos) as events:
+        for _ in range(server.MAX_CONNECTIONS + 50):
+            held.enter_context(_connect(shop))
+        assert pos.sell("R-1")["points_after"] == 25
+        assert next(events)["event"], "who listens was not cut off"
 
 
 def test_a_body_that_never_comes_is_given_up(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:

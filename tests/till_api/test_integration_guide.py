@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from terminal_agent.till_api import server
 from tests.till.escpos_printer import print_out
 from tests.till_api.hand_reader import HandReader
 from tests.till_api.pos import Pos, Shop
@@ -46,6 +47,7 @@ def desk(shop: Shop, pos: Pos, reader: HandReader, tmp_path: Path) -> Path:
     """The folder of a POS that is paired, with a card on the reader."""
     folder = tmp_path / "pos"
     folder.mkdir()
+    (folder / server.SOCKET_FILE).symlink_to(tmp_path / "till" / server.SOCKET_FILE)
     (folder / "till-url").write_text(shop.till.url or "")
     (folder / "token").write_text(pos.token)
     reader.lay(shop.issue())
@@ -60,6 +62,7 @@ def test_pairing_selling_and_printing_with_curl(shop: Shop, pos: Pos, desk: Path
     assert (by_phone["state"], by_phone["member"]["first_name"], by_phone["points_earned"]) == ("done", "Sara", 12)
     [checkout_id] = re.findall(r'"id":"([^"]+)"', (desk / "checkout.json").read_text())
     assert pos.wait_for(checkout_id, "done")["points_after"] == 25
+    assert json.loads((desk / "reader.json").read_text())["state"] == "ready", "the same by the Unix socket"
     assert print_out((desk / "receipt.bin").read_bytes(), 384).cuts == 1
 
 
