@@ -268,6 +268,7 @@ def test_where_cashiers_are_named_one_signs_in_first(new_cashier: Cashier, new_t
     cashier.type("1000")
     cashier.press("Enter")
     cashier.sees("sign-in")
+    expect(cashier.page.get_by_role("button", name="نسرین")).to_have_count(0)
 
 
 def test_a_sale_that_is_looked_at_is_not_returned_by_a_stray_enter(cashier: Cashier, till: Till) -> None:

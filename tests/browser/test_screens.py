@@ -128,16 +128,95 @@ def look_into_sheets(visit: Visit) -> None:
     visit.cashier.press("Escape")
 
 
+def join(visit: Visit) -> None:
+    """Somebody becomes a member with a blank card; and again, without."""
+    visit.cashier.click("عضو جدید")
+    visit.sees("ready", "sheet-enrol")
+    visit.cashier.type("۰۹۳۵۵۱۲۳۴۵۶")
+    visit.cashier.page.locator("#name").fill("نیما یوشیج")
+    visit.cashier.press("Enter")
+    visit.sees("waiting", "enrol-waiting", both=True)
+    visit.till.lay_another("0A0B0C0D")
+    visit.sees("done", "enrolled", both=True)
+    visit.cashier.goes_on()
+    visit.cashier.click("عضو جدید")
+    visit.cashier.type("09355123456")
+    visit.cashier.click("بدون کارت")
+    visit.cashier.reads("از پیش عضو باشگاه است")
+    visit.tour.glance(visit.cashier.page, "enrolled-before")
+    visit.cashier.press("Enter")
+
+
+def forget(visit: Visit) -> None:
+    """The card is at home: a number that nobody has, one that is known, and the sale."""
+    visit.cashier.sees("ready")
+    visit.cashier.type("48000")
+    visit.cashier.click("کارت همراه نیست")
+    visit.cashier.type("09120000000")
+    visit.cashier.press("Enter")
+    visit.cashier.reads("عضوی با این شمارهٔ تلفن پیدا نشد")
+    visit.sees("ready", "sheet-forgotten-unknown")
+    visit.cashier.page.locator("#phone").fill("09121110001")
+    visit.cashier.press("Enter")
+    visit.cashier.reads("ثبت خرید برای این عضو")
+    visit.sees("ready", "sheet-forgotten")
+    visit.cashier.press("Enter")
+    visit.cashier.reads("امتیازها در مراجعهٔ بعدی به کارت می‌رسد.")
+    visit.tour.glance(visit.cashier.page, "done-by-phone")
+    visit.tour.glance(visit.customer.page, "customer-done-by-phone")
+    visit.cashier.press("Enter")
+
+
+def forget_off_the_line(visit: Visit) -> None:
+    visit.cashier.sees("ready")
+    visit.cashier.type("48000")
+    visit.cashier.click("کارت همراه نیست")
+    visit.cashier.type("09120000000")
+    visit.cashier.press("Enter")
+    visit.cashier.reads("بدون ارتباط با مرکز نمی‌توان گفت")
+    visit.sees("ready", "sheet-forgotten-offline")
+    visit.cashier.press("Enter")
+    visit.cashier.sees("done")
+    visit.tour.glance(visit.cashier.page, "done-by-phone-offline")
+    visit.cashier.press("Enter")
+    visit.cashier.sees("ready")
+
+
 def sign_in(visit: Visit) -> None:
+    """Who stands there: a card that is nobody's, a wrong PIN, then the administrator's sheet."""
     visit.till.name_cashier("نسرین", "4711", "cashier")
     visit.till.name_cashier("رضا", "998877", "administrator")
     visit.cashier.page.reload()
     visit.sees("sign-in")
+    visit.till.lay()
+    visit.cashier.reads("این کارت، کارت همکار نیست.")
+    visit.sees("sign-in", "sign-in-card")
+    visit.till.lift()
     visit.cashier.click("نسرین")
     visit.cashier.type("0000")
     visit.cashier.press("Enter")
     visit.cashier.reads("نام یا رمز درست نیست.")
     visit.sees("sign-in", "sign-in-pin")
+    visit.cashier.page.reload()
+    visit.cashier.signs_in("رضا", "998877")
+    visit.cashier.page.get_by_label("همکاران و دسترسی‌ها").click()
+    visit.cashier.reads("افزودن همکار")
+    visit.sees("ready", "sheet-staff")
+    visit.cashier.click_on("summary", "نسرین")
+    visit.sees("ready", "sheet-staff-person")
+    visit.cashier.press("Escape")
+
+
+def approve(visit: Visit) -> None:
+    """A return above the cashier's limit."""
+    page = visit.cashier.page
+    page.get_by_label("رضا").click()
+    visit.cashier.signs_in("نسرین", "4711")
+    page.locator(".row").filter(has_text="۴۸٬۰۰۰").last.click()
+    visit.cashier.click("مرجوعی کامل")
+    visit.cashier.reads("اجازهٔ سرپرست")
+    visit.sees("ready", "sheet-approval")
+    visit.cashier.press("Escape")
 
 
 @pytest.mark.slow
@@ -149,9 +228,9 @@ def test_every_screen_can_be_used_by_everybody(
     elsewhere.open("/static/icon.svg")
     tour = Tour(look, elsewhere.page)
     visit = Visit(tour, cashier, customer, new_till)
-    for act in (pair, sell, spend, fail):
+    for act in (pair, sell, spend, fail, join, forget):
         act(visit)
     tear(visit, crm)
-    for act in (look_into_sheets, sign_in):
+    for act in (forget_off_the_line, look_into_sheets, sign_in, approve):
         act(visit)
     assert tour.problems + cashier.problems + customer.problems == []

@@ -76,7 +76,7 @@ class Till:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         text = re.sub(r"\[till\]\nlisten = .*\n", "", self.shop.config.read_text())
-        text += f'\n[till]\nlisten = "127.0.0.1:{port}"\n'
+        text += f'\n[till]\nlisten = "127.0.0.1:{port}"\nreversal_limit = 400000\n'
         shop = f'[shop]\nname = "{SHOP_NAME}"\nlanguage = "{language}"\namounts_in = "{amounts_in}"\n'
         self.shop.config.write_text(f"{text}\n{shop}")
 
@@ -185,6 +185,16 @@ class Cashier:
 
     def click(self, words: str) -> None:
         self.page.get_by_role("button", name=words).first.click()
+
+    def click_on(self, selector: str, words: str) -> None:
+        self.page.locator(selector, has_text=words).first.click()
+
+    def signs_in(self, name: str, pin: str) -> None:
+        self.sees("sign-in")
+        self.click(name)
+        self.type(pin)
+        self.press("Enter")
+        self.sees("ready")
 
     def reads(self, text: str | re.Pattern[str]) -> None:
         """The words are on the screen."""

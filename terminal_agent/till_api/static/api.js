@@ -22,25 +22,25 @@ export class Api {
     return this.#ask("GET", path);
   }
 
-  /** With a key of its own, so that it can be sent again when the answer is lost and still happens once. */
-  async post(path, body) {
-    const key = crypto.randomUUID();
+  /** With a key of its own, so that it can be sent again when the answer is lost and still happens once. `approval`:
+   * what a supervisor gave for it. */
+  async post(path, body, approval = null) {
+    const more = { "Idempotency-Key": crypto.randomUUID(), ...(approval && { "Cashier-Approval": approval }) };
     for (const pause of RETRIES_MS) {
       try {
-        return await this.#ask("POST", path, body, key);
+        return await this.#ask("POST", path, body, more);
       } catch (problem) {
         if (problem.body) throw problem;
         await new Promise((resolve) => setTimeout(resolve, pause));
       }
     }
-    return this.#ask("POST", path, body, key);
+    return this.#ask("POST", path, body, more);
   }
 
-  async #ask(method, path, body, key) {
-    const headers = {};
+  async #ask(method, path, body, more) {
+    const headers = { ...more };
     if (this.token) headers.Authorization = `Bearer ${this.token}`;
     if (this.session) headers["Cashier-Session"] = this.session;
-    if (key) headers["Idempotency-Key"] = key;
     if (body) headers["Content-Type"] = "application/json";
     let answer, document;
     try {

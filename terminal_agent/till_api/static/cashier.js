@@ -1,5 +1,7 @@
 // The cashier's page: views, keys, sounds, and what the buttons do.
 
+import { memberActs } from "./acts-member.js";
+import { staffActs } from "./acts-staff.js";
 import { begin } from "./begin.js";
 import { h, patch } from "./dom.js";
 import { amountOf, typedAmount, typedShown } from "./numbers.js";
@@ -7,9 +9,10 @@ import * as preferences from "./preferences.js";
 import { play } from "./sound.js";
 import { screenOf } from "./state.js";
 import { Store } from "./store.js";
-import { banner, header, sheet } from "./view-frame.js";
+import { banner, header } from "./view-frame.js";
 import { pairView } from "./view-pair.js";
 import { readyView } from "./view-ready.js";
+import { sheet } from "./view-sheets.js";
 import { signInView } from "./view-sign-in.js";
 import { sentences, stageView, title } from "./view-stage.js";
 import { t } from "./words.js";
@@ -22,18 +25,15 @@ const store = new Store(told);
 let leaving = null;
 
 const act = {
+  ...memberActs(store, { opened, amountTyped, receiptTyped }),
+  ...staffActs(store, { opened }),
   async pair(code) {
     const given = await store.open("/v1/pair", { code, name: "Cashier page", cashiers: true });
     if (!given) return;
     preferences.token.keep(given.token);
+    preferences.keepTokenId(given.token_id);
     store.follow();
   },
-  choose: (who) => store.change({ type: "who", who }),
-  async signIn(pin) {
-    const given = await store.open("/v1/sessions", { cashier: store.state.who, pin });
-    if (given) store.signed(given);
-  },
-  signOut: () => store.request("/v1/sessions/end").then(() => store.signed(null)),
   type(field) {
     store.change({ type: "typed", text: field.value });
     field.value = typedShown(store.state.typed, store.state.shop.unit, preferences.language());
@@ -43,16 +43,16 @@ const act = {
   erase: () => store.change({ type: "erased" }),
   formatted: (text) => typedShown(typedAmount(text), store.state.shop.unit, preferences.language()),
   sheet: (shown) => store.change({ type: "sheet", sheet: shown }),
-  open: (sale) => store.change({ type: "sheet", sheet: sale }),
-  sell: (redeem) => sell(amountOf(store.state.typed, store.state.shop.unit), store.state.receipt.trim() || receiptNo(), redeem),
+  sell: (redeem) => sell(amountTyped(), receiptTyped(), redeem),
   sellAgain: (redeem) => sell(store.state.checkout.amount, store.state.checkout.receipt_no, redeem),
-  giveBack(sale, part) {
+  async giveBack(sale, part) {
     const body = { receipt_no: sale.receipt_no };
     if (part !== null) {
       body.amount = amountOf(typedAmount(part), store.state.shop.unit);
       body.reference = receiptNo(); // two returns of the same amount are two
     }
-    open("/v1/reversals", body);
+    await opened("/v1/reversals", body);
+    if (store.state.problem?.body?.code === "supervisor_needed") act.sheet({ kind: "approval", sale, body });
   },
   cancel: () => store.request(`/v1/checkouts/${store.state.checkout.id}/cancel`),
   leave: () => store.request(`/v1/checkouts/${store.state.checkout.id}/leave`).then((left) => left && act.dismiss()),
@@ -78,11 +78,19 @@ const act = {
 function sell(amount, receipt, redeem) {
   if (amount <= 0) return;
   const body = { amount, currency: store.state.shop.currency, receipt_no: receipt, expires_in_s: SALE_WAITS_S };
-  open("/v1/checkouts", redeem ? { ...body, redeem_points: redeem } : body);
+  opened("/v1/checkouts", redeem ? { ...body, redeem_points: redeem } : body);
 }
 
-async function open(path, body) {
-  const checkout = await store.open(path, body);
+function amountTyped() {
+  return amountOf(store.state.typed, store.state.shop.unit);
+}
+
+function receiptTyped() {
+  return store.state.receipt.trim() || receiptNo();
+}
+
+async function opened(path, body, approval) {
+  const checkout = await store.open(path, body, approval);
   if (checkout) store.change({ type: "answered", checkout });
 }
 
@@ -95,8 +103,9 @@ function receiptNo() {
 function told(state, before, action) {
   const screen = screenOf(state);
   if (action.type === "card.presented" || (screen === "reading" && screenOf(before) === "waiting")) sound("seen");
-  if (isNews(state, before)) entered(state, screen);
+  if (isNews(state, before)) entered(state, screen, screenOf(before));
   render(state);
+  if (action.type === "card.presented" && screen === "sign-in" && !state.who) act.signInByCard();
 }
 
 /** Another screen, or another problem on the same one. */
@@ -105,10 +114,10 @@ function isNews(state, before) {
   return !isSame || (screenOf(state) === "problem" && state.checkout.error.code !== before.checkout.error.code);
 }
 
-function entered(state, screen) {
+function entered(state, screen, before) {
   document.documentElement.dataset.screen = screen;
   document.getElementById("spoken").textContent = spoken(state, screen);
-  if (screen === "done" && !state.lifted) sound("done");
+  if (screen === "done" && before !== "done") sound("done");
   if (["problem", "in_doubt", "failed"].includes(screen)) sound("wrong");
   clearTimeout(leaving);
   if (screen === "done" && state.lifted) leaving = setTimeout(act.dismiss, DONE_SHOWN_MS);

@@ -3,7 +3,7 @@
 import { begin } from "./begin.js";
 import { h, patch } from "./dom.js";
 import { icon } from "./icons.js";
-import { amount, member, name, outcome, why } from "./parts.js";
+import { amount, isDecided, member, name, outcome, why } from "./parts.js";
 import { screenOf } from "./state.js";
 import { Store } from "./store.js";
 import { title } from "./view-stage.js";
@@ -31,6 +31,7 @@ function told(state, before) {
 }
 
 function call(state, screen) {
+  if (state.checkout.kind === "enrolment") return t(screen === "done" ? "customer.enrolled" : "customer.enrol");
   if (screen === "done") return t(state.lifted ? "customer.thanks" : "done");
   return screen === "problem" ? t("waiting") : title(state, screen);
 }
@@ -53,15 +54,16 @@ function welcome(state, text) {
 function scene(state, screen) {
   const checkout = state.checkout;
   const [tone, sign] = screen === "done" && state.lifted ? ["good", "check"] : SIGNS[screen];
-  const known = checkout.points_before !== null && screen !== "problem";
+  const known = isDecided(checkout) && screen !== "problem";
+  const tells = [
+    checkout.amount !== null && h("p.bill", {}, h("span", {}, t("amount")), h("strong", {}, amount(state, checkout.amount))),
+    (known || checkout.kind === "enrolment") && checkout.member && member(state, checkout.member),
+    known && outcome(state, checkout),
+    known && why(checkout),
+  ].filter(Boolean);
   return h("main.stage", { key: `${checkout.id} ${tone}`, "data-tone": tone },
     h("section.call", {}, h("div.sign", {}, icon(sign)), h("h1", {}, call(state, screen))),
-    h("section.tells", {},
-      checkout.amount !== null && h("p.bill", {}, h("span", {}, t("amount")), h("strong", {}, amount(state, checkout.amount))),
-      known && member(state, checkout.member),
-      known && outcome(state, checkout),
-      known && why(checkout),
-    ),
+    tells.length > 0 && h("section.tells", {}, tells),
   );
 }
 

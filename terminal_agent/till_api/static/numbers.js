@@ -4,6 +4,7 @@
 const PERSIAN = "۰۱۲۳۴۵۶۷۸۹";
 const ARABIC = "٠١٢٣٤٥٦٧٨٩";
 const LONGEST_AMOUNT = 12;
+const LONGEST_PHONE = 15; // ITU-T E.164
 
 export function digits(text, language) {
   return language === "fa" ? String(text).replace(/\d/g, (digit) => PERSIAN[digit]) : String(text);
@@ -17,6 +18,17 @@ export function foldDigits(text) {
 /** What was typed as an amount: digits alone, no zeros before, not longer than an amount may be. */
 export function typedAmount(text) {
   return foldDigits(text).replace(/\D/g, "").replace(/^0+/, "").slice(0, LONGEST_AMOUNT);
+}
+
+/** What was typed as a phone number: digits, and a plus before them. */
+export function typedPhone(text) {
+  const folded = foldDigits(text);
+  return (/^\s*\+/.test(folded) ? "+" : "") + folded.replace(/\D/g, "").slice(0, LONGEST_PHONE);
+}
+
+/** As much of a phone number as stays on a screen: its last two digits. */
+export function phoneEnd(phone, language) {
+  return `…${digits(phone.slice(-2), language)}`;
 }
 
 export function number(value, language) {

@@ -2,7 +2,7 @@
 
 import { h } from "./dom.js";
 import { icon } from "./icons.js";
-import { moneyText, moved, number } from "./numbers.js";
+import { digits, moneyText, moved, number } from "./numbers.js";
 import { language } from "./preferences.js";
 import { tierOf, toPay } from "./state.js";
 import { has, said, t } from "./words.js";
@@ -23,6 +23,13 @@ export function tierChip(state, tier) {
 
 export function member(state, who) {
   return h("p.member", {}, h("span.name", {}, name(who?.first_name || t("member"))), tierChip(state, who?.tier));
+}
+
+/** Keys for fingers. `press(text)`, `erase()`. */
+export function keypad(keys, press, erase) {
+  const key = (text) => h("button.key", { type: "button", onclick: () => press(text) }, digits(text, language()));
+  const last = h("button.key", { type: "button", onclick: erase, "aria-label": t("erase") }, icon("erase"));
+  return h("div.keypad", { dir: "ltr", role: "group", "aria-label": t("keypad") }, keys.map(key), last);
 }
 
 export function points(value) {
@@ -55,9 +62,19 @@ export function refusal(problem) {
   return h("div.refusal", { role: "alert" }, icon("warning"), h("p", {}, h("strong", {}, message), " ", action));
 }
 
+/** Where the last refusal is told. It is there without one too, so that nothing around it is made anew. */
+export function refused(state) {
+  return h("div.told", {}, state.problem && refusal(state.problem.body));
+}
+
 /** A label above its value. */
 export function figure(label, value, props = {}) {
   return h("div.figure", props, h("dt", {}, label), h("dd", {}, value));
+}
+
+/** Whether it is known what a checkout does to the points. */
+export function isDecided(checkout) {
+  return checkout.points_earned !== null;
 }
 
 /** What a checkout does to the points, and what is left to pay in money. */
@@ -66,7 +83,7 @@ export function outcome(state, checkout) {
   const moves = checkout.points_earned - checkout.points_redeemed;
   return h("dl.outcome", {},
     figure(t(isSale ? "earned" : "taken"), moved(isSale ? checkout.points_earned : moves, language()), { class: "lead" }),
-    figure(t("now"), points(checkout.points_after)),
+    checkout.points_after !== null && figure(t("now"), points(checkout.points_after)),
     isSale && checkout.points_redeemed > 0 && figure(t("to_pay"), amount(state, toPay(checkout, state.shop)), { class: "pay" }),
   );
 }

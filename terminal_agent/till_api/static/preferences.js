@@ -8,6 +8,15 @@ export const token = {
   forget: () => localStorage.removeItem("token"),
 };
 
+/** Which of the paired programs this browser is. */
+export function tokenId() {
+  return localStorage.getItem("token_id");
+}
+
+export function keepTokenId(id) {
+  localStorage.setItem("token_id", id);
+}
+
 /** Who is signed in: for this tab alone, until it is closed. */
 export const session = {
   get: () => JSON.parse(sessionStorage.getItem("session")),

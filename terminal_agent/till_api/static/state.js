@@ -1,6 +1,6 @@
 // What is on the screen, as one value, and how each thing that happens changes it. Pure: no clock, no network, no page.
 
-import { amountOf, typedAmount } from "./numbers.js";
+import { amountOf, typedAmount, typedPhone } from "./numbers.js";
 
 export const initial = {
   paired: false,
@@ -12,6 +12,7 @@ export const initial = {
   cardPresent: false,
   card: null, // the card that lies on the reader while no checkout is open: GET /v1/card, or {error}
   checkout: null, // the one on the screen, whole, as checkout.changed told it
+  own: null, // the id of the last checkout that this page opened
   lifted: false, // its card was taken away since it ended
   fresh: false, // a card came since the last problem
   sales: [],
@@ -19,7 +20,11 @@ export const initial = {
   receipt: "", // empty: one is made up
   asking: false, // a request of this page is under way
   problem: null, // why the last request was refused
-  sheet: null, // null, "health", or the sale that is looked at
+  sheet: null, // {kind: "health" | "sale" | "enrol" | "forgotten" | "approval" | "staff", …} before the screen
+  phone: "", // the digits typed in a sheet, or those of the person on the screen
+  found: null, // who has this phone: GET /v1/members, or {error}
+  people: [], // GET /v1/cashiers, for administrators
+  programs: [], // GET /v1/tokens, likewise
   now: 0, // ms, for countdowns
 };
 
@@ -34,7 +39,7 @@ export function reduce(state, action) {
 const CHANGES = {
   paired: () => ({ paired: true, problem: null }),
   unpaired: () => ({ ...initial }),
-  session: (_, { session }) => ({ session, who: null, typed: "", sheet: null, problem: null }),
+  session: (_, { session }) => ({ session, who: null, typed: "", sheet: null, people: [], programs: [], problem: null }),
   who: (_, { who }) => ({ who, problem: null }),
   line: (_, { line }) => ({ line }),
   shop: (_, { shop }) => ({ shop }),
@@ -50,9 +55,15 @@ const CHANGES = {
   receipt: (_, { text }) => ({ receipt: text }),
   asking: (_, { asking }) => ({ asking }),
   refused: (_, { problem }) => ({ problem }),
-  answered: (state, { checkout }) => ({ sheet: null, typed: "", receipt: "", ...newer(state, checkout) }),
-  dismissed: () => ({ checkout: null, problem: null }),
-  sheet: (_, { sheet }) => ({ sheet, problem: null }),
+  answered: (state, { checkout }) => ({ sheet: null, typed: "", receipt: "", own: checkout.id, ...newer(state, checkout) }),
+  dismissed: () => ({ checkout: null, phone: "", problem: null }),
+  sheet: (state, { sheet, phone = "" }) => ({ sheet, phone, found: null, problem: null }),
+  phone: (_, { text }) => ({ phone: typedPhone(text), found: null, problem: null }),
+  "phone.key": (state, { key }) => ({ phone: typedPhone(state.phone + key), found: null, problem: null }),
+  "phone.erased": (state) => ({ phone: state.phone.slice(0, -1), found: null, problem: null }),
+  found: (_, { found }) => ({ found }),
+  people: (_, { cashiers }) => ({ people: cashiers }),
+  programs: (_, { tokens }) => ({ programs: tokens.filter((each) => !each.revoked_at) }),
   "checkout.changed": (state, { data }) => shown(state, data),
   "card.presented": () => ({ cardPresent: true, card: null, lifted: false, fresh: true }),
   "card.removed": (state) => ({ cardPresent: false, card: null, lifted: state.checkout ? true : state.lifted }),
@@ -69,7 +80,13 @@ function shown(state, checkout) {
   if (checkout.state === "cancelled") return state.checkout?.id === checkout.id ? { checkout: null } : {};
   const isNew = state.checkout?.id !== checkout.id;
   if (!isNew && isTriedAgain(state, checkout)) return {};
-  return { checkout, card: null, fresh: state.fresh && !checkout.error, sheet: isNew ? null : state.sheet, lifted: isNew ? false : state.lifted };
+  return { checkout, card: null, fresh: state.fresh && !checkout.error, sheet: isNew ? null : state.sheet, lifted: isLifted(state, checkout, isNew) };
+}
+
+/** What was done without a card in hand has none to take away. */
+function isLifted(state, checkout, isNew) {
+  const needsNone = checkout.state === "done" && (checkout.sequence === null || checkout.replayed);
+  return needsNone && !state.cardPresent ? true : !isNew && state.lifted;
 }
 
 /** The card that was just refused is tried twice a second as long as it lies there: what stands on the screen stays. */
@@ -82,7 +99,7 @@ export function screenOf(state) {
   if (!state.paired) return "pair";
   if (!state.shop) return "connecting";
   const checkout = state.checkout;
-  if (!checkout) return state.shop.cashiers.length && !state.session ? "sign-in" : "ready";
+  if (!checkout) return state.shop.sign_in && !state.session ? "sign-in" : "ready";
   if (checkout.state === "waiting_for_card") return checkout.error ? "problem" : "waiting";
   return checkout.state;
 }
@@ -114,6 +131,11 @@ export function redeemable(state) {
   const allowed = online ? card.points : shop.offline_points_per_card - card.redeemed_offline;
   const most = Math.min(card.points, payable, allowed);
   return most >= rule.minimum_points ? most : 0;
+}
+
+/** Who may change people and programs: a staff card alone says who somebody is and proves nothing. */
+export function isAdministrator(state) {
+  return state.session?.role === "administrator";
 }
 
 /** What is left to pay in money, by the rule in force now. */

@@ -2,7 +2,7 @@
 
 import { Api, Problem } from "./api.js";
 import { session, suggestLanguage, token } from "./preferences.js";
-import { initial, isOpen, reduce } from "./state.js";
+import { initial, isOpen, reduce, screenOf } from "./state.js";
 import { Stream } from "./stream.js";
 
 const STATUS_EVERY_MS = 5000;
@@ -54,6 +54,8 @@ export class Store {
     else session.forget();
     this.api.session = given?.session ?? null;
     this.change({ type: "session", session: given });
+    this.readShop();
+    if (this.state.cardPresent) this.look();
   }
 
   unpair() {
@@ -65,20 +67,29 @@ export class Store {
   }
 
   /** A request that opens something: one at a time, whatever is pressed meanwhile. The answer, or null. */
-  async open(path, body) {
+  async open(path, body, approval) {
     if (this.state.asking) return null;
     this.change({ type: "asking", asking: true });
-    const answer = await this.request(path, body);
+    const answer = await this.request(path, body, approval);
     this.#tick();
     this.change({ type: "asking", asking: false });
     return answer;
   }
 
   /** A request of the cashier's; its refusal is shown. The answer, or null. */
-  async request(path, body) {
+  request(path, body, approval) {
+    return this.#shown((api) => api.post(path, body, approval));
+  }
+
+  /** A question of the cashier's; its refusal is shown. The answer, or null. */
+  find(path) {
+    return this.#shown((api) => api.get(path));
+  }
+
+  async #shown(asking) {
     this.change({ type: "refused", problem: null });
     try {
-      return await (this.api ?? new Api(null)).post(path, body);
+      return await asking(this.api ?? new Api(null));
     } catch (problem) {
       this.#refused(problem);
       return null;
@@ -103,16 +114,21 @@ export class Store {
 
   /** Whatever was missed while the line was down. */
   #refresh() {
-    this.#ask("/v1/shop", (shop) => {
-      suggestLanguage(shop.language);
-      this.change({ type: "shop", shop });
-    });
+    this.readShop();
     this.#ask("/v1/status", (status) => this.change({ type: "status", status }));
     this.#ask("/v1/reader", (reader) => {
       this.change({ type: "reader", cardPresent: reader.card_present });
       if (reader.card_present) this.look();
     });
     this.#readSales();
+  }
+
+  /** The shop's name, rules and cashiers. */
+  readShop() {
+    this.#ask("/v1/shop", (shop) => {
+      suggestLanguage(shop.language);
+      this.change({ type: "shop", shop });
+    });
   }
 
   #readSales() {
@@ -128,7 +144,7 @@ export class Store {
 
   /** Whose card lies on the reader. The checkout that may have begun meanwhile goes before. */
   look() {
-    if (!this.looksAtCards) return;
+    if (!this.looksAtCards || screenOf(this.state) === "sign-in") return;
     this.#ask("/v1/card", (card) => this.change({ type: "card", card }), (problem) => {
       const silent = !problem.body || ["busy", "no_card_timeout", "card_removed_early"].includes(problem.body.code);
       if (!silent) this.change({ type: "card", card: { error: problem.body } });

@@ -3,7 +3,7 @@
 import { h } from "./dom.js";
 import { icon } from "./icons.js";
 import { digits, moved, timeOfDay, typedShown } from "./numbers.js";
-import { amount, member, name, points, refusal } from "./parts.js";
+import { amount, keypad, member, name, points, refusal } from "./parts.js";
 import { language } from "./preferences.js";
 import { redeemable } from "./state.js";
 import { t } from "./words.js";
@@ -14,11 +14,19 @@ export function readyView(state, act) {
   return h("main.ready", { key: "ready" },
     h("section.sale", { "aria-label": t("amount") },
       amountField(state, act),
-      keypad(act),
-      state.problem && refusal(state.problem.body),
+      keypad(KEYS, act.key, act.erase),
+      state.problem && !state.sheet && refusal(state.problem.body),
       actions(state, act),
     ),
-    h("section.side", {}, state.cardPresent ? cardPanel(state) : h("p.hint", {}, icon("card"), t("spend.hint")), sales(state, act)),
+    h("section.side", {}, withoutCard(state, act), state.cardPresent ? cardPanel(state) : h("p.hint", {}, icon("card"), t("spend.hint")), sales(state, act)),
+  );
+}
+
+/** For customers who have no card, or not with them. */
+function withoutCard(state, act) {
+  return h("div.quick", {},
+    h("button.plain.iconed", { type: "button", onclick: () => act.enrolling() }, icon("join"), t("enrol")),
+    h("button.plain.iconed", { type: "button", disabled: !state.typed, onclick: act.forgot }, icon("phone"), t("forgotten")),
   );
 }
 
@@ -44,12 +52,6 @@ function amountField(state, act) {
       }),
     ),
   );
-}
-
-function keypad(act) {
-  const key = (text) => h("button.key", { type: "button", onclick: () => act.key(text) }, digits(text, language()));
-  const erase = h("button.key", { type: "button", onclick: act.erase, "aria-label": t("erase") }, icon("erase"));
-  return h("div.keypad", { dir: "ltr", role: "group", "aria-label": t("keypad") }, KEYS.map(key), erase);
 }
 
 function actions(state, act) {
@@ -86,7 +88,7 @@ function row(state, sale, act) {
   const moves = sale.points_earned - sale.points_redeemed;
   const mark = sale.state === "in_doubt" ? "sale.in_doubt" : sale.state === "closed" ? "sale.closed" : null;
   return h("li", { key: sale.id },
-    h("button.row", { type: "button", onclick: () => act.open(sale) },
+    h("button.row", { type: "button", onclick: () => act.sheet({ kind: "sale", sale }) },
       h("span.when", {}, timeOfDay(sale.at, language())),
       h("span.who", {}, name(sale.member?.first_name || t("member")),
         sale.kind === "reversal" && h("em.tag", {}, t("sale.return")),

@@ -11,9 +11,21 @@ export function signInView(state, act) {
     h("div.panel.sign-in", {},
       h("div.sign", {}, icon("person")),
       h("h1", {}, state.who ? name(state.who) : t("sign-in.title")),
-      state.who ? pinForm(state, act) : h("ul.names", {}, state.shop.cashiers.map((who) => h("li", {}, choice(who, act)))),
+      state.who ? pinForm(state, act) : names(state, act),
     ),
   );
+}
+
+function names(state, act) {
+  if (!state.shop.cashiers.length) return refusal({ message: { fa: t("sign-in.lost"), en: t("sign-in.lost") } });
+  const card = state.cardPresent
+    ? h("button.plain.iconed", { type: "button", disabled: state.asking, onclick: act.signInByCard }, icon("card"), t("sign-in.by-card"))
+    : h("p.hint", {}, icon("card"), t("sign-in.card"));
+  return [
+    h("ul.names", {}, state.shop.cashiers.map((who) => h("li", {}, choice(who, act)))),
+    state.problem && refusal(state.problem.body),
+    card,
+  ];
 }
 
 function choice(who, act) {
