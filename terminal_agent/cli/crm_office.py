@@ -18,7 +18,7 @@ REPORTS = ["members", "points", "shops", "offers", "outstanding"]
 
 
 @click.command(cls=AgentCommand)
-@click.argument("name", type=click.Choice(REPORTS))
+@click.argument("name", type=click.Choice(REPORTS), default="points")
 @click.option("--from", "first_day", metavar="DAY", help="the first day, as in 2026-11-22; the beginning if not given")
 @click.option("--to", "last_day", metavar="DAY", help="the last day; today if not given")
 @click.option(
@@ -26,7 +26,7 @@ REPORTS = ["members", "points", "shops", "offers", "outstanding"]
 )
 @crm_place
 def report(name: str, first_day: str | None, last_day: str | None, output: Path | None, place: Place) -> None:
-    """Show members, points, shops by day, offers, or the points outstanding; nobody is named.
+    """Show members, points (if nothing is named), shops by day, offers, or the points outstanding; nobody is named.
 
     \b
     Examples:

@@ -101,8 +101,7 @@ def _progress() -> Iterator[tuple[Talk, Callable[[dict[str, Any]], None]]]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
-    # stdout stays what it is: the answer goes there, also when only stderr is a terminal.
-    with Progress(*columns, console=Console(stderr=True), redirect_stdout=False) as bar:
+    with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task("", total=None)
 
         def advance(summary: dict[str, Any]) -> None:

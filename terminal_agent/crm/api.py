@@ -31,6 +31,8 @@ def create_app(store: Store, clock: Clock, ids: Ids) -> FastAPI:
     problems.install(app)
     app.include_router(_open)
     app.include_router(_terminal, prefix="/v1")
+    app.include_router(_open, prefix="/v1", include_in_schema=False)
+    app.add_api_route("/v1/openapi.json", app.openapi, include_in_schema=False)
     app.include_router(member_routes.router, prefix="/v1")
     return app
 

@@ -104,7 +104,7 @@ class Batch:
         for row in refused:
             yield row, self._counted(Tried(RowStatus.REJECTED, error=_told(row.problem)))
         for row in self._rows:
-            if self._stopped() or limit is not None and self.counts[RowStatus.ISSUED] >= limit:
+            if limit is not None and self.counts[RowStatus.ISSUED] >= limit:
                 return
             if row.problem is None:
                 yield from self._one(row, ask)

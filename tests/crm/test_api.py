@@ -237,8 +237,11 @@ def test_points_of_an_activity_are_booked(crm: Crm, terminal: Terminal) -> None:
 
 
 def test_health_and_the_description_need_no_token(crm: Crm) -> None:
-    assert requests.get(crm.url + "/healthz", timeout=10).json() == {"status": "ok"}
-    document = requests.get(crm.url + "/openapi.json", timeout=10).json()
+    for path in ("/healthz", "/v1/healthz"):
+        assert requests.get(crm.url + path, timeout=10).json() == {"status": "ok"}
+    document, again = (requests.get(crm.url + at + "/openapi.json", timeout=10).json() for at in ("", "/v1"))
+    assert document == again
+    assert not [path for path in document["paths"] if path.endswith(("/v1/healthz", "openapi.json"))]
     assert document["openapi"].startswith("3.1")
     assert [scheme["scheme"] for scheme in document["components"]["securitySchemes"].values()] == ["bearer"]
     post = document["paths"]["/v1/events"]["post"]
