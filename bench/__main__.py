@@ -11,7 +11,7 @@ from contextlib import closing
 from rich.console import Console
 from rich.table import Table
 
-from bench import api, crm, daemon, drain, drivers, durability, keys, purchase, startup, sync, till
+from bench import api, crm, daemon, desk, drain, drivers, durability, keys, purchase, startup, sync, till
 from bench.measure import Figure, Samples
 from bench.rig import Left, Rig
 
@@ -29,6 +29,7 @@ BENCHES: dict[str, Bench] = {
     "till": till.run,
     "keys": keys.run,
     "checkouts": api.run,
+    "desk": desk.run,
 }
 
 
