@@ -196,6 +196,7 @@ def test_a_member_is_found_by_any_spelling_of_the_phone(terminal: Terminal) -> N
             "tier": "basic",
             "status": "active",
             "cards": [{"card_no": CARD, "status": "active", "balance": 0}],
+            "waiting_points": 0,
         }
     assert terminal.get(f"/v1/cards/{CARD}")["member"]["member_id"] == "m-1"
 
