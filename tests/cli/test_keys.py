@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from terminal_agent.service.rekeying import HOLD_STILL
 from tests.cli.shop import Shop
 
 
@@ -33,8 +34,9 @@ def test_under_a_set_that_makes_no_cards_here_cards_are_used_and_none_is_made(sh
         assert (answer.exit_code, "makes no cards under key set 2" in answer.out) == (6, True), command
     assert blank.read_bytes().count(bytes.fromhex("FF" * 7 + "078069" + "FF" * 6)) == 16, "it is as the maker made it"
     before = old.read_bytes()[7 * 64 :]
-    sold = shop.done("purchase", "50000", "--receipt", "1")
-    assert (sold["state"], sold["points_after"]) == ("done", 5)
+    sold = shop.ta("purchase", "50000", "--receipt", "1")
+    assert (sold.json["state"], sold.json["points_after"]) == ("done", 5)
+    assert HOLD_STILL not in sold.err
     assert old.read_bytes()[7 * 64 :] == before, "and the card keeps its keys"
     assert shop.done("keys", "limit", "2", "--issue")["may_issue"] is True
     assert shop.done("card", "issue", *blank_reader)["key_set_version"] == 2
@@ -46,3 +48,4 @@ def test_what_has_no_pin_cannot_be_unlocked_and_what_is_not_there_not_limited(sh
     assert (shop.ta("keys", "unlock").code, shop.ta("keys", "limit", "7", "--issue").code) == ("invalid_input",) * 2
     (shop.data_dir / "keys" / "no-issue").write_text("1 x\n2\n")
     assert [row["may_issue"] for row in shop.done("keys", "list")] == [False]
+    assert shop.done("keys", "limit", "1", "--issue")["may_issue"] is True
