@@ -38,11 +38,14 @@ def _serve_bare(pipe: Connection, document: dict[str, Any]) -> None:
     import uvicorn
     from fastapi import FastAPI
 
+    class Told(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            pipe.send(self.servers[0].sockets[0].getsockname()[1])
+
     app = FastAPI()
     app.add_api_route("/v1/checkouts", lambda: document)
-    listener = socket.create_server(("127.0.0.1", 0))
-    pipe.send(listener.getsockname()[1])
-    uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False)).run(sockets=[listener])
+    Told(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", access_log=False)).run()
 
 
 @contextmanager
