@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import threading
+from contextlib import suppress
 from typing import Any
 
 from terminal_agent.errors import AgentError
@@ -21,6 +22,7 @@ from terminal_agent.service.pairing import TILL_CODE
 from terminal_agent.service.reader_watch import ReaderWatch
 from terminal_agent.service.till import TillService
 from terminal_agent.sync.worker import CrmState
+from terminal_agent.till_api.hub import EventName
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +37,7 @@ class Daemon:
         self._agent = agent
         self._stop = threading.Event()
         self._till = TillService(agent, self._execute, lambda: self._watch.seen)
-        self._watch = ReaderWatch(agent, self._stop, self._till.publish)
+        self._watch = ReaderWatch(agent, self._stop, self._seen)
         self._ready = False
         self._damage: JournalFailed | None = None
         agent.journal.when_damaged(self._end)
@@ -80,6 +82,13 @@ class Daemon:
     def _health(self, threads: list[threading.Thread]) -> Health:
         loops = {"till": lambda: self._till.silent_s, "reader": lambda: self._watch.silent_s}
         return Health(self._manager, threads, loops, self._agent.journal.position, self._in_words)
+
+    def _seen(self, name: EventName, data: dict[str, Any]) -> None:
+        """What the watch saw, for the till's listeners; a reader that came or went also for systemctl status."""
+        self._till.publish(name, data)
+        if name is EventName.READER_CHANGED and self._ready:
+            with suppress(JournalFailed):  # then health says so
+                self._manager.tell(status=self._in_words())
 
     def _in_words(self) -> str:
         count = counts(self._agent)

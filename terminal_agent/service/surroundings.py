@@ -130,6 +130,12 @@ def service(here: Surroundings) -> Finding:
     return unit.service(here.unit, here.config, here.owner)
 
 
+def second_service(here: Surroundings) -> Finding:
+    """Nobody starts the daemon a second time. The lock keeps the data safe; the restarts would never end."""
+    said = said_by("systemctl", "show", "*.service", "--property=Id,ActiveState,ExecStart") if here.unit else None
+    return unit.others(said, here.config)
+
+
 def unit_drift(here: Surroundings) -> Finding:
     """The service is hardened and watched as the package has it."""
     return unit.drift(here.unit, here.config)
@@ -315,6 +321,7 @@ CHECKS = (
     Check("version", version),
     Check("access", access),
     Check("service", service, quick=True),
+    Check("second_service", second_service, quick=True),
     Check("unit", unit_drift, quick=True),
     Check("package", package),
     Check("data_disk", data_disk),

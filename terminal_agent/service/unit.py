@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,6 +42,7 @@ _OTHERS = (
     "LoadError",
     "UnitFileState",
     "ActiveState",
+    "SubState",
     "Result",
     "ExecMainStatus",
     "NRestarts",
@@ -51,6 +53,7 @@ _OTHERS = (
     "ExecStart",
     "WatchdogUSec",
 )
+_LOOKS, _PAUSE_S = 20, 0.1
 _UNWATCHED = ("0", "infinity")
 _LOG = f"sudo journalctl -u {PACKAGE} -n 20 --no-pager"
 _RELOAD = f"sudo systemctl daemon-reload && sudo systemctl restart {PACKAGE}"
@@ -69,7 +72,7 @@ _BEFORE_THE_START = {
         f"Make its disk writable: findmnt -T /var/lib; sudo mount -o remount,rw MOUNTPOINT; {_LOG}",
     ),
     CREDENTIALS: (
-        "a sealed key or credential cannot be deciphered on this machine",
+        "a sealed key or credential is missing, or cannot be deciphered on this machine",
         f"{_LOG} names it; move that file out of /etc/credstore.encrypted, sudo systemctl restart {PACKAGE}, then "
         "bring in the copy you keep: terminal-agent keys import (for crm.json: terminal-agent enroll), and: "
         "sudo terminal-agent-seal",
@@ -98,6 +101,11 @@ class Unit:
         return self["LoadState"] not in ("", "not-found")
 
     @property
+    def is_tried_again(self) -> bool:
+        """Whether it is being started anew just now: how it ended last is told again a moment later."""
+        return self["ActiveState"] == "activating" and self["SubState"] != "auto-restart" and self["NRestarts"] != "0"
+
+    @property
     def drop_ins(self) -> str:
         return self["DropInPaths"]
 
@@ -109,8 +117,15 @@ class Unit:
 def ask_systemd() -> Unit | None:
     """The service's properties; None where systemd does not run."""
     names = ",".join((*PROMISED, *_OTHERS))
-    said = said_by("systemctl", "show", SERVICE, f"--property={names}")
-    return None if said is None else parse(said)
+    for _ in range(_LOOKS):
+        said = said_by("systemctl", "show", SERVICE, f"--property={names}")
+        if said is None:
+            return None
+        unit = parse(said)
+        if not unit.is_tried_again:
+            break
+        time.sleep(_PAUSE_S)
+    return unit
 
 
 def parse(said: str) -> Unit:
@@ -183,19 +198,17 @@ def drift(unit: Unit | None, config: Path) -> Finding:
     changed = [f"{name}={unit[name]}" for name, value in PROMISED.items() if unit[name] != value]
     if unit["WatchdogUSec"] in _UNWATCHED:
         changed.append("WatchdogSec=0: a hung daemon is not ended")
-    if changed:
-        return warn(f"the unit is not the package's: {', '.join(changed)}", _mend(unit))
-    ignored = _ignored_lines()
-    if ignored:
-        return warn(f"systemd does not understand {ignored}", _mend(unit))
+    told = [f"the unit is not the package's: {', '.join(changed)}"] if changed else []
+    told += [f"systemd does not understand {line}" for line in _ignored_lines()]
+    if told:
+        return warn("; ".join(told), _mend(unit))
     return ok("as the package brought it" + (f", with {unit.drop_ins}" if unit.drop_ins else ""))
 
 
-def _ignored_lines() -> str:
+def _ignored_lines() -> list[str]:
     """What ``systemd-analyze verify`` says of lines in our unit's files that have no effect."""
     said = said_by("systemd-analyze", "verify", "--man=no", SERVICE, may_fail=True) or ""
-    lines = [line for line in said.splitlines() if PACKAGE in line and ", ignoring" in line]
-    return "; ".join(lines)
+    return [line for line in said.splitlines() if PACKAGE in line and ", ignoring" in line]
 
 
 def _mend(unit: Unit) -> str:
@@ -206,6 +219,20 @@ def _mend(unit: Unit) -> str:
     if not strange:
         return f"Lay the package again: sudo apt-get install --reinstall ./{PACKAGE}_VERSION_ARCH.deb"
     return f"Look what they change, then: sudo rm {' '.join(strange)} && {_RELOAD}"
+
+
+def others(said: str | None, config: Path) -> Finding:
+    """No other unit runs the daemon on the same config file. ``said``: ``systemctl show`` of all services."""
+    for lines in (said or "").split("\n\n"):
+        other = parse(lines)
+        if other["Id"] == SERVICE or other["ActiveState"] not in ("active", "activating"):
+            continue
+        if "terminal_agent" in other["ExecStart"] and str(config) in other["ExecStart"]:
+            return warn(
+                f"{other['Id']} starts the daemon too, and one of the two ends each time",
+                f"sudo systemctl disable --now {other['Id']}",
+            )
+    return ok("no other unit starts the daemon")
 
 
 def package() -> Finding:

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import os
+import ssl
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
+from pytest_httpserver import HTTPServer
 
+from drivers import ReaderInfo
 from drivers.simulator import Fault, Torn
+from drivers.usb_devices import held_by_kernel
 from terminal_agent.desk.issue import IssueRequest, issue
 from terminal_agent.errors import AgentError
 from terminal_agent.journal.events import OutboxState
 from terminal_agent.journal.journal import CLOCK_SKEW
-from terminal_agent.service import doctor
+from terminal_agent.service import doctor, operations
 from terminal_agent.service.agent import Agent
 from terminal_agent.service.credentials import store_credentials
 from terminal_agent.service.diagnosis import diagnose
@@ -25,10 +35,10 @@ from terminal_agent.service.settings import load_settings
 from terminal_agent.service.surroundings import CHECKS as AROUND
 from terminal_agent.sync.client import Credentials
 from terminal_agent.till.checkout import PurchaseRequest, purchase
-from tests.journal.support import event, event_id, spoil_index
+from tests.journal.support import START, event, event_id, spoil_index
 from tests.small_disk import fill
 from tests.sync.support import SECRET, TOKEN, no_feed, page, problem
-from tests.workbench import CountingIds, FixedClock, blank, lay, offline
+from tests.workbench import NOW, CountingIds, FixedClock, blank, lay, offline
 
 OPERATIONS_BEFORE_THE_WRITE = 4
 
@@ -178,6 +188,29 @@ def test_an_impossible_date_fails_and_one_far_from_the_crms_warns(agent: Agent, 
     assert status(agent, "clock") == "fail"
 
 
+def test_a_clock_behind_the_newest_sale_warns(agent: Agent, clock: FixedClock) -> None:
+    record(agent, 1)
+    clock.moment = START
+    assert status(agent, "clock") == "ok"
+    clock.advance(days=-1)
+    assert "a sale is of" in found(agent, "clock")["detail"]
+
+
+def test_at_1970_sales_go_on_marked_as_unsure_and_status_says_so(agent: Agent, clock: FixedClock) -> None:
+    card = blank()
+    with lay(card) as connection:
+        issue(agent.terminal, connection, IssueRequest())
+    assert operations.status(agent, {}, str)["problems"] == []
+    clock.moment = datetime(1970, 1, 2, tzinfo=UTC)
+    with lay(card) as connection:
+        sold = purchase(agent.terminal, connection, PurchaseRequest("R-1", 50_000), offline)
+    assert sold["state"] == "done"
+    (event,) = [e for e in agent.journal.events.next_batch(10, 10**6) if e.type == "purchase.recorded"]
+    assert json.loads(event.body)["data"]["clock"] == "unsynced"
+    (problem,) = operations.status(agent, {}, str)["problems"]
+    assert (problem["id"], "1970-01-02" in problem["detail"]) == ("clock", True)
+
+
 def test_the_age_of_the_last_copy_is_watched(agent: Agent, clock: FixedClock, tmp_path: Path) -> None:
     assert status(agent, "backups") == "warn"
     agent.journal.back_up(tmp_path / "copy")
@@ -214,6 +247,41 @@ def test_the_crm_is_asked(
     check = found(open_agent(), "crm")
     assert check["status"] == expected
     assert TOKEN not in str(check)
+
+
+def test_what_stands_between_is_named_by_what_broke(
+    open_agent: Callable[[], Agent], config: Path, untrusted_server: str
+) -> None:
+    for url, remedy in (("https://no-such-name.invalid", "resolvectl"), (untrusted_server, "ca-certificates")):
+        store_credentials(load_settings(config).data_dir, Credentials(url, "till-1", "p", TOKEN, SECRET))
+        agent = open_agent()
+        assert remedy in found(agent, "crm")["fix"]
+        agent.close()
+
+
+@pytest.fixture
+def untrusted_server(tmp_path: Path) -> Iterator[str]:
+    """One whose certificate nobody has signed but itself."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    made = x509.CertificateBuilder(name, name, key.public_key(), 1, NOW - timedelta(days=1), NOW + timedelta(days=3650))
+    pem = tmp_path / "server.pem"
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    pem.write_bytes(made.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM) + private)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pem)
+    with HTTPServer(host="localhost", ssl_context=context) as server:
+        yield server.url_for("").rstrip("/")
+
+
+def test_a_reader_that_is_plugged_in_and_cannot_be_used_is_named(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
+    held = held_by_kernel("072f:2200", "pn533_usb")
+    seen = [ReaderInfo.with_problem("pcsc:", "", held), ReaderInfo.with_problem("pcsc:", "ACR122U", held)]
+    monkeypatch.setattr(doctor, "list_readers", lambda: seen)
+    agent.settings = agent.settings.model_copy(update={"reader": "pcsc:no such reader"})
+    check = found(agent, "reader")
+    assert "ACR122U: the kernel's module pn533_usb holds" in check["detail"]
+    assert "modprobe -r pn533_usb" in check["fix"]
 
 
 def test_a_terminal_that_joined_no_crm_is_told_how(agent: Agent) -> None:

@@ -184,6 +184,22 @@ class TestTheService:
         assert f"sudo kill {os.getpid()}" in str(found.fix)
         assert "exit code" in service(None, **waiting).detail
 
+    def test_a_second_unit_that_starts_the_daemon_is_named(self) -> None:
+        ours = f"Id=terminal-agent.service\nActiveState=active\nExecStart={WELL['ExecStart']}\n"
+        assert unit.others(None, CONFIG).status is Status.OK
+        assert unit.others(ours, CONFIG).status is Status.OK
+        start = f"{{ argv[]=python -m terminal_agent --config {CONFIG} run }}"
+        copy = f"Id=copy.service\nActiveState=activating\nExecStart={start}\n"
+        assert unit.others(f"{ours}\n{copy}", CONFIG).fix == "sudo systemctl disable --now copy.service"
+        assert unit.others(f"{copy}\n{ours}", Path("/elsewhere.toml")).status is Status.OK
+        assert unit.others(copy.replace("activating", "failed"), CONFIG).status is Status.OK
+
+    def test_how_it_ended_is_not_read_while_it_is_tried_again(self) -> None:
+        trying = {"ActiveState": "activating", "NRestarts": "3"}
+        assert as_unit(**trying, SubState="start").is_tried_again
+        assert not as_unit(**trying, SubState="auto-restart").is_tried_again
+        assert not as_unit(ActiveState="activating", NRestarts="0", SubState="start").is_tried_again
+
     def test_the_process_behind_the_control_socket_is_known(self, here: Surroundings) -> None:
         assert here.owner is None
         del here.owner
