@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from tests.pcsc.virtual_reader import ACS, VirtualReader
 from tests.pn532.libnfc import find_libnfc_problem
 from tests.pn532.serial_line import SerialPn532
 from tests.service.softhsm import SoftHsm, find_softhsm_problem
-from tests.small_disk import WITHOUT_MOUNT, mounted
+from tests.small_disk import WITHOUT_MOUNT, mounted, mounted_ext4
 from tests.workbench import Workbench
 
 WITHOUT_PCSC = os.environ.get("TERMINAL_AGENT_WITHOUT_PCSC") == "1"
@@ -187,14 +188,28 @@ def softhsm(tmp_path: Path) -> Iterator[SoftHsm]:
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A folder on a file system of 12 MB. Fails, not skips, where we may not mount one."""
-    try:
-        with mounted(tmp_path / "disk", SMALL_DISK_BYTES) as folder:
-            yield folder
-    except (subprocess.CalledProcessError, FileNotFoundError) as problem:
-        reason = f"no small disk can be mounted: {getattr(problem, 'stderr', problem)}"
-        if os.environ.get(WITHOUT_MOUNT) == "1":
-            pytest.skip(f"{WITHOUT_MOUNT}=1: {reason}")
-        pytest.fail(f"{reason}\nRun as root, or set {WITHOUT_MOUNT}=1 to go without these tests")
+    with _permitted(mounted(tmp_path / "disk", SMALL_DISK_BYTES)) as folder:
+        yield folder
+
+
+@pytest.fixture
+def failing_disk(tmp_path: Path) -> Iterator[Path]:
+    """A folder on an ext4 file system that ``break_down`` breaks."""
+    with _permitted(mounted_ext4(tmp_path / "disk", 3 * SMALL_DISK_BYTES)) as folder:
+        yield folder
+
+
+@contextmanager
+def _permitted(mounting: AbstractContextManager[Path]) -> Iterator[Path]:
+    with ExitStack() as stack:
+        try:
+            folder = stack.enter_context(mounting)
+        except (subprocess.CalledProcessError, FileNotFoundError) as problem:
+            reason = f"no small disk can be mounted: {getattr(problem, 'stderr', problem)}"
+            if os.environ.get(WITHOUT_MOUNT) == "1":
+                pytest.skip(f"{WITHOUT_MOUNT}=1: {reason}")
+            pytest.fail(f"{reason}\nRun as root, or set {WITHOUT_MOUNT}=1 to go without these tests")
+        yield folder
 
 
 @pytest.fixture

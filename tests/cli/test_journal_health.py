@@ -14,7 +14,7 @@ from terminal_agent.journal import Journal
 from terminal_agent.journal.events import NewEvent
 from tests.cli.shop import CrmProcess, Shop, wait_until
 from tests.journal.support import CountedIds, ManualClock, event
-from tests.small_disk import fill
+from tests.small_disk import break_down, fill
 
 PAGE = 4096
 
@@ -191,6 +191,32 @@ def test_a_shop_on_a_full_disk_sells_and_says_what_is_wrong(small_disk: Path, ba
     film.unlink()
     assert shop.done("purchase", "10000", "--receipt", "4", "--redeem", "1")["points_redeemed"] == 1
     assert health(shop)["state"] == "ok"
+
+
+def test_a_shop_on_a_disk_that_linux_stopped_answers_what_it_knows_and_says_what_is_wrong(
+    failing_disk: Path, bare_shop: Shop
+) -> None:
+    shop = bare_shop
+    shop.data_dir = failing_disk / "data"
+    shop.init()
+    daemon = shop.start_daemon()
+    shop.done("card", "issue")
+    sold = shop.done("purchase", "10000", "--receipt", "1")
+    card = shop.card.read_bytes()
+    break_down(failing_disk)
+    refused = shop.ta("purchase", "10000", "--receipt", "2")
+    assert (refused.code, "is read-only" in refused.json["error"]["message"]) == ("journal_failed", True)
+    assert "remount,rw" in refused.json["error"]["hint"]
+    assert shop.card.read_bytes() == card, "what is not on disk is not on the card"
+    assert shop.done("card", "show")["points"] == 1
+    assert shop.done("purchase", "10000", "--receipt", "1") == {**sold, "replayed": True}
+    status = shop.done("status")
+    assert (status["state"], status["journal"]["state"]) == ("degraded", "read_only")
+    assert (checks(shop)["data_disk"], checks(shop)["disk_sync"], checks(shop)["alarms"]) == ("fail", "fail", "fail")
+    assert shop.end(daemon)[0] == 0
+    told = shop.ta("status")
+    assert (told.code, "remount,rw" in told.json["error"]["hint"]) == ("journal_failed", True)
+    assert checks(shop)["start"] == "fail"
 
 
 def test_a_killed_daemon_leaves_no_alarm(shop: Shop) -> None:

@@ -45,6 +45,38 @@ def root_of(suite: str) -> Path:
     return root
 
 
+class ControlGroup:
+    """A group of processes of its own. In one group, two containers take each other's services for their own: the same
+    paths below it, and a service that starts or stops meets the other one's processes there."""
+
+    def __init__(self, name: str) -> None:
+        self._folders = [folder / name for folder in _own_groups()]
+
+    def enter(self) -> list[str]:
+        """The words before a command that is to run in it."""
+        script = 'for folder in $0; do mkdir -p "$folder" && echo $$ > "$folder/cgroup.procs"; done; exec "$@"'
+        return ["sh", "-c", script, " ".join(map(str, self._folders))]
+
+    def remove(self) -> None:
+        """With what the container made in it; what still holds a process stays."""
+        for top in self._folders:
+            for folder in sorted(top.rglob("*"), key=lambda path: len(path.parts), reverse=True):
+                if folder.is_dir():
+                    with contextlib.suppress(OSError):
+                        folder.rmdir()
+            with contextlib.suppress(OSError):
+                top.rmdir()
+
+
+def _own_groups() -> list[Path]:
+    """Where systemd keeps the processes of our own group: in the unified hierarchy, and in its own older one."""
+    lines = (line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines())
+    paths = {kind: path.strip("/") for _, kind, path in lines}
+    mounted = {"": ("/sys/fs/cgroup/unified", "/sys/fs/cgroup"), "name=systemd": ("/sys/fs/cgroup/systemd",)}
+    places = ((Path(top), paths[kind]) for kind, tops in mounted.items() for top in tops if kind in paths)
+    return [top / path for top, path in places if (top / path / "cgroup.procs").exists()]
+
+
 class Machine:
     """One shop's PC. ``run`` runs a command in it; ``beside`` one of ours on its network, with our own files."""
 
@@ -52,6 +84,7 @@ class Machine:
         self._folder = folder
         self.root = folder / "root"
         self._suite = suite
+        self._group = ControlGroup(f"terminal-agent-test-{os.getpid()}-{suite}")
         self._nspawn: subprocess.Popen[bytes] | None = None
         self._beside: list[subprocess.Popen[str]] = []
         self._mount()
@@ -71,7 +104,16 @@ class Machine:
         begun = time.monotonic()
         options = ["--private-network", "--register=no", "--keep-unit", "--hostname=till", "--console=pipe"]
         # Our own machine may have the older control groups, which Debian 13 takes only when told so.
-        command = ["systemd-nspawn", "-q", "-D", str(self.root), *options, "-b", "SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1"]
+        command = [
+            *self._group.enter(),
+            "systemd-nspawn",
+            "-q",
+            "-D",
+            str(self.root),
+            *options,
+            "-b",
+            "SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1",
+        ]
         with (self._folder / "console").open("wb") as console:
             self._nspawn = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=console, stderr=console)
         wait_until(self._is_up, BOOT_TIMEOUT_S)
@@ -165,6 +207,7 @@ class Machine:
 
     def remove(self) -> None:
         self.power_off()
+        self._group.remove()
         for path in (self.root, self._folder / "top"):
             subprocess.run(["umount", "--lazy", str(path)], check=False, capture_output=True)
 

@@ -6,12 +6,15 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.cli.shop import wait_until
+from tests.service_container import bad_input
+from tests.service_container.bad_input import Story
 from tests.service_container.machine import CRM_PORT, ROOT, Machine, installed
 
 pytestmark = [pytest.mark.container, pytest.mark.slow]
@@ -198,6 +201,15 @@ def test_sealed_keys_are_the_services_alone_and_one_that_is_missing_is_named(sho
 
 
 @ON_ONE_IS_ENOUGH
+@pytest.mark.parametrize("chapter", bad_input.CHAPTERS, ids=lambda chapter: chapter.__name__)
+def test_what_is_wrong_around_it_is_named_and_mended_and_sales_go_on(
+    shop: Machine, chapter: Callable[[Story], None], tmp_path: Path
+) -> None:
+    with Story(shop, tmp_path / "card.mfd") as story:
+        chapter(story)
+
+
+@ON_ONE_IS_ENOUGH
 def test_a_machine_that_starts_without_a_reader_is_ready_and_says_so(shop: Machine) -> None:
     entry = shop.root / "etc" / "reader.conf.d" / "vpcd"
     entry.rename(shop.root / "opt" / "vpcd")
@@ -212,21 +224,28 @@ def test_a_machine_that_starts_without_a_reader_is_ready_and_says_so(shop: Machi
 
 
 @ON_ONE_IS_ENOUGH
-def test_the_package_again_changes_nothing_an_older_one_is_refused_and_a_purge_keeps_the_data(
+def test_an_upgrade_keeps_everything_one_that_fails_changes_nothing_an_older_one_is_refused_and_a_purge_keeps_the_data(
     shop: Machine, package: Path, tmp_path: Path
 ) -> None:
-    before = (shop.ta("status")["terminal_id"], shop.ta("queue", "list"), shop.ta("keys", "list"))
-    shop.run("dpkg", "-i", f"/opt/{package.name}")
-    assert (shop.ta("status")["terminal_id"], shop.ta("queue", "list"), shop.ta("keys", "list")) == before
-    assert len(list((shop.root / "opt" / "terminal-agent").iterdir())) == 2, "one version and the link to it"
+    def kept() -> tuple[str, list[str], dict[str, Any], list[str]]:
+        versions = sorted(path.name for path in (shop.root / "opt" / "terminal-agent").iterdir())
+        waiting = [event["id"] for event in shop.ta("queue", "list")["events"]]
+        return shop.ta("status")["terminal_id"], waiting, shop.ta("keys", "list"), versions
 
-    subprocess.run(["dpkg-deb", "-R", str(package), str(tmp_path / "older")], check=True)
-    for name in ("control", "preinst"):
-        file = tmp_path / "older" / "DEBIAN" / name
-        file.write_text(re.sub(r"\b0\.\d+\.\d+\b", "0.0.1", file.read_text()))
-    shutil.rmtree(tmp_path / "older" / "usr" / "share" / "terminal-agent" / "wheels")
-    subprocess.run(["dpkg-deb", "-b", str(tmp_path / "older"), str(shop.root / "opt" / "older.deb")], check=True)
-    refused = shop.try_to("dpkg", "-i", "/opt/older.deb")
+    before = kept()
+    assert before[1], "sales wait for the CRM"
+    assert len(before[3]) == 2, "one version and the link to it"
+    repack(package, tmp_path / "broken", shop.root / "opt" / "broken.deb", 98, with_wheels=False)
+    failed = shop.try_to("dpkg", "-i", "/opt/broken.deb")
+    assert (failed.returncode, "Nothing was changed" in failed.stderr) == (1, True)
+    assert kept() == before, "the version that was there runs on"
+
+    repack(package, tmp_path / "newer", shop.root / "opt" / "newer.deb", 99, with_wheels=True)
+    for _ in range(2):  # the second time there is nothing to do
+        shop.run("/opt/scripts/install", "--package", "/opt/newer.deb")
+    assert kept()[:3] == before[:3]
+    assert len(kept()[3]) == 2
+    refused = shop.try_to("dpkg", "-i", f"/opt/{package.name}")
     assert refused.returncode != 0
     assert "going back is refused" in refused.stderr
     assert shop.ta("status")["state"] == "ready"
@@ -243,3 +262,14 @@ def test_the_data_goes_with_a_purge_where_that_was_said(shop: Machine) -> None:
     shop.run("env", "DEBIAN_FRONTEND=noninteractive", "dpkg", "--purge", "terminal-agent")
     for gone in ("var/lib/terminal-agent", "etc/terminal-agent", "opt/terminal-agent"):
         assert not (shop.root / gone).exists()
+
+
+def repack(package: Path, tree: Path, made: Path, patch: int, *, with_wheels: bool) -> None:
+    """The same package as a later version; without its wheels it cannot be laid."""
+    subprocess.run(["dpkg-deb", "-R", str(package), str(tree)], check=True)
+    for name in ("control", "preinst"):
+        file = tree / "DEBIAN" / name
+        file.write_text(re.sub(r"\b0\.(\d+)\.\d+\b", rf"0.\1.{patch}", file.read_text()))
+    if not with_wheels:
+        shutil.rmtree(tree / "usr" / "share" / "terminal-agent" / "wheels")
+    subprocess.run(["dpkg-deb", "-Znone", "-b", str(tree), str(made)], check=True, capture_output=True)
