@@ -232,8 +232,11 @@ def test_an_upgrade_keeps_everything_one_that_fails_changes_nothing_an_older_one
         waiting = [event["id"] for event in shop.ta("queue", "list")["events"]]
         return shop.ta("status")["terminal_id"], waiting, shop.ta("keys", "list"), versions
 
+    card = shop.lay_card(tmp_path / "card.mfd")
+    shop.ta("card", "issue", "--wait-s", "20")
+    shop.take(card)
     before = kept()
-    assert before[1], "sales wait for the CRM"
+    assert before[1], "what was done waits for the CRM"
     assert len(before[3]) == 2, "one version and the link to it"
     repack(package, tmp_path / "broken", shop.root / "opt" / "broken.deb", 98, with_wheels=False)
     failed = shop.try_to("dpkg", "-i", "/opt/broken.deb")
