@@ -251,6 +251,8 @@ _STATUS = {
     ErrorCode.NOT_FOUND: 404,
     ErrorCode.MEMBER_NOT_FOUND: 404,
     ErrorCode.NO_CARD_TIMEOUT: 404,
+    ErrorCode.BLANK_CARD: 404,
+    ErrorCode.NOT_OUR_CARD: 404,
     ErrorCode.INVALID_INPUT: 400,
     ErrorCode.READER_MISSING: 503,
     ErrorCode.READER_LOST: 503,

@@ -12,6 +12,7 @@ from drivers.mifare_classic import blank_card
 from drivers.simulator import Fault, MemoryImage, Torn
 from tests.till_api.hand_reader import HandReader
 from tests.till_api.pos import PATIENCE_S, TEAR_AT_WRITE, Pos, Shop, a_key
+from tests.workbench import blank
 
 
 def test_a_card_that_lies_there_earns_at_once(shop: Shop, pos: Pos, reader: HandReader) -> None:
@@ -235,9 +236,13 @@ def test_cards_that_come_and_go_are_told(shop: Shop, pos: Pos, reader: HandReade
     assert pos.first(after, "card.removed") == {"reader": "sim:by-hand"}
 
 
-def test_no_card_on_the_reader_is_not_found(pos: Pos) -> None:
-    answer = pos.call("GET", "/v1/card")
-    assert (answer.status_code, answer.json()["code"]) == (404, "no_card_timeout")
+def test_no_card_of_the_club_on_the_reader_is_not_found(pos: Pos, reader: HandReader) -> None:
+    foreign = MemoryImage(b"\x01\x02\x03\x04\x04" + bytes(1019))
+    for image, code in ((None, "no_card_timeout"), (blank(), "blank_card"), (foreign, "not_our_card")):
+        if image is not None:
+            reader.lay(image)
+        answer = pos.call("GET", "/v1/card")
+        assert (answer.status_code, answer.json()["code"]) == (404, code)
 
 
 def _until_free(pos: Pos) -> None:
