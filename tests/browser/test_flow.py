@@ -293,14 +293,24 @@ def test_the_page_asks_nothing_of_any_other_host(cashier: Cashier) -> None:
     assert [url for url in asked if not url.startswith(origin + "/")] == []
 
 
+COUNT_TONES = """() => { window.tones = 0; const start = OscillatorNode.prototype.start;
+    OscillatorNode.prototype.start = function (at) { window.tones += 1; return start.call(this, at); }; }"""
+
+
+def test_a_card_is_seen_and_heard_before_anything_is_known_of_it(cashier: Cashier, till: Till) -> None:
+    cashier.ask(COUNT_TONES)
+    cashier.page.route("**/v1/card", lambda route: None)  # the answer never comes
+    till.lay()
+    cashier.reads("در حال خواندن کارت…")
+    assert cashier.ask("() => window.tones") == 1
+
+
 def test_sounds_can_be_muted_and_stay_so(cashier: Cashier, till: Till) -> None:
-    count = """() => { window.tones = 0; const start = OscillatorNode.prototype.start;
-        OscillatorNode.prototype.start = function (at) { window.tones += 1; return start.call(this, at); }; }"""
-    cashier.ask(count)
+    cashier.ask(COUNT_TONES)
     cashier.page.get_by_label("صدا روشن است").click()
     cashier.page.reload()
     cashier.sees("ready")
-    cashier.ask(count)
+    cashier.ask(COUNT_TONES)
     cashier.sells("1000")
     till.lay()
     cashier.sees("done")

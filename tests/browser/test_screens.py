@@ -219,6 +219,20 @@ def approve(visit: Visit) -> None:
     visit.cashier.press("Escape")
 
 
+def lose_the_till(visit: Visit) -> None:
+    """A page that begins while the till is slow to answer, then one whose daemon is gone."""
+    page = visit.cashier.page
+    page.route("**/v1/shop", lambda route: route.abort())
+    page.reload()
+    visit.sees("connecting")
+    page.unroute("**/v1/shop")
+    page.reload()
+    visit.cashier.sees("ready")
+    visit.till.shop.close()
+    visit.cashier.reads("این صفحه با صندوق قطع است")
+    visit.sees("ready", "ready-lost")
+
+
 @pytest.mark.slow
 def test_every_screen_can_be_used_by_everybody(
     new_till: Till, crm: CrmProcess, context: BrowserContext, look: Look
@@ -231,6 +245,6 @@ def test_every_screen_can_be_used_by_everybody(
     for act in (pair, sell, spend, fail, join, forget):
         act(visit)
     tear(visit, crm)
-    for act in (forget_off_the_line, look_into_sheets, sign_in, approve):
+    for act in (forget_off_the_line, look_into_sheets, sign_in, approve, lose_the_till):
         act(visit)
     assert tour.problems + cashier.problems + customer.problems == []

@@ -196,7 +196,6 @@ const WORDS = {
   "sound.off": ["صدا خاموش است", "Sound is off"],
   "customer.view": ["نمای مشتری", "Customer's view"],
 
-  "hello": ["خوش آمدید", "Welcome"],
   "customer.ready": ["به باشگاه ما خوش آمدید", "Welcome to our club"],
   "customer.enrol": ["کارت شما آماده می‌شود", "Your card is being made"],
   "customer.enrolled": ["به باشگاه ما خوش آمدید", "Welcome to our club"],
