@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +55,7 @@ _OTHERS = (
     "WatchdogUSec",
 )
 _LOOKS, _PAUSE_S = 20, 0.1
+_RUNS = re.compile(r"terminal[-_]agent\b.*\brun\b")
 _UNWATCHED = ("0", "infinity")
 _LOG = f"sudo journalctl -u {PACKAGE} -n 20 --no-pager"
 _RELOAD = f"sudo systemctl daemon-reload && sudo systemctl restart {PACKAGE}"
@@ -227,7 +229,8 @@ def others(said: str | None, config: Path) -> Finding:
         other = parse(lines)
         if other["Id"] == SERVICE or other["ActiveState"] not in ("active", "activating"):
             continue
-        if "terminal_agent" in other["ExecStart"] and str(config) in other["ExecStart"]:
+        start = other["ExecStart"]
+        if _RUNS.search(start) and (str(config) in start or "--config" not in start):
             return warn(
                 f"{other['Id']} starts the daemon too, and one of the two ends each time",
                 f"sudo systemctl disable --now {other['Id']}",

@@ -192,6 +192,8 @@ class TestTheService:
         copy = f"Id=copy.service\nActiveState=activating\nExecStart={start}\n"
         assert unit.others(f"{ours}\n{copy}", CONFIG).fix == "sudo systemctl disable --now copy.service"
         assert unit.others(f"{copy}\n{ours}", Path("/elsewhere.toml")).status is Status.OK
+        by_name = "Id=mine.service\nActiveState=active\nExecStart={ argv[]=/usr/bin/terminal-agent run }\n"
+        assert "mine.service" in unit.others(by_name, CONFIG).detail
         assert unit.others(copy.replace("activating", "failed"), CONFIG).status is Status.OK
 
     def test_how_it_ended_is_not_read_while_it_is_tried_again(self) -> None:
