@@ -7,6 +7,7 @@ import signal
 import stat
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -135,11 +136,12 @@ def test_no_thread_of_the_daemon_takes_the_signal_from_the_one_that_waits_for_it
     daemon = shop.start_daemon()
     shop.done("status")  # every thread has been started
     others = [thread for thread in Path(f"/proc/{daemon.pid}/task").iterdir() if thread.name != str(daemon.pid)]
-    assert len(others) > 2
+    masks: list[str] = []
     for thread in others:
-        blocked = re.search(r"^SigBlk:\s*(\w+)", (thread / "status").read_text(), re.MULTILINE)
-        assert blocked is not None
-        assert int(blocked[1], 16) >> signal.SIGTERM - 1 & 1
+        with suppress(FileNotFoundError, ProcessLookupError):  # it carried one request out, and has ended
+            masks += re.findall(r"^SigBlk:\s*(\w+)", (thread / "status").read_text(), re.MULTILINE)
+    assert len(masks) > 2
+    assert all(int(mask, 16) >> signal.SIGTERM - 1 & 1 for mask in masks)
 
 
 def test_a_killed_daemon_leaves_nothing_in_the_way(shop: Shop) -> None:

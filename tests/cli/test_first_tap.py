@@ -151,7 +151,7 @@ def test_the_demo_ends_in_agreement_and_leaves_nothing_behind(shop: Shop, monkey
     monkeypatch.setenv("TMPDIR", str(shop.folder))
     monkeypatch.setattr("tempfile.tempdir", None)
     process = shop.start("demo", "--json")
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=600)
     answer = json.loads(out)
     assert process.returncode == 0
     assert answer["agree"]
