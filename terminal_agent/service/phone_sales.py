@@ -20,9 +20,9 @@ def purchase_by_phone(agent: Agent, params: dict[str, Any]) -> dict[str, Any]:
     terminal, body = agent.terminal, {"kind": PURCHASE, **bill, **more, **unasked}
     answer = asked_of(body).recorded(terminal)
     if answer is None:
-        answer = asked_of(lookup.looked_up(agent, body)).at_once(terminal, agent.ids.uuid())
+        answer = asked_of(lookup.looked_up(agent, body)).at_once(terminal, agent.ids.uuid()) or {}
         agent.sync.wake()
-    return answer or {}
+    return {name: value for name, value in answer.items() if name != "member"}  # a screen's, and not recorded
 
 
 def reverse_without_card(agent: Agent, request: reversal.ReversalRequest) -> dict[str, Any] | None:

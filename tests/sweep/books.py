@@ -73,9 +73,17 @@ def _answer_is_on_disk(journal: Tables, answer: Answer) -> None:
     if not done_unheard:
         require(states == [answer.told["state"]], "answered before it was on disk", (str(answer), states))
     if answer.result is not None and answer.result["state"] == DONE:
-        tap = answer.result["card_no"], answer.result["sequence"]
-        cards = [event["card"] for event in _data(journal) if event.get("card")]
-        require(tap in [(card["card_no"], card["sequence"]) for card in cards], "done, and no event says so", tap)
+        _an_event_says_so(journal, answer.result)
+
+
+def _an_event_says_so(journal: Tables, result: dict[str, Any]) -> None:
+    if result["card_no"] is None:  # by phone
+        ids = [row["event_id"] for row in journal["events"]]
+        require(result["event_id"] in ids, "done, and no event says so", result["receipt_no"])
+        return
+    tap = result["card_no"], result["sequence"]
+    cards = [event["card"] for event in _data(journal) if event.get("card")]
+    require(tap in [(card["card_no"], card["sequence"]) for card in cards], "done, and no event says so", tap)
 
 
 def _doubt_is_told(shop: Shop, intent: Row, answer: Answer) -> None:

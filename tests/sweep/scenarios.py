@@ -11,9 +11,11 @@ from tests.sweep.steps import (
     backup,
     blank_cards,
     buy,
+    buy_by_phone,
     close_in_doubt,
     disk,
     give_back,
+    give_back_without_card,
     housekeeping,
     initialise_terminal,
     issue,
@@ -88,6 +90,15 @@ SALES = (
     Scenario("purchase with redemption offline", OFFLINE, (buy("R-1", 50_000, redeem=150),)),
     Scenario("purchase with redemption online", READY, (buy("R-1", 100_000, redeem=900),)),
     Scenario("purchase with adjustments waiting", (*READY, office_adjusts(30), office_adjusts(-7), sync()), (SALE,)),
+    Scenario(
+        "purchase and return by phone",
+        READY,
+        (
+            buy_by_phone("R-1", 70_000, SARA["phone"]),
+            give_back_without_card("R-1", 30_000),
+            *map(without_fault, (sync(), buy("R-2", 10_000))),
+        ),
+    ),
     *(
         Scenario(f"purchase after a torn one: {outcome}", (*OFFLINE, torn(SALE, outcome)), (buy("R-2", 70_000), SALE))
         for outcome in Torn

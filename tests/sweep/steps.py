@@ -82,6 +82,16 @@ def give_back(receipt_no: str, amount: int | None = None, card: str = "a") -> St
     return replace(_operation(f"reverse {receipt_no}", "reverse", card, **params), receipt_no=receipt_no)
 
 
+def buy_by_phone(receipt_no: str, amount: int, phone: str) -> Step:
+    params = {"receipt_no": receipt_no, "amount": amount, "phone": phone}
+    return replace(_operation(f"purchase {receipt_no} by phone", "purchase", **params), receipt_no=receipt_no)
+
+
+def give_back_without_card(receipt_no: str, amount: int | None = None) -> Step:
+    params = {"receipt_no": receipt_no, "amount": amount}
+    return replace(_operation(f"reverse {receipt_no}", "reverse", **params), receipt_no=receipt_no)
+
+
 def wipe(card: str = "a") -> Step:
     return _operation(f"wipe {card}", "card.wipe", card)
 
