@@ -92,7 +92,8 @@ class _Try:
             tried = self.reader.with_card(self._issue)
         except AgentError as problem:
             tried = self._refused(problem)
-        if tried.why in (Why.SAME_CARD, Why.SEVERAL) and self.reader.wait_until_removed(self.wait_s):
+        # No second look before something has changed: a reader that is polled would be kept from seeing the change.
+        if tried.status is RowStatus.WAITING and self.reader.wait_until_removed(self.wait_s):
             return Tried(RowStatus.WAITING, why=tried.why)
         return tried
 
@@ -103,6 +104,8 @@ class _Try:
 
     def _refused(self, problem: AgentError) -> Tried:
         """What a problem means for the row: wait, ask for another card, or give the row up. Raises what ends it all."""
+        if problem.code is ErrorCode.CARD_REMOVED_EARLY and self.uid in (None, self.lies):
+            return Tried(RowStatus.WAITING, why=Why.NO_CARD)  # it was on its way out, and nothing was begun
         if problem.code in _WAIT:
             return Tried(RowStatus.WAITING, why=_WAIT[problem.code])
         if problem.exit_code is not ExitCode.CARD_PROBLEM:

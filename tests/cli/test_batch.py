@@ -7,14 +7,19 @@ import json
 import signal
 import subprocess
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from drivers.mifare_classic import blank_card
+from drivers.simulator import MemoryImage, SimulatedReader
+from terminal_agent.desk.batch import Why
 from tests.books import Books
-from tests.cli.shop import Answer, Shop
+from tests.cli.shop import Answer, Shop, wait_until
 from tests.cli.test_progress import on_a_terminal
+from tests.pcsc.virtual_reader import VirtualCard, VirtualReader
 
 ROWS = 16
 
@@ -48,6 +53,10 @@ def read_lines(process: subprocess.Popen[str], count: int) -> list[dict[str, Any
     """The first lines a batch says, as they come."""
     assert process.stdout is not None
     return [json.loads(process.stdout.readline()) for _ in range(count)]
+
+
+def is_said(talk: Path, text: str) -> bool:
+    return text in talk.read_text()
 
 
 def check_every_row_has_one_card(shop: Shop) -> None:
@@ -161,10 +170,29 @@ def test_ten_thousand_rows_are_checked_and_told(pile: Shop) -> None:
 
 
 def test_the_pile_goes_on_where_a_killed_process_left_it(tmp_path: Path) -> None:
-    from drivers.simulator import SimulatedReader
-
     (tmp_path / ".last-fed").write_text("7")
     with SimulatedReader(f"{tmp_path}/").connect() as card:
         assert card.uid
     assert (tmp_path / "0008.mfd").exists()
     assert sorted(path.name for path in tmp_path.iterdir()) == [".last-fed", "0008.mfd"]
+
+
+def test_behind_pcscd_each_card_is_asked_for_and_asked_to_be_taken_away(
+    bare_shop: Shop, virtual_reader: VirtualReader
+) -> None:
+    bare_shop.init("pcsc:")
+    (bare_shop.folder / "in.csv").write_text("phone\n09120000001\n09120000002\n")
+    said = bare_shop.folder / "said"
+    process = bare_shop.start("--json", *command(bare_shop, "--wait-s", "20"), stderr=said)
+    cards = [MemoryImage(bytes(blank_card(bytes([1, 2, 3, number])))) for number in (1, 2)]
+    for number, image in enumerate(cards, 1):
+        wait_until(partial(is_said, said, f"Row {number} of 2: {Why.NO_CARD}"))
+        virtual_reader.insert(VirtualCard(image))
+        (line,) = read_lines(process, 1)
+        assert (line["row"], line["status"], line["uid"]) == (number, "issued", f"0102030{number}")
+        if number < len(cards):
+            wait_until(partial(is_said, said, Why.SAME_CARD))
+        virtual_reader.remove()
+    assert not is_said(said, Why.TORN), "a card that leaves when it may is not torn away"
+    (summary,) = read_lines(process, 1)
+    assert (summary["issued"], summary["left"], process.wait(20)) == (2, 0, 0)
