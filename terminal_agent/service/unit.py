@@ -149,7 +149,8 @@ def service(unit: Unit | None, config: Path, owner: int | None, proc: Path = PRO
             "the service is masked", f"sudo systemctl unmask {PACKAGE} && sudo systemctl enable --now {PACKAGE}"
         )
     if unit["LoadState"] != "loaded":
-        return fail(f"systemd cannot use the unit: {unit['LoadError'] or unit['LoadState']}", _mend(unit))
+        why = "; ".join(_complaints("Refusing")) or unit["LoadError"] or unit["LoadState"]
+        return fail(f"systemd cannot use the unit: {why}", _mend(unit))
     return _another_daemon(unit, owner, proc) or _how_it_runs(unit)
 
 
@@ -201,16 +202,16 @@ def drift(unit: Unit | None, config: Path) -> Finding:
     if unit["WatchdogUSec"] in _UNWATCHED:
         changed.append("WatchdogSec=0: a hung daemon is not ended")
     told = [f"the unit is not the package's: {', '.join(changed)}"] if changed else []
-    told += [f"systemd does not understand {line}" for line in _ignored_lines()]
+    told += [f"systemd does not understand {line}" for line in _complaints(", ignoring")]
     if told:
         return warn("; ".join(told), _mend(unit))
     return ok("as the package brought it" + (f", with {unit.drop_ins}" if unit.drop_ins else ""))
 
 
-def _ignored_lines() -> list[str]:
-    """What ``systemd-analyze verify`` says of lines in our unit's files that have no effect."""
+def _complaints(about: str) -> list[str]:
+    """What ``systemd-analyze verify`` says of our unit's files, with the words ``about`` in it."""
     said = said_by("systemd-analyze", "verify", "--man=no", SERVICE, may_fail=True) or ""
-    return [line for line in said.splitlines() if PACKAGE in line and ", ignoring" in line]
+    return [line for line in said.splitlines() if PACKAGE in line and about in line]
 
 
 def _mend(unit: Unit) -> str:

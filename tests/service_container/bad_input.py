@@ -87,7 +87,7 @@ def drop_ins_that_weaken_or_break_the_unit_and_a_sealed_key_of_another_machine(s
     shop.write(SEALED, "of another machine")
     for line, check, words in (
         ("ProtectSystem=no\nWatchdogSecc=5", "unit", "ProtectSystem=no; systemd does not understand"),
-        ("ExecStart=/bin/true", "service", "systemd cannot use the unit"),
+        ("ExecStart=/bin/true", "service", "more than one ExecStart"),
         (
             "LoadCredentialEncrypted=key-v9:terminal-agent.key-v9",
             "service",
