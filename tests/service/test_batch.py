@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from drivers.base import ClassicConnection
+from drivers.errors import CardRemoved
 from drivers.mifare_classic import trailer_of
 from drivers.simulator import Fault, MemoryImage, Torn
 from terminal_agent import taps
@@ -325,3 +327,23 @@ def test_what_cannot_work_is_told_before_a_card_is_touched(desk: Desk, spoil: Ca
         desk.run()
     assert caught.value.code is ErrorCode.INVALID_INPUT
     assert bytes(card.content) == bytes(blank(uid(1)).content)
+
+
+def test_a_reader_is_given_time_to_see_a_card_leave(desk: Desk) -> None:
+    """pcscd asks its reader each 0.4 s and names a card that has left; looking without end keeps it from asking."""
+    looks = 0
+
+    def left_already(_connection: ClassicConnection) -> ClassicConnection:
+        nonlocal looks
+        looks += 1
+        raise CardRemoved("the card left the reader")
+
+    desk.write(*phones(1))
+    desk.reader.lay(blank(uid(1)))
+    desk.reader.wrap = left_already
+    heard: list[str] = []
+    with pytest.raises(AgentError) as caught:
+        desk.run(heard.append, wait_s=1.2)
+    assert caught.value.code is ErrorCode.NO_CARD_TIMEOUT
+    assert heard == [f"Row 1 of 1: {Why.NO_CARD}"]
+    assert looks <= 4
