@@ -14,6 +14,7 @@ from terminal_agent.crm import admin_club
 from terminal_agent.desk.issue import IssueRequest, issue
 from terminal_agent.errors import AgentError
 from terminal_agent.service import lookup, members
+from terminal_agent.sync.adapters.base import CrmUnreachable
 from tests.service.tills import Till
 from tests.workbench import blank, lay
 
@@ -102,3 +103,24 @@ def test_a_blocked_card_is_not_the_one_that_is_named(tills: list[Till]) -> None:
 
 def test_what_is_no_phone_is_refused(tills: list[Till]) -> None:
     assert refusal(tills[0], "12") == refusal(tills[0], "09125554433a") == "invalid_input"
+
+
+def test_nobody_waits_longer_than_the_patience_and_a_crm_that_is_kept_away_from_is_not_asked(
+    tills: list[Till], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Slow:
+        waited: list[float | None] = []
+
+        def get_member(self, _phone: str, timeout_s: float | None = None) -> Any:
+            self.waited.append(timeout_s)
+            raise CrmUnreachable("no answer in time")
+
+        def close(self) -> None: ...
+
+    with monkeypatch.context() as patched:
+        patched.setattr(tills[0].agent, "open_crm", Slow)
+        assert refusal(tills[0]) == "crm_unreachable"
+        assert Slow.waited == [lookup.PATIENCE_S]
+        patched.setattr(type(tills[0].agent.sync), "keeps_away", True)
+        assert refusal(tills[0]) == "crm_unreachable"
+        assert Slow.waited == [lookup.PATIENCE_S]
