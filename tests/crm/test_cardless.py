@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from terminal_agent.crm import admin, admin_club, admin_office
+from terminal_agent.crm import admin, admin_club, admin_office, members
 from terminal_agent.crm.membership import Club
+from terminal_agent.crm.store import Store
 from tests.crm.world import CARD, Crm, Terminal
 
 PHONE = "09125554433"
@@ -85,8 +86,8 @@ def test_who_has_no_card_has_the_points_kept_for_the_first_one(crm: Crm, termina
     assert terminal.get("/v1/members", phone=PHONE)["waiting_points"] == 0
     # From now on they are the card's sales: what is left of the first is taken back there, and no more than that.
     assert terminal.post(returned(terminal, first, -6))["results"][0]["balance"] == 5
-    terminal.post(issued(terminal, SECOND))
-    assert crm.card(SECOND)["balance"] == 0
+    terminal.post(issued(terminal, SECOND), returned(terminal, second, -5))
+    assert (crm.card()["balance"], crm.card(SECOND)["balance"]) == (0, 0)
 
 
 def test_a_sale_told_before_its_enrolment_finds_its_member(crm: Crm, terminal: Terminal) -> None:
@@ -105,8 +106,12 @@ def test_a_phone_nobody_could_name_finds_its_owner_here(crm: Crm, terminal: Term
     assert terminal.get("/v1/members", phone=PHONE)["member_id"] == "m-1"
 
 
-def test_a_phone_of_nobody_is_no_member_and_gets_its_points_with_the_enrolment(crm: Crm, terminal: Terminal) -> None:
+def test_a_phone_of_nobody_is_no_member_and_gets_its_points_with_the_enrolment(
+    crm: Crm, terminal: Terminal, store: Store
+) -> None:
     terminal.post(provisional(terminal, "x-1"), sale(terminal, 7, "x-1"))
+    with store.writing() as connection:  # as a tier that is decided anew would
+        members.set_tier(connection, ["x-1"], "gold", "2026-11-22T09:30:00.000Z")
     assert feed_of(terminal, "member") == []  # no terminal is told of somebody who never enrolled
     assert terminal.get("/v1/members", phone=PHONE)["status"] == "named"
     [row] = admin_club.list_members(crm.place, "named", 10)
@@ -153,10 +158,10 @@ def test_who_is_rejected_waits_until_approved_and_who_is_pending_collects(crm: C
     terminal.post(enrolled(terminal), issued(terminal), sale(terminal, 1))
     assert (crm.card()["status"], crm.card()["balance"]) == ("pending", 1)
     admin_club.reject_member(crm.place, "m-1", "no resident")
-    terminal.post(sale(terminal, 10))
-    assert crm.card()["balance"] == 1
+    terminal.post(sale(terminal, 10), issued(terminal, SECOND))
+    assert (crm.card()["balance"], crm.card(SECOND)["balance"]) == (1, 0)
     admin_club.approve_member(crm.place, "m-1")
-    assert crm.card()["balance"] == 11
+    assert (crm.card()["balance"], crm.card(SECOND)["balance"]) == (1, 10)
 
 
 def test_what_waits_stays_in_the_books_of_who_is_erased(crm: Crm, terminal: Terminal) -> None:
