@@ -130,6 +130,8 @@ class TestThePort:
         head = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
         row = "   0: 0100007F:1CF3 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4711 1\n"
         (tmp_path / "net").mkdir()
+        (tmp_path / "net" / "tcp").write_text(head + row.replace(" 0A ", " 01 "))
+        assert listener_on(7411, tmp_path) is None, "a connection is no listener"
         (tmp_path / "net" / "tcp").write_text(head + row)
         assert str(listener_on(7411, tmp_path)) == "a program of the user root"
         (tmp_path / "12" / "fd").mkdir(parents=True)
