@@ -77,6 +77,8 @@ class _Open:
         self.reader_problem: dict[str, Any] | None = None
         self.error_before: Any = None
         """What was wrong with the card before the reader had a problem."""
+        self.told_of_card: dict[str, Any] | None = None
+        """What was told last of the card that still lies there: told again only when it differs."""
 
     @property
     def checkout_id(self) -> str:
@@ -262,7 +264,8 @@ class Counter:
             if reader.wait_for_card(min(LOOK_S, remaining)) and self._begin_reading(opened):
                 if not self._attempt(opened, reader):
                     return
-                reader.wait_until_removed(PEACE_S)  # and once more: a card may be swapped between two looks
+                if reader.wait_until_removed(PEACE_S):  # and once more: a card may be swapped between two looks
+                    opened.told_of_card = None
 
     def _begin_reading(self, opened: _Open) -> bool:
         """False when it was cancelled in the same moment."""
@@ -270,7 +273,8 @@ class Counter:
             if self._open is not opened:
                 return False
             opened.document = {**opened.document, "state": State.READING.value}
-        self._publish(opened.document)
+        if opened.told_of_card is None:
+            self._publish(opened.document)
         return True
 
     def _attempt(self, opened: _Open, reader: HeldReader) -> bool:
@@ -342,8 +346,10 @@ class Counter:
             if self._open is not opened:
                 return False
             opened.document = document
-        self._hub.publish(EventName.CARD_PROBLEM, {"checkout_id": opened.checkout_id, "error": document["error"]})
-        self._publish(document)
+        if opened.told_of_card != document:
+            opened.told_of_card = document
+            self._hub.publish(EventName.CARD_PROBLEM, {"checkout_id": opened.checkout_id, "error": document["error"]})
+            self._publish(document)
         return True
 
     def _expire(self, opened: _Open) -> None:

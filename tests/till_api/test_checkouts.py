@@ -8,8 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from drivers.base import ClassicConnection
 from drivers.mifare_classic import blank_card
 from drivers.simulator import Fault, MemoryImage, Torn
+from terminal_agent.till_api.counter import PEACE_S
+from tests.cli.shop import wait_until
 from tests.till_api.hand_reader import HandReader
 from tests.till_api.pos import PATIENCE_S, TEAR_AT_WRITE, Pos, Shop, a_key
 from tests.workbench import blank
@@ -128,6 +131,27 @@ def test_a_wrong_card_is_told_and_the_checkout_waits_on(
     reader.lift()
     reader.lay(shop.issue())
     assert pos.wait_for(opened["id"], "done")["error"] is None
+
+
+def test_a_wrong_card_is_told_once_while_it_lies_there_and_again_when_it_comes_back(
+    pos: Pos, reader: HandReader
+) -> None:
+    after, looks = pos.get("/v1/events", wait_s=0)["last_id"], list[ClassicConnection]()
+
+    def seen(connection: ClassicConnection) -> ClassicConnection:
+        looks.append(connection)
+        return connection
+
+    reader.wrap = seen
+    pos.open("R-1")
+    for times in (1, 2):
+        looks.clear()
+        reader.lay(blank())
+        wait_until(lambda: len(looks) > 3)
+        told = [event["event"] for event in pos.events(after)]
+        assert (told.count("card.problem"), told.count("checkout.changed")) == (times, 1 + 2 * times)
+        reader.lift()
+        time.sleep(PEACE_S)  # within which the counter has seen it
 
 
 def test_too_few_points_fail_the_checkout(shop: Shop, pos: Pos, reader: HandReader) -> None:
