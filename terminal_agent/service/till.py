@@ -25,10 +25,10 @@ from terminal_agent.till_api.access import ALL_SCOPES, CODE_LIFE_S, Access
 from terminal_agent.till_api.allowance import Allowance
 from terminal_agent.till_api.app import create_app
 from terminal_agent.till_api.approvals import Approvals
+from terminal_agent.till_api.calls import Till
 from terminal_agent.till_api.cashiers import Sessions
 from terminal_agent.till_api.counter import Counter, HeldReader, Shop
 from terminal_agent.till_api.hub import EventName, Hub
-from terminal_agent.till_api.routes import Till
 from terminal_agent.till_api.server import TillServer
 
 log = logging.getLogger(__name__)

@@ -12,9 +12,10 @@ from starlette.exceptions import HTTPException
 from terminal_agent import __version__
 from terminal_agent.errors import AgentError
 from terminal_agent.till_api import member_routes, page, receipts, staff_routes, wire
+from terminal_agent.till_api.calls import Till, caller_of
 from terminal_agent.till_api.guard import App, Guard
 from terminal_agent.till_api.problems import Refusal, Refused, failed, refused
-from terminal_agent.till_api.routes import Till, _caller, public, v1
+from terminal_agent.till_api.routes import public, v1
 
 _BY_STATUS = {404: Refusal.NOT_FOUND, 405: Refusal.METHOD_NOT_ALLOWED}
 
@@ -29,7 +30,7 @@ def create_app(till: Till, hosts: Callable[[], frozenset[str]], origins: frozens
     app.include_router(member_routes.router)
     app.include_router(staff_routes.router)
     app.include_router(page.router)
-    app.add_api_route("/openapi.json", _describe(app), include_in_schema=False, dependencies=[Depends(_caller)])
+    app.add_api_route("/openapi.json", _describe(app), include_in_schema=False, dependencies=[Depends(caller_of)])
     app.add_exception_handler(Refused, _on_refused)
     app.add_exception_handler(AgentError, _on_agent_error)
     app.add_exception_handler(RequestValidationError, _on_invalid)

@@ -7,14 +7,14 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 
 from terminal_agent.till_api import wire
-from terminal_agent.till_api.routes import AskerIn, CallerIn, CashierIn, KeyIn, TillIn, _allow, _key, _open, _problems
+from terminal_agent.till_api.calls import AskerIn, CallerIn, CashierIn, KeyIn, TillIn, allow, opened, problems
 
 SCOPE = "members"
 
 router = APIRouter(prefix="/v1")
 
 
-@router.get("/members", responses=_problems(404, 429))
+@router.get("/members", responses=problems(404, 429))
 def find_member(
     till: TillIn,
     caller: CallerIn,
@@ -23,16 +23,16 @@ def find_member(
 ) -> wire.FoundMemberOut:
     """The member who has this phone, in any spelling. The CRM is asked for two seconds at most; without its answer
     what this terminal knows counts, and 503 means that it cannot be said now."""
-    _allow(caller, SCOPE)
+    allow(caller, SCOPE)
     till.lookups.take(caller.token_id)
     return wire.FoundMemberOut(**till.ask("member.show", {"phone": phone}))
 
 
-@router.post("/enrolments", status_code=201, responses=_problems(409, 422, 429, 507))
+@router.post("/enrolments", status_code=201, responses=problems(409, 422, 429, 507))
 def open_enrolment(
     till: TillIn, caller: CallerIn, asker: AskerIn, asked: wire.EnrolmentIn, response: Response, key: KeyIn = None
 ) -> wire.CheckoutOut:
     """Take somebody in: a checkout of kind ``enrolment``. Without a card it is done at once, line or no line; with one
     it waits for a blank card. Whoever is a member already stays the one they are: ``already_member``."""
-    _allow(caller, SCOPE)
-    return _open(till, asker, _key(key), "enrolment", asked.model_dump(mode="json"), response)
+    allow(caller, SCOPE)
+    return opened(till, asker, key, "enrolment", asked.model_dump(mode="json"), response)

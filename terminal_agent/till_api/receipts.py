@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Header, Query, Response
 
 from terminal_agent.till.locale import Language
+from terminal_agent.till_api.calls import CallerIn, TillIn, allow, problems
 from terminal_agent.till_api.problems import Refusal, Refused
-from terminal_agent.till_api.routes import CallerIn, TillIn, _allow, _problems
 
 router = APIRouter(prefix="/v1")
 
@@ -33,7 +33,7 @@ _CONTENT: dict[str, Any] = {
     **{_MEDIA_TYPES[form]: {"schema": {"type": "string", "format": "binary"}} for form in (Form.ESCPOS, Form.PNG)},
 }
 _ANSWERS: dict[int | str, dict[str, Any]] = {
-    **_problems(404, 406),
+    **problems(404, 406),
     200: {"description": "The receipt", "content": _CONTENT},
 }
 
@@ -52,7 +52,7 @@ def show_receipt(
     accept: Annotated[str | None, Header(max_length=512)] = None,
 ) -> Response:
     """What the customer takes home of a recorded sale or return; 404 as long as nothing was recorded of it."""
-    _allow(caller, "read")
+    allow(caller, "read")
     wanted = form or _accepted(accept or "*/*")
     params = {"checkout_id": checkout_id, "format": wanted.value, "copy": copy}
     printed = till.ask("receipt", params | {"language": language, "columns": int(width) if width else None})

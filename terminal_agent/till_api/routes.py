@@ -1,140 +1,62 @@
-"""The routes of the till's API."""
+"""The routes of the till's API: pairing, checkouts, the card and the reader, events."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator
+from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any, cast
 
-from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import PlainTextResponse
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
-from terminal_agent.journal.till import TillToken
 from terminal_agent.till.reversal import ReversalRequest
 from terminal_agent.till_api import wire
-from terminal_agent.till_api.access import FOR_CASHIERS, Access
-from terminal_agent.till_api.allowance import Allowance
-from terminal_agent.till_api.approvals import Approvals
-from terminal_agent.till_api.asked import Asked, Asker
-from terminal_agent.till_api.cashiers import Session, Sessions
-from terminal_agent.till_api.counter import Counter
-from terminal_agent.till_api.hub import Hub
-from terminal_agent.till_api.problems import MEDIA_TYPE, Refusal, Refused
+from terminal_agent.till_api.calls import (
+    AskerIn,
+    CallerIn,
+    CashierIn,
+    KeyIn,
+    Till,
+    TillIn,
+    allow,
+    checked_key,
+    opened,
+    problems,
+)
+from terminal_agent.till_api.problems import Refusal, Refused
 
 LONGEST_POLL_S = 60
 PING_S = 15
 MAX_STREAMS = 64
-LONGEST_KEY = 128
 LONGEST_LIST = 100
-
-
-@dataclass
-class Till:
-    """What the routes work with; ``ask`` carries out one of the agent's operations, ``looked_up`` adds to a request
-    whose phone it names, ``asked_of`` is what a request stands for."""
-
-    terminal_id: Callable[[], str]
-    currency: str
-    access: Access
-    counter: Counter
-    hub: Hub
-    ask: Callable[[str, dict[str, Any]], Any]
-    reader: Callable[[], dict[str, Any]]
-    metrics: Callable[[], bytes]
-    shop: Callable[[], dict[str, Any]]
-    sessions: Sessions
-    approvals: Approvals
-    lookups: Allowance
-    looked_up: Callable[[dict[str, Any]], dict[str, Any]]
-    asked_of: Callable[[dict[str, Any]], Asked]
-    streams: int = 0
-
-
-def _till(request: Request) -> Till:
-    return cast(Till, request.app.state.till)
-
-
-TillIn = Annotated[Till, Depends(_till)]
-_BEARER = HTTPBearer(auto_error=False, description="The token that POST /v1/pair gave.")
-
-
-def _caller(till: TillIn, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)]) -> TillToken:
-    found = till.access.caller(credentials.credentials) if credentials else None
-    if found is None:
-        raise Refused(Refusal.UNAUTHORIZED)
-    return found
-
-
-CallerIn = Annotated[TillToken, Depends(_caller)]
-SessionHeader = Annotated[str | None, Header(alias="Cashier-Session", max_length=128)]
-
-
-def _cashier(till: TillIn, caller: CallerIn, secret: SessionHeader = None) -> Session | None:
-    """Who is signed in; None for a program that acts by itself, or where no cashier is named."""
-    if FOR_CASHIERS not in caller.scopes or not till.sessions.is_asked_for:
-        return None
-    session = till.sessions.session(caller.token_id, secret)
-    if session is None:
-        raise Refused(Refusal.SIGN_IN_REQUIRED if till.sessions.names() else Refusal.CASHIERS_LOST)
-    return session
-
-
-CashierIn = Annotated[Session | None, Depends(_cashier)]
-
-
-def _asker(caller: CallerIn, cashier: CashierIn) -> Asker:
-    return Asker(caller.token_id, cashier.cashier if cashier else None)
-
-
-AskerIn = Annotated[Asker, Depends(_asker)]
-KeyIn = Annotated[str | None, Header(alias="Idempotency-Key", max_length=LONGEST_KEY)]
-
-
-def _allow(caller: TillToken, scope: str) -> None:
-    if scope not in caller.scopes:
-        raise Refused(Refusal.FORBIDDEN, f"This token does not have the scope {scope}.")
-
-
-def _key(key: str | None) -> str:
-    if not key or not key.isprintable():
-        raise Refused(Refusal.KEY_MISSING)
-    return key
-
-
-def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    schema = {"schema": {"$ref": "#/components/schemas/Problem"}}
-    common = (400, 401, 403, 408, 413, 415, 421, 500, 503)
-    return {status: {"description": "Problem", "content": {MEDIA_TYPE: schema}} for status in (*common, *statuses)}
 
 
 public = APIRouter()
 v1 = APIRouter(prefix="/v1")
 
 
-@public.get("/healthz", responses=_problems())
+@public.get("/healthz", responses=problems())
 def healthz() -> wire.Health:
     """The process answers; needs no token and says nothing else."""
     return wire.Health(status="ok")
 
 
-@public.get("/readyz", responses=_problems())
+@public.get("/readyz", responses=problems())
 def readyz(till: TillIn, caller: CallerIn) -> wire.Health:
     """Whether a sale can be made now: 200 with ``ready`` or ``degraded``, which sells too."""
     return wire.Health(status=str(till.ask("status", {})["state"]))
 
 
-@public.get("/metrics", response_class=PlainTextResponse, responses=_problems())
+@public.get("/metrics", response_class=PlainTextResponse, responses=problems())
 def metrics(till: TillIn, caller: CallerIn) -> Response:
     """Figures for Prometheus, in its text format."""
     return Response(till.metrics(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
-@v1.post("/pair", responses=_problems())
+@v1.post("/pair", responses=problems())
 def pair(till: TillIn, asked: wire.PairIn) -> wire.TokenOut:
     """Trade the code that ``terminal-agent till code`` shows for a token. Five tries, two minutes."""
     paired = till.access.pair(asked.code.strip(), asked.name, for_cashiers=asked.cashiers)
@@ -150,24 +72,24 @@ def pair(till: TillIn, asked: wire.PairIn) -> wire.TokenOut:
     )
 
 
-@v1.post("/checkouts", status_code=201, responses=_problems(404, 409, 422, 429, 507))
+@v1.post("/checkouts", status_code=201, responses=problems(404, 409, 422, 429, 507))
 def open_checkout(
     till: TillIn, caller: CallerIn, asker: AskerIn, asked: wire.CheckoutIn, response: Response, key: KeyIn = None
 ) -> wire.CheckoutOut:
     """Open a checkout: the next card pays and earns. With a ``phone`` it is done at once without a card: it earns, and
     redeems nothing. The same key and body give the same answer again."""
-    _allow(caller, "checkout")
+    allow(caller, "checkout")
     body = asked.model_dump(mode="json")
     if asked.phone is None:
         del body["phone"]
     else:
-        _allow(caller, "members")
+        allow(caller, "members")
     if asked.currency != till.currency:
         raise Refused(Refusal.INVALID, f"currency: this till sells in {till.currency}")
-    return _open(till, asker, _key(key), "purchase", body, response)
+    return opened(till, asker, key, "purchase", body, response)
 
 
-@v1.post("/reversals", status_code=201, responses=_problems(404, 409, 422, 507))
+@v1.post("/reversals", status_code=201, responses=problems(404, 409, 422, 507))
 def open_reversal(
     till: TillIn,
     caller: CallerIn,
@@ -180,58 +102,45 @@ def open_reversal(
 ) -> wire.CheckoutOut:
     """Take an earlier sale back, whole or in part: a checkout of kind ``reversal`` that waits for the sale's card.
     Above what a cashier may give back of one receipt alone, with the approval that ``POST /v1/approvals`` gave."""
-    _allow(caller, "reverse")
+    allow(caller, "reverse")
     request = ReversalRequest(asked.receipt_no, asked.amount)
     permit = partial(till.approvals.permit, cashier, caller.token_id, approval, request)
-    return _open(till, replace(asker, permit=permit), _key(key), "reversal", asked.model_dump(mode="json"), response)
+    return opened(till, replace(asker, permit=permit), key, "reversal", asked.model_dump(mode="json"), response)
 
 
-def _open(till: Till, asker: Asker, key: str, kind: str, body: dict[str, Any], response: Response) -> wire.CheckoutOut:
-    body = {"kind": kind, **body}
-    fingerprint = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
-    opened = till.counter.answered(asker.token_id, key, fingerprint)
-    if opened is None:
-        if "phone" in body:
-            till.lookups.take(asker.token_id)
-            body = till.looked_up(body)
-        opened = till.counter.open(asker, key, fingerprint, till.asked_of(body), body)
-    response.headers["Location"] = f"/v1/checkouts/{opened['id']}"
-    return wire.CheckoutOut(**opened)
-
-
-@v1.get("/checkouts", responses=_problems())
+@v1.get("/checkouts", responses=problems())
 def list_checkouts(
     till: TillIn, caller: CallerIn, limit: Annotated[int, Query(ge=1, le=LONGEST_LIST)] = 10
 ) -> wire.CheckoutsOut:
     """The checkout that is open now, and the last sales and returns of this terminal."""
-    _allow(caller, "read")
+    allow(caller, "read")
     return wire.CheckoutsOut(**till.counter.newest(limit))
 
 
-@v1.get("/checkouts/{checkout_id}", responses=_problems(404))
+@v1.get("/checkouts/{checkout_id}", responses=problems(404))
 def show_checkout(till: TillIn, caller: CallerIn, checkout_id: str) -> wire.CheckoutOut:
     """A checkout as it stands now; this finds an answer that was lost."""
     return _found(till.counter.show(checkout_id))
 
 
-@v1.post("/checkouts/{checkout_id}/cancel", responses=_problems(404, 409))
+@v1.post("/checkouts/{checkout_id}/cancel", responses=problems(404, 409))
 def cancel_checkout(
     till: TillIn, caller: CallerIn, _: CashierIn, checkout_id: str, key: KeyIn = None
 ) -> wire.CheckoutOut:
     """End a checkout that waits for its card; 409 once the card is being read."""
-    _allow(caller, "checkout")
-    _key(key)
+    allow(caller, "checkout")
+    checked_key(key)
     return _found(till.counter.cancel(checkout_id))
 
 
-@v1.post("/checkouts/{checkout_id}/leave", responses=_problems(404, 409))
+@v1.post("/checkouts/{checkout_id}/leave", responses=problems(404, 409))
 def leave_checkout(
     till: TillIn, caller: CallerIn, _: CashierIn, checkout_id: str, key: KeyIn = None
 ) -> wire.CheckoutOut:
     """Wait no longer for the card of a sale in doubt, so that the next one can be opened. The sale stands: the next
     tap of its card settles it, or it is closed after the time that policy gives."""
-    _allow(caller, "checkout")
-    _key(key)
+    allow(caller, "checkout")
+    checked_key(key)
     return _found(till.counter.leave(checkout_id))
 
 
@@ -241,22 +150,22 @@ def _found(document: dict[str, Any] | None) -> wire.CheckoutOut:
     return wire.CheckoutOut(**document)
 
 
-@v1.get("/card", responses=_problems(404, 409))
+@v1.get("/card", responses=problems(404, 409))
 def show_card(till: TillIn, caller: CallerIn) -> dict[str, Any]:
     """The card on the reader, read and checked; 404 when there is none."""
-    _allow(caller, "read")
+    allow(caller, "read")
     till.counter.refuse_if_busy()
     card = cast(dict[str, Any], till.ask("card.show", {"wait_s": 0}))
     return {**card, "member": till.counter.member_of(card["card_no"])}
 
 
-@v1.get("/reader", responses=_problems())
+@v1.get("/reader", responses=problems())
 def show_reader(till: TillIn, caller: CallerIn) -> dict[str, Any]:
     """The reader: ``url``, ``name``, ``state`` (ready, lost, none) and whether a card is there (``card_present``)."""
     return till.reader()
 
 
-@v1.get("/shop", responses=_problems())
+@v1.get("/shop", responses=problems())
 def show_shop(till: TillIn, caller: CallerIn) -> wire.ShopOut:
     """What a screen must know to speak as the shop does."""
     return wire.ShopOut(
@@ -268,13 +177,13 @@ def show_shop(till: TillIn, caller: CallerIn) -> wire.ShopOut:
     )
 
 
-@v1.get("/status", responses=_problems())
+@v1.get("/status", responses=problems())
 def show_status(till: TillIn, caller: CallerIn) -> dict[str, Any]:
     """What ``terminal-agent status`` says."""
     return cast(dict[str, Any], till.ask("status", {}))
 
 
-@v1.get("/events", response_model=wire.EventsOut, responses=_problems())
+@v1.get("/events", response_model=wire.EventsOut, responses=problems())
 async def events(
     till: TillIn,
     caller: CallerIn,

@@ -10,9 +10,9 @@ from terminal_agent.journal.staff import Role
 from terminal_agent.till.reversal import ReversalRequest
 from terminal_agent.till_api import staff_wire, wire
 from terminal_agent.till_api.approvals import LIFE_S
+from terminal_agent.till_api.calls import CallerIn, CashierIn, SessionHeader, TillIn, allow, problems
 from terminal_agent.till_api.cashiers import By
 from terminal_agent.till_api.problems import Refusal, Refused
-from terminal_agent.till_api.routes import CallerIn, CashierIn, SessionHeader, TillIn, _allow, _problems
 
 router = APIRouter(prefix="/v1")
 
@@ -27,7 +27,7 @@ def _administrator(session: CashierIn) -> str:
 AdministratorIn = Annotated[str, Depends(_administrator)]
 
 
-@router.post("/sessions", status_code=201, responses=_problems(404, 409, 429))
+@router.post("/sessions", status_code=201, responses=problems(404, 409, 429))
 def sign_in(till: TillIn, caller: CallerIn, asked: staff_wire.SessionIn) -> staff_wire.SessionOut:
     """A cashier signs in at a page, by PIN or with the staff card that lies on the reader. After two wrong PINs each
     one doubles the time until the next is looked at."""
@@ -40,7 +40,7 @@ def sign_in(till: TillIn, caller: CallerIn, asked: staff_wire.SessionIn) -> staf
     return staff_wire.SessionOut(session=secret, cashier=session.cashier, role=session.role.value, by=session.by.value)
 
 
-@router.post("/sessions/end", responses=_problems())
+@router.post("/sessions/end", responses=problems())
 def sign_out(till: TillIn, caller: CallerIn, secret: SessionHeader = None) -> wire.Health:
     """Whoever is signed in leaves."""
     if secret:
@@ -48,30 +48,30 @@ def sign_out(till: TillIn, caller: CallerIn, secret: SessionHeader = None) -> wi
     return wire.Health(status="ok")
 
 
-@router.post("/approvals", status_code=201, responses=_problems(429))
+@router.post("/approvals", status_code=201, responses=problems(429))
 def approve(till: TillIn, caller: CallerIn, _: CashierIn, asked: staff_wire.ApprovalIn) -> staff_wire.ApprovalOut:
     """A supervisor allows one return at the till of a cashier, who stays signed in. Good once, for this receipt and
     amount, with this token. Wrong PINs count as those of signing in."""
-    _allow(caller, "reverse")
+    allow(caller, "reverse")
     request = ReversalRequest(asked.receipt_no, asked.amount)
     secret, given = till.approvals.give(caller.token_id, asked.cashier, asked.pin, request)
     return staff_wire.ApprovalOut(approval=secret, approved_by=given.approved_by, expires_in_s=LIFE_S)
 
 
-@router.get("/cashiers", responses=_problems())
+@router.get("/cashiers", responses=problems())
 def list_cashiers(till: TillIn, _: AdministratorIn) -> staff_wire.CashiersOut:
     """Who may sign in; for administrators."""
     return _cashiers(till.ask("till.cashier.list", {}))
 
 
-@router.post("/cashiers", status_code=201, responses=_problems(409))
+@router.post("/cashiers", status_code=201, responses=problems(409))
 def add_cashier(till: TillIn, administrator: AdministratorIn, asked: staff_wire.CashierIn) -> staff_wire.CashiersOut:
     """Name somebody who may sign in; gives everybody."""
     till.ask("till.cashier.add", {**asked.model_dump(), "by": administrator})
     return _cashiers(till.ask("till.cashier.list", {}))
 
 
-@router.post("/cashiers/change", responses=_problems(404, 409))
+@router.post("/cashiers/change", responses=problems(404, 409))
 def change_cashier(
     till: TillIn, administrator: AdministratorIn, asked: staff_wire.CashierChangeIn
 ) -> staff_wire.CashiersOut:
@@ -80,7 +80,7 @@ def change_cashier(
     return _cashiers(till.ask("till.cashier.list", {}))
 
 
-@router.post("/cashiers/remove", responses=_problems(404, 409))
+@router.post("/cashiers/remove", responses=problems(404, 409))
 def remove_cashier(
     till: TillIn, administrator: AdministratorIn, asked: staff_wire.CashierNameIn
 ) -> staff_wire.CashiersOut:
@@ -89,7 +89,7 @@ def remove_cashier(
     return _cashiers(till.ask("till.cashier.list", {}))
 
 
-@router.post("/cashiers/card", responses=_problems(404, 409))
+@router.post("/cashiers/card", responses=problems(404, 409))
 def bind_card(till: TillIn, administrator: AdministratorIn, asked: staff_wire.CashierCardIn) -> staff_wire.CashiersOut:
     """Make the issued card on the reader somebody's staff card, or take theirs away."""
     if not asked.remove:
@@ -102,13 +102,13 @@ def _cashiers(answer: dict[str, Any]) -> staff_wire.CashiersOut:
     return staff_wire.CashiersOut.model_validate(answer)
 
 
-@router.get("/tokens", responses=_problems())
+@router.get("/tokens", responses=problems())
 def list_tokens(till: TillIn, _: AdministratorIn) -> staff_wire.PairedListOut:
     """The programs and browsers that were paired with this till; for administrators."""
     return staff_wire.PairedListOut.model_validate(till.ask("till.tokens", {}))
 
 
-@router.post("/tokens/revoke", responses=_problems(404))
+@router.post("/tokens/revoke", responses=problems(404))
 def revoke_token(till: TillIn, administrator: AdministratorIn, asked: staff_wire.TokenIdIn) -> staff_wire.PairedListOut:
     """Take a program's access away, at once; gives those that are left, and those that were."""
     till.ask("till.revoke", {**asked.model_dump(), "by": administrator})
