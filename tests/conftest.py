@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -37,8 +36,6 @@ collect_ignore += ["browser"] if WITHOUT_BROWSER and find_spec("playwright") is 
 
 SMALL_DISK_BYTES = 12 * 1024 * 1024
 
-MEMORY = Path("/dev/shm")  # noqa: S108 - pytest makes a private folder in it
-MEMORY_NEEDED_BYTES = 2 * 1024**3
 # The longest first: what begins last must not be what all wait for. A file is carried out by one process.
 LONGEST = (
     "service_container/test_the_service.py",
@@ -70,13 +67,6 @@ settings.load_profile("patient")
 _SERVICE = PcscService()
 # The client library reads this once per process, so it must be there before the first reader is opened.
 os.environ[SOCKET_VARIABLE] = str(_SERVICE.socket_path)
-
-
-def pytest_configure() -> None:
-    """Tests keep their files in memory where there is plenty: they prove order, and no test can see a disk lose power.
-    What a power cut leaves is told by the model of tests/power_cut, from what the program asked the disk to do."""
-    if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > MEMORY_NEEDED_BYTES:
-        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
