@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -21,6 +21,7 @@ UID = "1A2B3C4D"
 WITHOUT_BROWSER = "TERMINAL_AGENT_WITHOUT_BROWSER"
 SCREENSHOTS = "TERMINAL_AGENT_SCREENSHOTS"
 Look = Callable[[Page, str], Path]
+FAILED = pytest.StashKey[bool]()
 
 
 @pytest.fixture(scope="module")
@@ -92,8 +93,18 @@ def open_tills() -> Iterator[list[Till]]:
         till.shop.close()
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What a test came to, for the fixtures that end after it."""
+    report = yield
+    item.stash.setdefault(FAILED, False)
+    item.stash[FAILED] |= report.failed
+    return report
+
+
 @pytest.fixture
 def till(
+    request: pytest.FixtureRequest,
     open_tills: list[Till],
     tmp_path_factory: pytest.TempPathFactory,
     capsys: pytest.CaptureFixture[str],
@@ -108,6 +119,9 @@ def till(
     till.welcomes(int.from_bytes(secrets.token_bytes(3)))
     yield till
     virtual_reader.remove()
+    if request.node.stash.get(FAILED, False):  # who knows how it was left: the next test gets another one
+        open_tills.clear()
+        till.shop.close()
 
 
 @pytest.fixture
