@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 import threading
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Any
 
 from terminal_agent.errors import AgentError
@@ -50,34 +50,48 @@ class Daemon:
         Raises AgentError where the journal is found damaged: whoever keeps the daemon running starts it anew, and the
         start moves the damaged file aside.
         """
+        with ExitStack() as ends:
+            self._start(ends)
+            signals.wait()
+            self._manager.tell(STOPPING, status="stopping: the card in hand is finished first")
+        if self._damage is not None:
+            raise self._damage
+        log.info("stopped")
+
+    def _start(self, ends: ExitStack) -> None:
+        """What has begun is ended by ``ends``, whatever goes wrong after it: a thread left alone keeps a process that
+        serves nobody."""
         threads = [
             threading.Thread(target=self._watch.run, name="reader"),
             threading.Thread(target=self._agent.sync.run, args=(self._stop,), name="sync"),
             threading.Thread(target=self._housekeeping, name="housekeeping"),
         ]
+        ends.callback(self._wait_for, threads)
         for thread in threads:
             thread.start()
+        ends.callback(self._till.stop)
         self._till.start()
         self._control.start()
+        ends.callback(self._control.stop)
+        ends.callback(self._announce_end)
         self._ready = True
         health = self._health([*threads, self._till.counter_thread, self._control.thread])
         self._manager.tell(READY)
         threads.append(threading.Thread(target=health.watch, args=(self._stop,), name="health"))
         threads[-1].start()
         log.info("ready terminal=%s data_dir=%s", self._agent.terminal_id, self._agent.settings.data_dir)
-        signals.wait()
-        self._manager.tell(STOPPING, status="stopping: the card in hand is finished first")
+
+    def _announce_end(self) -> None:
         self._stop.set()
         self._agent.lane.stop()
-        self._till.stop()
-        self._control.stop()
+
+    def _wait_for(self, threads: list[threading.Thread]) -> None:
+        self._announce_end()
         self._watch.interrupt()
         self._agent.sync.wake()
         for thread in threads:
-            thread.join()
-        if self._damage is not None:
-            raise self._damage
-        log.info("stopped")
+            if thread.ident is not None:  # it was started
+                thread.join()
 
     def _health(self, threads: list[threading.Thread]) -> Health:
         loops = {"till": lambda: self._till.silent_s, "reader": lambda: self._watch.silent_s}

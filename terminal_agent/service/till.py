@@ -121,7 +121,8 @@ class TillService:
         if self._server is not None:
             self._server.stop(self._hub.close)
         for thread in self._threads:
-            thread.join()
+            if thread.ident is not None:  # it was started
+                thread.join()
 
     def _serve(self) -> None:
         """A port that another program has is tried again: cards and commands work meanwhile."""
