@@ -12,7 +12,7 @@ from pathlib import Path
 from bench.measure import Figure, in_turns
 from bench.rig import Left, Rig
 from terminal_agent.card.keys import OneTap
-from terminal_agent.service.key_store import KeyStore
+from terminal_agent.service.keys.store import KeyStore
 from terminal_agent.service.settings import KeySettings, KeysIn
 from terminal_agent.till.checkout import PurchaseRequest, purchase
 from tests.service.softhsm import LABEL, MODULE, PIN, SoftHsm, find_softhsm_problem
@@ -25,7 +25,7 @@ def run(_rig: Rig) -> Iterator[Figure]:
     problem = find_softhsm_problem()
     if problem:
         raise Left(problem)
-    from terminal_agent.service.token_keys import TokenKeyStore
+    from terminal_agent.service.keys.token_keys import TokenKeyStore
 
     with tempfile.TemporaryDirectory() as name, SoftHsm(Path(name) / "softhsm"):
         folder = Path(name)

@@ -60,7 +60,7 @@ ONLY_IN = {
     "jdatetime": ("terminal_agent/till/locale.py",),
     "PIL": ("terminal_agent/till/receipt_picture.py",),
     "segno": ("terminal_agent/till/receipt_picture.py",),
-    "pkcs11": ("terminal_agent/service/pkcs11_token.py",),
+    "pkcs11": ("terminal_agent/service/keys/pkcs11_token.py",),
     "psycopg": ("terminal_agent/crm/postgres.py",),
 }
 # Time and chance come through ports.py; these rooms never ask the system.

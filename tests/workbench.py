@@ -27,7 +27,7 @@ from terminal_agent.journal.intents import CheckoutState
 from terminal_agent.journal.journal import JOURNAL_FILE
 from terminal_agent.journal.knowledge import Adjustment
 from terminal_agent.ports import uuid7
-from terminal_agent.service.key_store import FileKeyStore
+from terminal_agent.service.keys.store import FileKeyStore
 from terminal_agent.taps import CardAtCrm, Reserve, Terminal
 from terminal_agent.till.checkout import PurchaseRequest, purchase
 from terminal_agent.till.reversal import ReversalRequest, reverse_by_tap

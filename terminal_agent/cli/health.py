@@ -26,7 +26,7 @@ def doctor(acknowledge: bool) -> int:
       terminal-agent doctor
       terminal-agent doctor --acknowledge
     """
-    from terminal_agent.service.diagnosis import diagnose
+    from terminal_agent.service.doctor.diagnosis import diagnose
     from terminal_agent.service.settings import find_config
 
     set_up_logging()
@@ -92,8 +92,8 @@ def support_bundle(output: Path) -> None:
     Example:
       terminal-agent support-bundle --output support.tar.gz
     """
+    from terminal_agent.service.doctor.support_bundle import make_bundle
     from terminal_agent.service.settings import find_config
-    from terminal_agent.service.support import make_bundle
 
     set_up_logging()
     answer = make_bundle(find_config(state().config), output.absolute())

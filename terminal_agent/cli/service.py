@@ -45,7 +45,7 @@ def status() -> None:
     Example:
       terminal-agent status --json
     """
-    from terminal_agent.service import diagnosis
+    from terminal_agent.service.doctor import diagnosis
     from terminal_agent.service.settings import find_config
 
     set_up_logging()

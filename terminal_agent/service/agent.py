@@ -12,8 +12,8 @@ from terminal_agent.journal import Journal
 from terminal_agent.journal.space import Space
 from terminal_agent.ports import Clock, Ids, SystemClock, SystemIds
 from terminal_agent.service.card_lane import CardLane
-from terminal_agent.service.credentials import load_credentials, service_credentials, store_credentials
-from terminal_agent.service.key_store import KEYS_FOLDER, FileKeyStore, KeyStore
+from terminal_agent.service.keys.credentials import load_credentials, service_credentials, store_credentials
+from terminal_agent.service.keys.store import KEYS_FOLDER, FileKeyStore, KeyStore
 from terminal_agent.service.redemption import OnlineRedemptions
 from terminal_agent.service.settings import KeysIn, Settings, set_crm_url
 from terminal_agent.sync.adapters.base import CrmAdapter
@@ -29,7 +29,7 @@ def open_key_store(settings: Settings) -> KeyStore:
     if settings.keys.provider is KeysIn.FILE:
         return FileKeyStore(folder, credentials)
     try:
-        from terminal_agent.service.token_keys import TokenKeyStore
+        from terminal_agent.service.keys.token_keys import TokenKeyStore
     except ImportError as error:
         raise AgentError(
             ErrorCode.CONFIG_INVALID,

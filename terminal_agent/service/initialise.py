@@ -12,7 +12,7 @@ from terminal_agent.errors import AgentError, ErrorCode
 from terminal_agent.service.agent import Agent
 from terminal_agent.service.backend import data_dir_busy
 from terminal_agent.service.files import PRIVATE_FOLDER, SHARED_FOLDER, make_folder, write_private
-from terminal_agent.service.key_store import KEYS_FOLDER, FileKeyStore
+from terminal_agent.service.keys.store import KEYS_FOLDER, FileKeyStore
 from terminal_agent.service.lock import DataDirLock
 from terminal_agent.service.settings import Settings, first_problem, render_config
 

@@ -13,7 +13,7 @@ from terminal_agent.desk.typed import phone_of
 from terminal_agent.errors import AgentError, ErrorCode
 from terminal_agent.journal.knowledge import NAMED, Member
 from terminal_agent.service.agent import Agent
-from terminal_agent.service.crm_problem import crm_problem
+from terminal_agent.service.doctor.crm_problem import crm_problem
 from terminal_agent.sync.adapters.base import CrmError, CrmRefused, CrmUnreachable
 from terminal_agent.taps import ACTIVE, PENDING
 from terminal_agent.till.by_phone import nobody

@@ -19,7 +19,7 @@ from terminal_agent.errors import AgentError, ErrorCode
 from terminal_agent.journal.knowledge import Member
 from terminal_agent.ports import rfc3339
 from terminal_agent.service.agent import Agent
-from terminal_agent.service.crm_problem import crm_problem
+from terminal_agent.service.doctor.crm_problem import crm_problem
 from terminal_agent.sync.adapters.base import CrmAdapter, CrmError, CrmRefused
 
 Params = dict[str, Any]

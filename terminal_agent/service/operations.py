@@ -23,11 +23,12 @@ from terminal_agent.errors import AgentError, ErrorCode
 from terminal_agent.journal.events import OutboxState
 from terminal_agent.journal.intents import CheckoutState
 from terminal_agent.ports import rfc3339
-from terminal_agent.service import batch, enrolment, key_operations, lookup, members, pairing, queue_files, staff
+from terminal_agent.service import batch, enrolment, lookup, members, pairing, queue_files, staff
 from terminal_agent.service.agent import Agent
 from terminal_agent.service.card_lane import Afterwards
 from terminal_agent.service.counts import counts, crm_seen
-from terminal_agent.service.crm_problem import crm_problem
+from terminal_agent.service.doctor.crm_problem import crm_problem
+from terminal_agent.service.keys import operations as key_operations
 from terminal_agent.service.phone_sales import purchase_by_phone, reverse_without_card
 from terminal_agent.service.progress import told
 from terminal_agent.service.readers import look_at_reader, reader_url
@@ -263,7 +264,7 @@ def enroll(agent: Agent, params: Params, talk: Talk) -> Any:
 
 
 def status(agent: Agent, params: Params, talk: Talk) -> Any:
-    from terminal_agent.service.doctor import quick_problems
+    from terminal_agent.service.doctor.checks import quick_problems
 
     return {
         "state": params.get("state", "stopped"),
@@ -283,13 +284,13 @@ def status(agent: Agent, params: Params, talk: Talk) -> Any:
 
 
 def doctor(agent: Agent, params: Params, talk: Talk) -> Any:
-    from terminal_agent.service.doctor import examine
+    from terminal_agent.service.doctor.checks import examine
 
     return examine(agent, params)
 
 
 def support(agent: Agent, params: Params, talk: Talk) -> Any:
-    from terminal_agent.service.support import redacted
+    from terminal_agent.service.doctor.support_bundle import redacted
 
     return redacted(agent, params)
 

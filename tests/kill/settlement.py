@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from terminal_agent.crm.sqlite import database_file
-from terminal_agent.service.key_store import KEYS_FOLDER
+from terminal_agent.service.keys.store import KEYS_FOLDER
 from tests.books import Books, CardReader, disagreement, uid_of
 
 

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from terminal_agent.service.key_store import KEYS_FOLDER
+from terminal_agent.service.keys.store import KEYS_FOLDER
 from tests.books import CardReader
 from tests.power_cut.campaign import Violation, end_of, is_card
 from tests.power_cut.heal import heal

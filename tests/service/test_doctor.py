@@ -25,14 +25,15 @@ from terminal_agent.desk.issue import IssueRequest, issue
 from terminal_agent.errors import AgentError
 from terminal_agent.journal.events import OutboxState
 from terminal_agent.journal.journal import CLOCK_SKEW
-from terminal_agent.service import doctor, operations
+from terminal_agent.service import operations
 from terminal_agent.service.agent import Agent
-from terminal_agent.service.credentials import store_credentials
-from terminal_agent.service.diagnosis import diagnose
-from terminal_agent.service.doctor import CHECKS, examine
+from terminal_agent.service.doctor import checks as doctor
+from terminal_agent.service.doctor.checks import CHECKS, examine
+from terminal_agent.service.doctor.diagnosis import diagnose
+from terminal_agent.service.doctor.surroundings import CHECKS as AROUND
 from terminal_agent.service.initialise import initialise
+from terminal_agent.service.keys.credentials import store_credentials
 from terminal_agent.service.settings import load_settings
-from terminal_agent.service.surroundings import CHECKS as AROUND
 from terminal_agent.sync.client import Credentials
 from terminal_agent.till.checkout import PurchaseRequest, purchase
 from tests.journal.support import START, event, event_id, spoil_index

@@ -12,9 +12,9 @@ import pytest
 
 from terminal_agent.card.keys import check_value
 from terminal_agent.errors import AgentError, ErrorCode
-from terminal_agent.service.credentials import CREDENTIALS_FILE, load_credentials, store_credentials
 from terminal_agent.service.files import write_private
-from terminal_agent.service.key_store import FileKeyStore, parse_key
+from terminal_agent.service.keys.credentials import CREDENTIALS_FILE, load_credentials, store_credentials
+from terminal_agent.service.keys.store import FileKeyStore, parse_key
 from terminal_agent.service.lock import DataDirLock
 from terminal_agent.sync.client import Credentials
 

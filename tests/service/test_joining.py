@@ -12,8 +12,8 @@ import pytest
 
 from terminal_agent.errors import AgentError, ErrorCode
 from terminal_agent.service.agent import Agent
-from terminal_agent.service.credentials import load_credentials
 from terminal_agent.service.initialise import initialise
+from terminal_agent.service.keys.credentials import load_credentials
 from terminal_agent.service.settings import load_settings
 from terminal_agent.sync.client import Credentials
 from terminal_agent.sync.exchange import FEED_CURSOR

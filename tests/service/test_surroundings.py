@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 
 from terminal_agent import __version__
-from terminal_agent.service import surroundings, unit
 from terminal_agent.service.control import ControlServer
-from terminal_agent.service.finding import Finding, Status
-from terminal_agent.service.listeners import listener_on, process
+from terminal_agent.service.doctor import surroundings, unit
+from terminal_agent.service.doctor.finding import Finding, Status
+from terminal_agent.service.doctor.listeners import listener_on, process
+from terminal_agent.service.doctor.surroundings import CHECKS, Surroundings, around
 from terminal_agent.service.settings import Settings, TillSettings
-from terminal_agent.service.surroundings import CHECKS, Surroundings, around
 
 UNIT_FILE = Path(__file__).parents[2] / "config" / "systemd" / "terminal-agent.service"
 CONFIG = Path("/etc/terminal-agent/config.toml")

@@ -17,10 +17,10 @@ from terminal_agent.errors import AgentError, ErrorCode
 from terminal_agent.service import card_lane
 from terminal_agent.service.agent import Agent
 from terminal_agent.service.initialise import initialise
+from terminal_agent.service.keys.pkcs11_token import Token
+from terminal_agent.service.keys.token_keys import TokenKey, TokenKeyStore
 from terminal_agent.service.operations import OPERATIONS
-from terminal_agent.service.pkcs11_token import Token
 from terminal_agent.service.settings import load_settings
-from terminal_agent.service.token_keys import TokenKey, TokenKeyStore
 from tests.card.independent_reader import read_card
 from tests.service.softhsm import LABEL, MODULE, PIN, SoftHsm
 from tests.till_api.hand_reader import HandReader

@@ -18,7 +18,7 @@ from terminal_agent.card.problems import from_driver
 from terminal_agent.journal.journal import JOURNAL_FILE
 from terminal_agent.service.agent import Agent
 from terminal_agent.service.card_lane import Afterwards
-from terminal_agent.service.key_store import KEYS_FOLDER, FileKeyStore
+from terminal_agent.service.keys.store import KEYS_FOLDER, FileKeyStore
 from terminal_agent.service.lock import DataDirLock
 from terminal_agent.service.operations import OPERATIONS, close_overdue
 from terminal_agent.service.settings import Settings, render_config

@@ -19,8 +19,8 @@ from terminal_agent.journal.backup import BACKUPS_FOLDER
 from terminal_agent.journal.journal import JOURNAL_FILE
 from terminal_agent.service import card_lane
 from terminal_agent.service.agent import Agent
-from terminal_agent.service.credentials import load_credentials
-from terminal_agent.service.key_store import KEYS_FOLDER, FileKeyStore
+from terminal_agent.service.keys.credentials import load_credentials
+from terminal_agent.service.keys.store import KEYS_FOLDER, FileKeyStore
 from terminal_agent.service.operations import OPERATIONS
 from terminal_agent.service.settings import Settings, load_settings, render_config
 from tests.card.independent_reader import Card, read_card

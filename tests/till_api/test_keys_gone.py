@@ -8,7 +8,7 @@ import pytest
 
 from terminal_agent.card.keys import KeysUnavailable
 from terminal_agent.errors import ErrorCode
-from terminal_agent.service.key_store import FileKeyStore
+from terminal_agent.service.keys.store import FileKeyStore
 from tests.till_api.hand_reader import HandReader
 from tests.till_api.pos import Pos, Shop
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from terminal_agent.service.finding import Finding, fail, ok, warn
+from terminal_agent.service.doctor.finding import Finding, fail, ok, warn
 
 ALLOWED = ("LoopbackNetworkAllowedForUrls", "LocalNetworkAccessAllowedForUrls")
 # The first of these that names the origin decides.

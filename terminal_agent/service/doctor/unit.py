@@ -7,9 +7,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from terminal_agent.service.finding import Finding, fail, ok, warn
-from terminal_agent.service.listeners import PROC, Process, process
-from terminal_agent.service.tools import said_by
+from terminal_agent.service.doctor.finding import Finding, fail, ok, warn
+from terminal_agent.service.doctor.listeners import PROC, Process, process
+from terminal_agent.service.doctor.tools import said_by
 
 SERVICE = "terminal-agent.service"
 PACKAGE = "terminal-agent"

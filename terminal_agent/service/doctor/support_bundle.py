@@ -25,10 +25,10 @@ from urllib.parse import urlsplit
 from terminal_agent import __version__
 from terminal_agent.errors import AgentError, ErrorCode
 from terminal_agent.service.backend import open_backend
-from terminal_agent.service.diagnosis import diagnose
+from terminal_agent.service.doctor.diagnosis import diagnose
+from terminal_agent.service.doctor.tools import said_by
 from terminal_agent.service.files import write_private
 from terminal_agent.service.settings import Settings, load_settings
-from terminal_agent.service.tools import said_by
 
 if TYPE_CHECKING:
     from terminal_agent.service.agent import Agent

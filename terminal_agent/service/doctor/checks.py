@@ -21,7 +21,7 @@ from terminal_agent.journal.files import READ_ONLY_HINT
 from terminal_agent.journal.journal import CLOCK_SKEW
 from terminal_agent.service.agent import Agent
 from terminal_agent.service.counts import counts
-from terminal_agent.service.finding import Finding, Status, fail, ok, warn
+from terminal_agent.service.doctor.finding import Finding, Status, fail, ok, warn
 from terminal_agent.service.readers import look_at_reader
 from terminal_agent.sync.adapters.base import CrmError, CrmRefused, CrmUnauthorized
 from terminal_agent.sync.worker import CrmState

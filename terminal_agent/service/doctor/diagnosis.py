@@ -7,9 +7,9 @@ from typing import Any
 
 from terminal_agent.errors import AgentError
 from terminal_agent.service.backend import open_backend
-from terminal_agent.service.finding import Status, fail, ok
+from terminal_agent.service.doctor.finding import Status, fail, ok
+from terminal_agent.service.doctor.surroundings import Surroundings, around
 from terminal_agent.service.settings import Settings, load_settings
-from terminal_agent.service.surroundings import Surroundings, around
 
 
 def diagnose(config: Path, params: dict[str, Any]) -> dict[str, Any]:

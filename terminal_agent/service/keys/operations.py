@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from terminal_agent.service.agent import Agent
-from terminal_agent.service.key_store import parse_key
+from terminal_agent.service.keys.store import parse_key
 
 Params = dict[str, Any]
 Talk = Callable[[str], None]

@@ -12,8 +12,8 @@ from pathlib import Path
 from terminal_agent.card.keys import AES_BLOCK, CHECK_VALUE_BYTES, KeysUnavailable, MasterKey, MasterKeyInMemory
 from terminal_agent.errors import AgentError, ErrorCode
 from terminal_agent.service.files import PRIVATE_FOLDER, make_folder
-from terminal_agent.service.key_store import MAX_VERSION, KeySet, KeyStore, key_files, read_secret
-from terminal_agent.service.pkcs11_token import Token
+from terminal_agent.service.keys.pkcs11_token import Token
+from terminal_agent.service.keys.store import MAX_VERSION, KeySet, KeyStore, key_files, read_secret
 from terminal_agent.service.settings import KeySettings
 
 PIN_FILE = "token-pin"

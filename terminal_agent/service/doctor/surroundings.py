@@ -20,11 +20,12 @@ from typing import Any
 from terminal_agent import __version__
 from terminal_agent.errors import AgentError
 from terminal_agent.journal.files import READ_ONLY_HINT, is_read_only
-from terminal_agent.service import browsers, control, unit
-from terminal_agent.service.finding import Finding, fail, ok, warn
-from terminal_agent.service.listeners import listener_on
+from terminal_agent.service import control
+from terminal_agent.service.doctor import browsers, unit
+from terminal_agent.service.doctor.finding import Finding, fail, ok, warn
+from terminal_agent.service.doctor.listeners import listener_on
+from terminal_agent.service.doctor.tools import said_by
 from terminal_agent.service.settings import Settings
-from terminal_agent.service.tools import said_by
 
 _KERNEL_READERS = ("pn533_usb", "pn533")
 _MODPROBE_FOLDERS = ("etc/modprobe.d", "run/modprobe.d", "usr/lib/modprobe.d", "lib/modprobe.d")
