@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-from terminal_agent.journal.events import SALVAGED
+from terminal_agent.journal.events import SALVAGED, Events
+from terminal_agent.journal.intents import Checkouts
 from terminal_agent.journal.receipts import checkout_told_by
 from terminal_agent.journal.salvage import Salvage
+from terminal_agent.journal.staff import StaffBook
+from terminal_agent.journal.till import TillBook
 from terminal_agent.ports import Clock, rfc3339
 
-if TYPE_CHECKING:
-    from terminal_agent.journal.journal import Journal
+
+class NewJournal(Protocol):
+    """The journal that took the place of the damaged one."""
+
+    events: Events
+    checkouts: Checkouts
+    till: TillBook
+    staff: StaffBook
+
+    def set_meta(self, key: str, value: str) -> None: ...
 
 
-def put_back(journal: Journal, kept: Salvage, clock: Clock) -> None:
+def put_back(journal: NewJournal, kept: Salvage, clock: Clock) -> None:
     """Inside the caller's transaction, and safe to repeat. Events keep their bytes and go up under the epoch they were
     minted in; the CRM knows what it had already."""
     for event in kept.events:

@@ -28,6 +28,7 @@ from terminal_agent.service.agent import Agent
 from terminal_agent.service.card_lane import Afterwards
 from terminal_agent.service.counts import counts, crm_seen
 from terminal_agent.service.doctor.crm_problem import crm_problem
+from terminal_agent.service.doctor.redaction import redacted
 from terminal_agent.service.keys import operations as key_operations
 from terminal_agent.service.phone_sales import purchase_by_phone, reverse_without_card
 from terminal_agent.service.progress import told
@@ -290,9 +291,7 @@ def doctor(agent: Agent, params: Params, talk: Talk) -> Any:
 
 
 def support(agent: Agent, params: Params, talk: Talk) -> Any:
-    from terminal_agent.service.doctor.support_bundle import redacted
-
-    return redacted(agent, params)
+    return redacted(agent, queue_list(agent, {}, talk), params)
 
 
 def backup(agent: Agent, params: Params, talk: Talk) -> Any:
