@@ -25,7 +25,7 @@ from terminal_agent.crm.place import DatabaseUrl
 from terminal_agent.crm.store import open_store
 from terminal_agent.sync import client
 from tests.crm.postgres import PostgresServer, find_programs
-from tests.processes import free_port
+from tests.ports import free_ports
 
 FILES_EACH = 8
 LISTENING = "listening on "
@@ -73,7 +73,7 @@ def _bring_back(
     stack: ExitStack, folder: Path, server: PostgresServer, options: argparse.Namespace, console: Console
 ) -> dict[str, Any]:
     place = server.create("fleet")
-    url = f"http://127.0.0.1:{free_port()}"
+    url = f"http://127.0.0.1:{free_ports()}"
     credentials = _enrol(place, url, options.terminals)
     chain = Chain(Random(options.seed), cards=options.terminals * 5)
     shops: list[Shop] = []

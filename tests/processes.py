@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from terminal_agent.service.control import SOCKET_FILE, connect
+from tests.ports import free_ports
 
 REPOSITORY = Path(__file__).parents[1]
 START_TIMEOUT_S = 30.0
@@ -32,13 +33,6 @@ def wait_for(condition: Callable[[], bool], what: str, timeout_s: float = START_
         if time.monotonic() > deadline:
             raise DidNotHappen(what)
         time.sleep(0.01)
-
-
-def free_port() -> int:
-    """A port of loopback that nobody has now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class TerminalProcesses:
@@ -91,7 +85,7 @@ class CrmProcess:
     def __init__(self, terminal: TerminalProcesses, data_dir: Path) -> None:
         self._terminal = terminal
         self.data_dir = data_dir
-        self.port = free_port()
+        self.port = free_ports()
         self.url = f"http://127.0.0.1:{self.port}"
         self._process: subprocess.Popen[str] | None = None
 

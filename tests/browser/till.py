@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import socket
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -17,6 +16,7 @@ from drivers.mifare_classic import blank_card
 from drivers.simulator import Fault, MemoryImage, Torn
 from tests.cli.shop import Shop, wait_until
 from tests.pcsc.virtual_reader import VirtualCard, VirtualReader
+from tests.ports import free_ports
 
 SHOP_NAME = "کافه نارنج"
 WRITE = 5
@@ -72,11 +72,8 @@ class Till:
     def configure(self, language: Literal["fa", "en"] = "fa", amounts_in: str = "toman") -> None:
         """Write the config file as a shop would have it, on a port that stays its own."""
         self.shop.init("pcsc:")
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
         text = re.sub(r"\[till\]\nlisten = .*\n", "", self.shop.config.read_text())
-        text += f'\n[till]\nlisten = "127.0.0.1:{port}"\nreversal_limit = 400000\n'
+        text += f'\n[till]\nlisten = "127.0.0.1:{free_ports()}"\nreversal_limit = 400000\n'
         shop = f'[shop]\nname = "{SHOP_NAME}"\nlanguage = "{language}"\namounts_in = "{amounts_in}"\n'
         self.shop.config.write_text(f"{text}\n{shop}")
 

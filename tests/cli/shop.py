@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from terminal_agent.cli.main import run
+from tests.ports import free_ports
 
 START_TIMEOUT_S = 20.0
 
@@ -119,9 +120,7 @@ class CrmProcess:
     def __init__(self, shop: Shop) -> None:
         self._shop = shop
         self.data_dir = shop.folder / "crm"
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_ports()
         self.url = f"http://127.0.0.1:{self.port}"
         self._process: subprocess.Popen[str] | None = None
 

@@ -19,6 +19,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from tests.ports import free_ports
+
 SOCKET_VARIABLE = "PCSCLITE_CSOCK_NAME"
 VPCD_CONFIGURATION = Path("/etc/reader.conf.d/vpcd")
 RUN_DIRECTORY = Path("/run/pcscd")
@@ -57,7 +59,7 @@ class PcscService:
     def __init__(self) -> None:
         self.directory = Path(tempfile.gettempdir()) / f"pcscd-{os.getpid()}-{secrets.token_hex(4)}"
         self.socket_path = self.directory / "pcscd.comm"
-        self.port = _two_free_ports()
+        self.port = free_ports(2)  # vpcd takes one for each of its two slots
         self._configuration = self.directory / "reader.conf.d"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -131,19 +133,6 @@ def _is_stopped(thread: Path) -> bool:
     with contextlib.suppress(OSError):
         return (thread / "stat").read_text().rpartition(")")[2].split()[0] == "T"
     return True
-
-
-def _two_free_ports() -> int:
-    """vpcd takes a port for each of its two slots."""
-    while True:
-        with socket.socket() as first, socket.socket() as second:
-            first.bind(("127.0.0.1", 0))
-            port: int = first.getsockname()[1]
-            try:
-                second.bind(("127.0.0.1", port + 1))
-            except (OSError, OverflowError):
-                continue
-            return port
 
 
 def _listens(port: int) -> bool:
