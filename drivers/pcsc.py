@@ -41,6 +41,7 @@ _PROTOCOLS = scard.SCARD_PROTOCOL_T0 | scard.SCARD_PROTOCOL_T1
 # SCardCancel is lost when it comes just before the wait begins; the wait is cut so that an interrupt is seen anyway.
 _LONGEST_WAIT_S = 1.0
 _SHARING_TRIES, _SHARING_PAUSE_S = 8, 0.05
+_POLL_S = 0.5  # pcscd looks at a reader each 0.4 s
 
 _SERVICE_GONE = {
     scard.SCARD_E_NO_SERVICE,
@@ -191,7 +192,10 @@ class PcscChannel:
             code, card, protocol = self._connect(handle, reader_name)
             _check(code, f"opening the card on {reader_name}")
         self._card: Any = card
+        self._reader_name = reader_name
         self._card_left = False
+        self.reset_met_nobody: float | None = None
+        """When the reset at the end found that the card had left, in seconds of the monotonic clock."""
         self._request = scard.SCARD_PCI_T0 if protocol == scard.SCARD_PROTOCOL_T0 else scard.SCARD_PCI_T1
 
     @staticmethod
@@ -256,12 +260,26 @@ class PcscChannel:
         connection starts from a freshly selected card. The till has its answer by then, so the time is free.
 
         A card that left must not be reset: pcscd then notes an empty reader behind its own polling thread's back, and
-        does not see a card that comes back before the next poll (0.4 s) until it is lifted once more.
+        does not see a card that comes back before the next poll (0.4 s) until it is lifted once more. Where the card
+        left in this very moment, it is too late for that, and the reader has to look again itself: ``wake``.
         """
         card, self._card = self._card, None
-        if card is not None:
-            with suppress(ServiceUnavailable):
-                _ask(scard.SCardDisconnect, card, scard.SCARD_LEAVE_CARD if self._card_left else scard.SCARD_RESET_CARD)
+        if card is None:
+            return
+        with suppress(DriverError):
+            _ask(scard.SCardDisconnect, card, scard.SCARD_LEAVE_CARD if self._card_left else scard.SCARD_RESET_CARD)
+            if not self._card_left:
+                states = self._context.states({self._reader_name: scard.SCARD_STATE_UNAWARE}, 0) or {}
+                if _reader_state(states.get(self._reader_name, 0)) is ReaderState.EMPTY:
+                    self.reset_met_nobody = time.monotonic()
+
+    def wake(self) -> None:
+        """Power the reader that pcscd holds for empty: a card on it becomes known, an empty one stays empty."""
+        with suppress(DriverError), self._context.watched() as handle:
+            code, card, _ = _ask(scard.SCardConnect, handle, self._reader_name, scard.SCARD_SHARE_DIRECT, 0)
+            if code == scard.SCARD_S_SUCCESS:
+                _ask(scard.SCardReconnect, card, scard.SCARD_SHARE_EXCLUSIVE, _PROTOCOLS, scard.SCARD_RESET_CARD)
+                _ask(scard.SCardDisconnect, card, scard.SCARD_LEAVE_CARD)
 
 
 class PcscReader(Reader):
@@ -290,6 +308,8 @@ class PcscReader(Reader):
         deadline = time.monotonic() + timeout_s
         while True:
             state, flags = self._look()
+            if state is ReaderState.EMPTY and self._wake():
+                state, flags = self._look()
             comings = _comings_and_goings(flags)
             if state is known is ReaderState.CARD and self._comings not in (None, comings):
                 state = ReaderState.EMPTY  # another card in its place, or the same one put down again
@@ -354,6 +374,15 @@ class PcscReader(Reader):
         if state is ReaderState.IN_USE and self._channel is not None and self._channel.is_open:
             state = ReaderState.CARD  # it is our own connection that uses it
         return state, flags
+
+    def _wake(self) -> bool:
+        """Whether it was time to look for a card that our last reset may have hidden from pcscd: once, a poll later."""
+        channel = self._channel
+        if channel is None or (since := channel.reset_met_nobody) is None or time.monotonic() < since + _POLL_S:
+            return False
+        channel.reset_met_nobody = None
+        channel.wake()
+        return True
 
     def _sleep_until_change(self, flags: int, timeout_s: float) -> None:
         known = {_ANY_READER_CHANGE: self._plug_flags}

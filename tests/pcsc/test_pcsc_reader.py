@@ -300,6 +300,20 @@ def test_a_torn_card_that_comes_back_at_once_is_seen(virtual_reader: VirtualRead
             time.sleep(0.05)
 
 
+def test_a_card_lifted_as_it_is_let_go_of_and_put_back_at_once_is_seen(
+    virtual_reader: VirtualReader, reader: Reader
+) -> None:
+    """The reset at the end meets an empty reader; without more ado pcscd would not see the card for minutes."""
+    lay(virtual_reader, reader)
+    with reader.connect() as card:
+        card.authenticate(4, KeyType.A, TRANSPORT_KEY)
+        virtual_reader.remove()
+    virtual_reader.insert(VirtualCard.blank(UID))
+    assert reader.wait_for_change(ReaderState.EMPTY, 3) is ReaderState.CARD
+    with reader.connect() as card:
+        card.authenticate(4, KeyType.A, TRANSPORT_KEY)
+
+
 @pytest.mark.parametrize(
     ("code", "error"),
     [
