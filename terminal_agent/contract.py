@@ -73,6 +73,12 @@ def fingerprint(body: bytes) -> str:
     return hashlib.sha256(body).hexdigest()
 
 
+def salted(member: dict[str, Any], salt: str) -> dict[str, Any]:
+    """``data.member`` of an enrolment. At an erasure the salt leaves the event with the person: the fingerprint stays,
+    and a phone could be guessed from the fingerprint of bytes in which nothing else is unknown."""
+    return {**member, "salt": salt}
+
+
 def redact_enrolment(body: bytes, mark: str) -> bytes:
     """The bytes of a ``member.enrolled`` event without the person; ``mark`` is the fingerprint it was minted with.
 
@@ -128,6 +134,11 @@ def signature_is_valid(secret: bytes, request_id: str, body: bytes, signature: s
 def subject_of(card_no: str) -> str:
     """The ``subject`` attribute of a card's events."""
     return f"cards/{card_no}"
+
+
+def subject_of_member(member_id: str) -> str:
+    """The ``subject`` attribute of a member's events."""
+    return f"members/{member_id}"
 
 
 def source_of(terminal_id: str, install_epoch: str) -> str:

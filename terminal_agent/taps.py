@@ -201,11 +201,11 @@ def _rolled_back(terminal: Terminal, card: PresentedCard, seen: int) -> AgentErr
 
 
 def new_event(
-    terminal: Terminal, kind: EventType, card_no: str, data: dict[str, Any], subject: str | None = None
+    terminal: Terminal, kind: EventType, card_no: str | None, data: dict[str, Any], subject: str = ""
 ) -> NewEvent:
-    """An event of this moment, with an id that it keeps for ever."""
-    now = rfc3339(terminal.clock.now())
-    return NewEvent(terminal.ids.uuid(), kind, subject or subject_of(card_no), card_no, now, data)
+    """An event of this moment, with an id that it keeps for ever; about the card where no ``subject`` is named."""
+    subject = subject or subject_of(card_no or "")
+    return NewEvent(terminal.ids.uuid(), kind, subject, card_no, rfc3339(terminal.clock.now()), data)
 
 
 def card_data(card_no: str, before: CardState | None, after: CardState) -> dict[str, Any]:

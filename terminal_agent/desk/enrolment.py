@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from terminal_agent import taps
-from terminal_agent.contract import EventType
+from terminal_agent.contract import EventType, salted, subject_of_member
 from terminal_agent.desk.typed import name_of, phone_of
 from terminal_agent.journal.events import NewEvent
 from terminal_agent.journal.journal import CLOSED, CLUB
@@ -71,21 +71,17 @@ def enrol(terminal: Terminal, person: Person, told: Told, member_id: str | None 
 
 def events_of(terminal: Terminal, member: Member, told: Told, *, known: bool) -> list[NewEvent]:
     """What is told of an enrolment: who it is, unless they are ``known``, and what they agreed to."""
-    events = []
+    events, subject = [], subject_of_member(member.member_id)
     if not known:
         brought = {"referrer_member_id": told.referrer_member_id} if told.referrer_member_id else {}
         policy_version = terminal.journal.knowledge.policy().version
-        enrolled = {"member": {**member_data(member), **brought}, "policy_version": policy_version}
-        events.append(_about(terminal, member, EventType.MEMBER_ENROLLED, enrolled))
+        who = salted({**member_data(member), **brought}, terminal.ids.uuid())
+        enrolled = {"member": who, "policy_version": policy_version}
+        events.append(taps.new_event(terminal, EventType.MEMBER_ENROLLED, None, enrolled, subject))
     if told.marketing_consent:
         agreed = {"member_id": member.member_id, "purpose": MARKETING, "given": True, "text_version": None}
-        events.append(_about(terminal, member, EventType.CONSENT_CHANGED, agreed))
+        events.append(taps.new_event(terminal, EventType.CONSENT_CHANGED, None, agreed, subject))
     return events
-
-
-def _about(terminal: Terminal, member: Member, kind: EventType, data: dict[str, Any]) -> NewEvent:
-    event = taps.new_event(terminal, kind, "", data, f"members/{member.member_id}")
-    return replace(event, card_no=None)
 
 
 def member_data(member: Member) -> dict[str, Any]:

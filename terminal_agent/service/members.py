@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from http import HTTPStatus
 from typing import Any
 
 from terminal_agent import taps
 from terminal_agent.card.card_number import is_card_number
 from terminal_agent.club.text import TextInvalid, fold_digits, plain_text, reference
-from terminal_agent.contract import EventType
+from terminal_agent.contract import EventType, subject_of_member
 from terminal_agent.desk.one_card import block
 from terminal_agent.desk.typed import card_number_of, phone_of
 from terminal_agent.errors import AgentError, ErrorCode
@@ -102,9 +102,9 @@ def consent(agent: Agent, params: Params, talk: Talk) -> Any:
         "text_version": _word(params["text_version"], "the text version") if params.get("text_version") else None,
     }
     terminal = agent.terminal
-    event = taps.new_event(terminal, EventType.CONSENT_CHANGED, "", said, f"members/{member_id}")
+    event = taps.new_event(terminal, EventType.CONSENT_CHANGED, None, said, subject_of_member(member_id))
     with agent.journal.transaction():
-        agent.journal.events.append(replace(event, card_no=None))
+        agent.journal.events.append(event)
         agent.journal.audit("consent.changed", **said)
     agent.sync.wake()
     return {**said, "time": event.time}

@@ -7,12 +7,12 @@ CRM the phone behind it: so no sale's bytes ever hold a phone, and an erasure ha
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from terminal_agent import taps
 from terminal_agent.club.purchase import Account, Outcome
-from terminal_agent.contract import EventType
+from terminal_agent.contract import EventType, salted, subject_of_member
 from terminal_agent.errors import AgentError, ErrorCode
 from terminal_agent.journal.events import NewEvent
 from terminal_agent.journal.intents import Checkout, CheckoutState
@@ -77,9 +77,9 @@ def _named(terminal: Terminal, phone: str) -> str:
         return known.member_id
     member = Member(terminal.ids.uuid(), phone, None, None, NAMED)
     told = {"member_id": member.member_id, "phone": phone, "name": None, "tier": None}
-    data = {"member": told, "provisional": True}
-    event = taps.new_event(terminal, EventType.MEMBER_ENROLLED, "", data, f"members/{member.member_id}")
-    journal.events.append(replace(event, card_no=None))
+    data = {"member": salted(told, terminal.ids.uuid()), "provisional": True}
+    subject = subject_of_member(member.member_id)
+    journal.events.append(taps.new_event(terminal, EventType.MEMBER_ENROLLED, None, data, subject))
     journal.knowledge.remember_member(member)
     return member.member_id
 
@@ -173,5 +173,4 @@ def _event(
         "online": False,
         "clock": decided.clock_state(terminal),
     }
-    event = taps.new_event(terminal, EventType.PURCHASE_RECORDED, "", data, f"members/{member_id}")
-    return replace(event, card_no=card_no)
+    return taps.new_event(terminal, EventType.PURCHASE_RECORDED, card_no, data, subject_of_member(member_id))

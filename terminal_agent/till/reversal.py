@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -270,5 +270,5 @@ def _event(terminal: Terminal, purchase: _Purchase, taken: _Taken, written: dict
         "online": False,
         "clock": decided.clock_state(terminal),
     }
-    event = taps.new_event(terminal, EventType.PURCHASE_REVERSED, "", data, purchase.event.subject)
-    return replace(event, card_no=purchase.event.card_no)
+    event = purchase.event
+    return taps.new_event(terminal, EventType.PURCHASE_REVERSED, event.card_no, data, event.subject)

@@ -11,7 +11,7 @@ import pytest
 from drivers.simulator import Fault
 from terminal_agent.club.offers import Line
 from terminal_agent.club.policy import default_policy
-from terminal_agent.contract import EventType, minted_fingerprint
+from terminal_agent.contract import EventType, canonical_json, fingerprint, minted_fingerprint
 from terminal_agent.desk import enrolment
 from terminal_agent.desk.enrolment import Person, Told
 from terminal_agent.errors import AgentError
@@ -140,6 +140,29 @@ def test_an_erasure_takes_the_phone_out_of_what_waits(bench: Workbench) -> None:
     assert bench.journal.events.broken_link() is None
     assert len(told(bench)) == 2
     assert before == [minted_fingerprint(json.dumps(event).encode()) for event in told(bench)][1:]
+
+
+@pytest.mark.parametrize("provisional", [True, False])
+def test_who_guesses_the_right_phone_cannot_tell_it_from_what_an_erasure_leaves(
+    bench: Workbench, provisional: bool
+) -> None:
+    """There are 10^9 mobile phones, and an enrolment's fingerprint stays in the hash chain."""
+    if provisional:
+        sell(bench, "R-1", buyer=NOBODY)
+    else:
+        enrolment.enrol(bench.terminal, Person(PHONE), Told())
+    asked = told(bench)[0]
+    minted = fingerprint(canonical_json(asked))
+    bench.journal.erase_member(asked["data"]["member"]["member_id"], set())
+    left = told(bench)[0]
+    guess = {**left["data"].pop("redacted"), **left}
+    assert guess.pop("fingerprint") == minted
+    guess.pop("check")
+    guess["data"]["member"] |= {"phone": PHONE, "name": None}
+    assert guess["data"]["member"].keys() < asked["data"]["member"].keys()
+    assert fingerprint(canonical_json(guess)) != minted
+    guess["data"]["member"]["salt"] = asked["data"]["member"]["salt"]
+    assert fingerprint(canonical_json(guess)) == minted
 
 
 def test_a_member_has_the_tiers_multiplier_and_an_offer_as_often_as_its_limit_says(bench: Workbench) -> None:
