@@ -28,7 +28,7 @@ from terminal_agent.card.layout import HOMES
 from terminal_agent.card.problems import data_corrupt
 from terminal_agent.desk.dump import UNTOUCHED, DumpFile, KeyRing, Sector, read_sector
 from terminal_agent.desk.inspect import wipe_order
-from terminal_agent.desk.issue import issue_order, verify_trailer, write_verified
+from terminal_agent.desk.issue import issue_order, require_may_issue, verify_trailer, write_verified
 from terminal_agent.errors import AgentError, ErrorCode
 from terminal_agent.taps import Terminal
 
@@ -127,10 +127,12 @@ def restore(terminal: Terminal, connection: ClassicConnection, request: RestoreR
 
     Only what differs is written: data under the key that opens the sector now, then its trailer, then proof that both
     new keys open it. Raises AgentError ``key_rejected`` before the first write for a card that would not take it all,
-    ``unsupported_card`` for one that keeps its block 0, ``data_corrupt`` for a sector that fails on the way.
+    ``unsupported_card`` for one that keeps its block 0, ``data_corrupt`` for a sector that fails on the way,
+    ``config_invalid`` for keys of a set under which this terminal makes no cards.
     """
     ring = KeyRing.of(terminal, connection.uid, request.dump, request.keys_from)
     plans = [_plan(read_sector(connection, ring, number), request, connection.uid) for number in _order(request.dump)]
+    _require_may_make(terminal, plans, {connection.uid, request.dump.uid or connection.uid})
     skipped = sum(plan.skipped for plan in plans)
     answer = {
         "uid": connection.uid.hex(),
@@ -144,6 +146,17 @@ def restore(terminal: Terminal, connection: ClassicConnection, request: RestoreR
     _carry_out(connection, plans)
     _audit(terminal, "card.restored", answer)
     return answer
+
+
+def _require_may_make(terminal: Terminal, plans: list[Plan], uids: set[bytes]) -> None:
+    """Keys make a card one of their set, whatever it held before. Raises AgentError where none of that set is made
+    and a sector would get the keys of a card with one of ``uids``."""
+    trailers = [(plan.sector.number, plan.trailer[0]) for plan in plans if plan.trailer is not None]
+    for version in (version for version in terminal.keys.versions() if not terminal.keys.may_issue(version)):
+        for keys in (terminal.keys.card_keys(version, uid) for uid in uids):
+            for sector, given in trailers:
+                if {given.key_a, given.key_b} & {keys.sector_key(sector, key_type) for key_type in KeyType}:
+                    require_may_issue(terminal, version)
 
 
 def _audit(terminal: Terminal, action: str, answer: dict[str, Any]) -> None:

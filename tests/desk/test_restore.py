@@ -65,6 +65,30 @@ def test_a_blank_image_makes_an_issued_card_blank(bench: Workbench) -> None:
     assert bytes(card.content) == bytes(blank().content)
 
 
+@pytest.mark.parametrize("told", [{}, {"with_block_0": True}])
+def test_no_card_is_made_from_a_dump_where_none_is_made_under_its_keys(bench: Workbench, told: dict[str, bool]) -> None:
+    """Neither the blank card with its own UID, nor one that is to get the UID, or has got it by other means."""
+    card = bench.issue(points=5)
+    old, empty, other = copy_of(card), blank(), blank(OTHER_UID)
+    bench.purchase(card, "R-1", 50_000)
+    bench.keys.add(bytes(16), 2, activate=True)
+    bench.keys.limit(1, may_issue=False)
+    for target in (empty, other):
+        before = bytes(target.content)
+        problem = refused(
+            ErrorCode.CONFIG_INVALID,
+            "makes no cards under key set 1",
+            lambda target=target: restored(bench, target, old, **told),
+        )
+        assert "keys limit" in problem.hint
+        assert bytes(target.content) == before
+    restored(bench, card, old)
+    assert bytes(card.content) == bytes(old.content), "a card of that set stays one"
+    bench.keys.limit(1, may_issue=True)
+    restored(bench, empty, old)
+    assert bytes(empty.content) == bytes(old.content)
+
+
 def test_only_what_differs_is_written(bench: Workbench) -> None:
     card = bench.issue(points=5)
     old = copy_of(card)

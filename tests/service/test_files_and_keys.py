@@ -112,6 +112,16 @@ def test_a_key_set_is_never_overwritten(store: FileKeyStore, folder: Path) -> No
     assert (folder / "v1.key").read_text() == KEY.hex() + "\n"
 
 
+def test_a_key_set_that_is_here_is_imported_again_under_its_own_version(store: FileKeyStore) -> None:
+    """Else whoever runs the line twice makes cards that no other terminal knows."""
+    for _ in range(2):
+        assert (store.add(KEY, None, activate=True).version, store.versions()) == (1, [1])
+    store.add(OTHER, None, activate=True)
+    assert store.add(KEY, None, activate=False).active is False
+    assert store.add(KEY, None, activate=True).to_json()["version"] == 1
+    assert store.versions() == [1, 2]
+
+
 @pytest.mark.parametrize("version", [0, -1, 256])
 def test_a_version_that_no_card_could_hold_is_refused(store: FileKeyStore, version: int) -> None:
     with pytest.raises(AgentError) as refused:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import re
 import shlex
 import socket
@@ -95,6 +96,18 @@ def test_a_daemon_of_another_version_is_to_be_restarted(here: Surroundings) -> N
     assert surroundings.version(here).status is Status.OK
 
 
+def test_changed_files_are_told_by_their_names_and_a_closed_folder_is_no_change() -> None:
+    said = (
+        "??5??????   /usr/lib/systemd/system/terminal-agent.service\n"
+        "missing     /usr/lib/a file.conf\n"
+        "??5?????? c /etc/settings\n"
+        "missing     /usr/share/polkit-1/rules.d/50-terminal-agent.rules (Permission denied)\n"
+        "dpkg: warning: something else\n"
+    )
+    changed = ["/usr/lib/systemd/system/terminal-agent.service", "/usr/lib/a file.conf", "/etc/settings"]
+    assert unit.changed_files(said) == changed
+
+
 class TestThePort:
     @pytest.fixture
     def taken(self) -> Iterator[int]:
@@ -111,6 +124,15 @@ class TestThePort:
         assert surroundings.till_port(here).status is Status.FAIL
         here.status = {"till_url": f"http://127.0.0.1:{taken}", "till_problem": None}
         assert surroundings.till_port(here).status is Status.OK, "the till itself has it"
+
+    def test_whoever_may_not_ask_the_daemon_is_not_told_to_end_the_till(self, here: Surroundings, taken: int) -> None:
+        here.settings = here.settings.model_copy(update={"till": TillSettings(listen=f"127.0.0.1:{taken}")})
+        here.config = CONFIG
+        user = pwd.getpwuid(os.getuid()).pw_name
+        here.__dict__["unit"] = unit.Unit({**WELL, "User": user})
+        assert surroundings.till_port(here) == Finding(Status.OK, f"the service has port {taken}")
+        here.__dict__["unit"] = unit.Unit({**WELL, "User": "somebody-else"})
+        assert surroundings.till_port(here).status is Status.WARN
 
     def test_a_free_port_is_well_and_another_trouble_is_told_as_it_is(self, here: Surroundings, taken: int) -> None:
         assert listener_on(1) is None

@@ -56,6 +56,8 @@ _OTHERS = (
 )
 _LOOKS, _PAUSE_S = 20, 0.1
 _RUNS = re.compile(r"terminal[-_]agent\b.*\brun\b")
+_VERIFIED = re.compile(r"(?:[?5.]{9}|missing)\s+(?:\w\s+)?(/\S.*?)(?:\s+\(.*\))?$")
+"""A file's line of ``dpkg --verify``."""
 _UNWATCHED = ("0", "infinity")
 _LOG = f"sudo journalctl -u {PACKAGE} -n 20 --no-pager"
 _RELOAD = f"sudo systemctl daemon-reload && sudo systemctl restart {PACKAGE}"
@@ -244,10 +246,16 @@ def package() -> Finding:
     said = said_by("dpkg", "--verify", PACKAGE, may_fail=True)
     if said is None or "not installed" in said:
         return ok("not installed from a package")
-    changed = [line.split()[-1] for line in said.splitlines() if line.strip()]
+    changed = changed_files(said)
     if changed:
         return warn(
             f"{len(changed)} files are not what the package brought: {' '.join(changed[:5])}",
             f"Lay the package again: sudo apt-get install --reinstall ./{PACKAGE}_VERSION_ARCH.deb",
         )
     return ok("every file is what it brought")
+
+
+def changed_files(said: str) -> list[str]:
+    """Of the lines of ``dpkg --verify``; one that whoever asks may not see is no change."""
+    files = (_VERIFIED.match(line) for line in said.splitlines() if not line.endswith("(Permission denied)"))
+    return [found[1] for found in files if found]

@@ -137,7 +137,11 @@ class KeyStore(ABC):
         return self._add(None, None, activate=activate)
 
     def add(self, key: bytes, version: int | None, *, activate: bool) -> KeySet:
-        """Keep a key set. The same key under the same version again changes nothing. Raises AgentError."""
+        """Keep a key set, without a version under the next free one. One that is here stays what it is: under a second
+        version its cards would be strangers to every other terminal. Raises AgentError."""
+        if version is None:
+            same = [held for held in self._held() if self._is(held, key)]
+            version = min(same, key=lambda held: (held != self._active, held), default=None)
         return self._add(key, version, activate=activate)
 
     def _add(self, key: bytes | None, version: int | None, *, activate: bool) -> KeySet:
