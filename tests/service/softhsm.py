@@ -5,12 +5,23 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Self
 
 CONFIG_VARIABLE = "SOFTHSM2_CONF"
 MODULE = Path("/usr/lib/softhsm/libsofthsm2.so")
+_LOCK_ALL = """
+import fcntl, sys
+held = [open(name, "r+b") for name in sys.argv[1:]]
+for file in held:
+    fcntl.lockf(file, fcntl.LOCK_EX)
+print("locked", flush=True)
+sys.stdin.read()
+"""
 LABEL, PIN, SO_PIN = "club", "4711-canary", "87654321"
 
 
@@ -63,6 +74,18 @@ class SoftHsm:
     def plug_in(self) -> None:
         self._tokens.rmdir()
         self._drawer.rename(self._tokens)
+
+    @contextmanager
+    def hung(self) -> Iterator[None]:
+        """Its library waits in the middle of a call, for files that another process has locked."""
+        files = [str(path) for path in self._tokens.rglob("*") if path.is_file()]
+        words = [sys.executable, "-c", _LOCK_ALL, *files]
+        with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+            assert holder.stdin is not None
+            assert holder.stdout is not None
+            assert holder.stdout.readline() == b"locked\n"
+            yield
+            holder.stdin.close()
 
     @staticmethod
     def util(*arguments: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,11 +18,13 @@ from terminal_agent.errors import AgentError, ErrorCode
 from terminal_agent.service import card_lane
 from terminal_agent.service.agent import Agent
 from terminal_agent.service.initialise import initialise
+from terminal_agent.service.keys import patience
 from terminal_agent.service.keys.pkcs11_token import Token
 from terminal_agent.service.keys.token_keys import TokenKey, TokenKeyStore
 from terminal_agent.service.operations import OPERATIONS
 from terminal_agent.service.settings import load_settings
 from tests.card.independent_reader import read_card
+from tests.cli.shop import wait_until
 from tests.service.softhsm import LABEL, MODULE, PIN, SoftHsm
 from tests.till_api.hand_reader import HandReader
 from tests.workbench import MASTER_KEY, UID, UID_7, blank
@@ -168,6 +171,29 @@ def test_a_lost_session_is_opened_anew_and_an_unplugged_token_is_waited_for(shop
     assert "not plugged in" in refused.message
     assert bytes(shop.card.content) == before
     softhsm.plug_in()
+    assert shop.buy("R-2")["points_after"] == 10
+
+
+def test_a_library_that_hangs_holds_up_one_sale_for_a_while_and_no_other_and_no_end(
+    shop: Shop, softhsm: SoftHsm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.buy("R-1")
+    before = bytes(shop.card.content)
+    with softhsm.hung():
+        monkeypatch.setattr(patience, "LIMIT_S", 0.3)
+        told = [shop.refused("purchase", receipt_no="R-2", amount=50_000)]
+        monkeypatch.setattr(patience, "LIMIT_S", 3600.0)  # whoever waits from now on never ends
+        told += [shop.refused("card.show"), shop.refused("keys.generate", activate=False)]
+        doctor = {check["id"]: check for check in shop.do("doctor")["checks"]}
+        shop.agent.keys.close()
+        left_behind = [thread for thread in threading.enumerate() if thread.name == patience.THREAD]
+        assert [thread.daemon for thread in left_behind] == [True], "one, and the process may end without it"
+    for refused in told:
+        assert (refused.code, "does not answer" in refused.message) == (ErrorCode.KEYS_UNAVAILABLE, True)
+        assert "sudo systemctl restart terminal-agent" in refused.hint
+    assert (doctor["keys"]["status"], "does not answer" in doctor["keys"]["detail"]) == ("fail", True)
+    assert bytes(shop.card.content) == before
+    wait_until(lambda: all(thread.name != patience.THREAD for thread in threading.enumerate()))
     assert shop.buy("R-2")["points_after"] == 10
 
 

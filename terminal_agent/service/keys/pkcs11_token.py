@@ -2,13 +2,12 @@
 
 The only file that imports pkcs11. A session that was lost, with its token or without, is opened anew once for each
 call. A PIN is never tried twice by itself, because tokens lock: that one was refused is noted on disk until a person
-says that it was put right.
+says that it was put right. A library that hangs holds nobody up for long (:mod:`terminal_agent.service.keys.patience`).
 """
 
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -20,6 +19,7 @@ from pkcs11 import exceptions as errors
 
 from terminal_agent.card.keys import KeysUnavailable
 from terminal_agent.errors import ErrorCode
+from terminal_agent.service.keys.patience import Patience
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ class Token:
         self._pin = pin
         self._refused = refused
         self._was_refused = False
-        self._lock = threading.RLock()
+        self._patience = Patience(self._hangs)
         self._session: Session | None = None
         self._keys: dict[str, Any] = {}
 
@@ -64,7 +64,7 @@ class Token:
                 self._keys[key_label] = key
             return bytes(self._keys[key_label].sign(message, mechanism=Mechanism.AES_CMAC))
 
-        return self._using(sign)
+        return self._patience.ask(lambda: self._using(sign))
 
     def key_labels(self) -> list[str]:
         """The labels of its AES keys of 128 bits."""
@@ -74,17 +74,20 @@ class Token:
             _require_open(session)
             return [key.label for key in session.get_objects(wanted) if key.key_length == KEY_BITS]
 
-        return self._using(labels)
+        return self._patience.ask(lambda: self._using(labels))
 
     def put(self, key_label: str, key: bytes | None) -> None:
         """Store ``key``, or without one let the token make it; it can compute CMACs there, and nothing else."""
-        with self._lock:
+
+        def store() -> None:
             self._using(lambda _session: None)  # logged in: that holds for the next session too
             try:
                 with self._find().open(rw=True) as session:
                     self._store(session, key_label, key)
             except errors.PKCS11Error as error:
                 raise self._unusable(error) from error
+
+        self._patience.ask(store)
 
     @staticmethod
     def _store(session: Session, key_label: str, key: bytes | None) -> None:
@@ -96,34 +99,35 @@ class Token:
 
     def unlock(self) -> None:
         """A person says that the PIN was put right: it may be tried once more, and is."""
-        with self._lock:
-            self._was_refused = False
-            self._refused.unlink(missing_ok=True)
-            self.close()
-            self._using(lambda _session: None)
+        self._was_refused = False
+        self._refused.unlink(missing_ok=True)
+        self.close()
+        self._patience.ask(lambda: self._using(lambda _session: None))
 
     def close(self) -> None:
-        with self._lock:
-            session, self._session, self._keys = self._session, None, {}
-            with suppress(errors.PKCS11Error):
-                if session is not None:
-                    session.close()
+        with suppress(KeysUnavailable):
+            self._patience.ask(self._let_go)
+
+    def _let_go(self) -> None:
+        session, self._session, self._keys = self._session, None, {}
+        with suppress(errors.PKCS11Error):
+            if session is not None:
+                session.close()
 
     def _using(self, job: Callable[[Session], Answer]) -> Answer:
-        with self._lock:
-            try:
-                return job(self._opened())
-            except (errors.NoSuchKey, errors.MultipleObjectsReturned, *_NOT_ABLE) as error:
-                raise self._unusable(error) from error
-            except errors.PKCS11Error as error:
-                log.info("token=opened_anew error=%s", type(error).__name__)
-            try:
-                self.close()
-                self._library().reinitialize()  # one in use may remember a token that was unplugged
-                return job(self._opened())
-            except errors.PKCS11Error as error:
-                self.close()
-                raise self._unusable(error) from error
+        try:
+            return job(self._opened())
+        except (errors.NoSuchKey, errors.MultipleObjectsReturned, *_NOT_ABLE) as error:
+            raise self._unusable(error) from error
+        except errors.PKCS11Error as error:
+            log.info("token=opened_anew error=%s", type(error).__name__)
+        try:
+            self._let_go()
+            self._library().reinitialize()  # one in use may remember a token that was unplugged
+            return job(self._opened())
+        except errors.PKCS11Error as error:
+            self._let_go()
+            raise self._unusable(error) from error
 
     def _opened(self) -> Session:
         if self._session is None:
@@ -173,6 +177,14 @@ class Token:
         return _invalid(
             f"{self} has refused its PIN; it is not tried again by itself, because tokens lock",
             f"Put the right PIN into its file, then: {UNLOCK}",
+        )
+
+    def _hangs(self) -> KeysUnavailable:
+        return KeysUnavailable(
+            ErrorCode.KEYS_UNAVAILABLE,
+            f"{self} holds the master keys, and its library does not answer",
+            hint="Unplug it and plug it in; it is asked again once the call has ended. If it stays so: sudo systemctl "
+            "restart terminal-agent",
         )
 
     def _unusable(self, error: errors.PKCS11Error) -> KeysUnavailable:
