@@ -139,7 +139,7 @@ class CardLane:
     def _turn(self, wait_s: float) -> Iterator[None]:
         """The reader to ourselves. Raises AgentError ``busy``, or whatever the driver raised inside as one."""
         if not self._lock.acquire(timeout=max(wait_s, SETTLE_S)):
-            raise AgentError(ErrorCode.BUSY, BUSY_READER, hint="Wait for it, then run the command again")
+            raise _busy_lane()
         try:
             yield
         except DriverError as error:
@@ -204,18 +204,22 @@ class CardLane:
         _require_reader(state)
         return reader.wait_for_change(state, min(remaining, POLL_S) if state is ReaderState.EMPTY else SETTLE_S)
 
-    def try_with_card(self, url: str, job: Callable[[ClassicConnection], Answer]) -> Answer | None:
-        """Run ``job`` at once if nobody uses the lane; None when it is busy or the card will not have it."""
+    def try_with_card(self, url: str, job: Callable[[ClassicConnection], Answer]) -> Answer:
+        """Run ``job`` at once with the card that lies there. Raises AgentError; ``busy`` where another has the lane."""
         if not self._lock.acquire(blocking=False):
-            return None
+            raise _busy_lane()
         try:
             reader, _ = self._reader(url)
             with reader.connect() as connection:
                 return job(watched(connection))
-        except (DriverError, AgentError):
-            return None
+        except DriverError as error:
+            raise from_driver(error) from error
         finally:
             self._lock.release()
+
+
+def _busy_lane() -> AgentError:
+    return AgentError(ErrorCode.BUSY, BUSY_READER, hint="Wait for it, then run the command again")
 
 
 def _require_reader(state: ReaderState) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from drivers import Reader, ReaderState, open_reader
 from drivers.errors import DriverError, ReaderError
 from terminal_agent import taps
-from terminal_agent.errors import AgentError
+from terminal_agent.errors import AgentError, ErrorCode
 from terminal_agent.ports import rfc3339
 from terminal_agent.service.agent import Agent
 from terminal_agent.service.readers import reader_lost, reader_seen
@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 Tell = Callable[[EventName, dict[str, Any]], None]
 WATCH_S = 1.0
 RETRY_S = 1.0
+_NOT_NOW = {ErrorCode.BUSY, ErrorCode.CARD_REMOVED_EARLY}
 
 
 class ReaderWatch:
@@ -68,30 +69,35 @@ class ReaderWatch:
             self._reader.interrupt()
 
     def _watch(self, reader: Reader) -> None:
-        known, state = None, reader.wait_for_change(ReaderState.EMPTY, 0)
+        known, state, had = None, reader.wait_for_change(ReaderState.EMPTY, 0), False
         while not self._stop.is_set():
             self._came_round = self._agent.clock.monotonic()
             self._note(reader_seen(reader.url, reader.name, state))
             self._note_card(state in (ReaderState.CARD, ReaderState.IN_USE))
             if state is ReaderState.LOST:
                 return
-            if state is ReaderState.CARD and known is not state:
-                self._settle(reader.url)
+            had = had and known is state
+            if state is ReaderState.CARD and not had:
+                had = self._settle(reader.url)
             known, state = state, reader.wait_for_change(state, WATCH_S)
 
-    def _settle(self, url: str) -> None:
-        """A card nobody waits for settles what it left in doubt."""
+    def _settle(self, url: str) -> bool:
+        """A card nobody waits for settles what it left in doubt. Whether it had its chance: where the lane was busy, or
+        the card not there yet, as pcscd may not see one that leaves and comes back, the next round tries again."""
         try:
             if not self._agent.journal.intents.count_open():
-                return
+                return False
             terminal = self._agent.terminal
-            settled = self._agent.lane.try_with_card(url, lambda c: taps.settle(terminal, taps.present(terminal, c)))
         except AgentError as error:  # of the journal or the keys: the reader is not to blame
             log.error("card=not_settled %s", error)
-            return
-        if settled is not None:
-            log.info("card=settled")
-            self._agent.sync.wake()
+            return True
+        try:
+            self._agent.lane.try_with_card(url, lambda card: taps.settle(terminal, taps.present(terminal, card)))
+        except AgentError as error:
+            return error.code not in _NOT_NOW
+        log.info("card=settled")
+        self._agent.sync.wake()
+        return True
 
     def _note_card(self, is_there: bool) -> None:
         if is_there != self._card_there:

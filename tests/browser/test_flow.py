@@ -115,7 +115,7 @@ def test_a_sale_whose_card_does_not_come_back_keeps_nobody_waiting(cashier: Cash
     cashier.sees("ready")
     cashier.reads("در انتظار کارت")
     till.lift()
-    cashier.page.wait_for_timeout(1500)  # the counter lets go of the reader within a second
+    till.sees_no_card()
     till.lay()  # the customer comes back: the daemon settles it without being asked
     wait_until(lambda: bool(till.shop.done("queue", "list")["in_doubt"] == 0))
     till.lift()

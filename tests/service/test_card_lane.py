@@ -85,6 +85,13 @@ def code_of(lane: CardLane, wait_s: float = 10, job: Callable[[ClassicConnection
     return told.value.code.value
 
 
+def refusal(lane: CardLane, job: Callable[[ClassicConnection], object]) -> str:
+    """Of who does not wait for a card."""
+    with pytest.raises(AgentError) as told:
+        lane.try_with_card("script:", job)
+    return told.value.code.value
+
+
 def test_a_card_that_lies_on_the_reader_is_used_at_once(
     lane: CardLane, put: Callable[..., ScriptedReader], clock: ManualClock
 ) -> None:
@@ -186,7 +193,7 @@ def test_a_reader_that_is_not_there_is_told(lane: CardLane, monkeypatch: pytest.
 
     monkeypatch.setattr(module, "open_reader", missing)
     assert code_of(lane) == "reader_missing"
-    assert lane.try_with_card("script:", lambda _card: 1) is None
+    assert refusal(lane, lambda _card: 1) == "reader_missing"
 
 
 def test_a_lane_in_use_is_busy_for_others(lane: CardLane, put: Callable[..., ScriptedReader]) -> None:
@@ -194,25 +201,25 @@ def test_a_lane_in_use_is_busy_for_others(lane: CardLane, put: Callable[..., Scr
     busy: list[object] = []
 
     def job(_card: ClassicConnection) -> int:
-        busy.append(lane.try_with_card("script:", lambda _other: 1))
+        busy.append(refusal(lane, lambda _other: 1))
         other = threading.Thread(target=lambda: busy.append(code_of(lane, wait_s=0.0)))
         other.start()
         other.join()
         return 1
 
     assert lane.with_card("script:", 10, job) == 1
-    assert busy == [None, "busy"]
+    assert busy == ["busy", "busy"]
     assert lane.try_with_card("script:", lambda _card: 2) == 2
 
 
-def test_a_card_nobody_waits_for_is_no_matter_when_it_will_not_have_it(
+def test_a_card_nobody_waits_for_tells_why_it_will_not_have_it(
     lane: CardLane, put: Callable[..., ScriptedReader]
 ) -> None:
     def job(_card: ClassicConnection) -> None:
         raise CardRemoved("gone")
 
     put(CARD)
-    assert lane.try_with_card("script:", job) is None
+    assert refusal(lane, job) == "card_removed_early"
 
 
 def test_a_daemon_that_stops_keeps_nobody_waiting(

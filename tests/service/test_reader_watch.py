@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from drivers import ReaderState
 from drivers.base import ClassicConnection, Reader
 from drivers.errors import NoReader, ServiceUnavailable
-from drivers.simulator import Fault, Torn
+from drivers.simulator import Fault, MemoryImage, Torn
 from terminal_agent.desk.issue import IssueRequest, issue
 from terminal_agent.errors import AgentError, ErrorCode
 from terminal_agent.service import card_lane
@@ -25,7 +26,7 @@ from terminal_agent.till.checkout import PurchaseRequest, purchase
 from tests.service.tills import WRITE
 from tests.workbench import blank, lay, offline
 
-Step = ReaderState | Exception
+Step = ReaderState | Exception | Callable[[], ReaderState]
 EMPTY, CARD, LOST = ReaderState.EMPTY, ReaderState.CARD, ReaderState.LOST
 
 
@@ -57,7 +58,7 @@ class ScriptedReader(Reader):
             self._stop.set()
         if isinstance(self._last, Exception):
             raise self._last
-        return self._last
+        return self._last if isinstance(self._last, ReaderState) else self._last()
 
     def connect(self) -> ClassicConnection:
         raise AssertionError("nothing is in doubt: the watch only looks")
@@ -168,17 +169,27 @@ class Lane(Reader):
         return
 
 
-@pytest.mark.parametrize("torn", [Torn.OLD, Torn.GARBAGE])
-def test_a_card_that_is_lifted_while_nobody_waits_for_it_is_no_trouble_with_the_reader(
-    watch: Watch, agent: Agent, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, torn: Torn
-) -> None:
+@pytest.fixture
+def torn_card(agent: Agent) -> MemoryImage:
+    """A card that left before its sale was written."""
+    return torn(agent, Torn.OLD)
+
+
+def torn(agent: Agent, outcome: Torn) -> MemoryImage:
     card = blank()
     with lay(card) as connection:
         issue(agent.terminal, connection, IssueRequest())
-    lifted = Fault(WRITE, torn)
-    with pytest.raises(AgentError), lay(card, lifted) as connection:
+    with pytest.raises(AgentError), lay(card, Fault(WRITE, outcome)) as connection:
         purchase(agent.terminal, connection, PurchaseRequest("R-1", 100_000), offline)
-    lane = Lane(lay(card, lifted), lay(card))
+    return card
+
+
+@pytest.mark.parametrize("outcome", [Torn.OLD, Torn.GARBAGE])
+def test_a_card_that_is_lifted_while_nobody_waits_for_it_is_no_trouble_with_the_reader(
+    watch: Watch, agent: Agent, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, outcome: Torn
+) -> None:
+    card = torn(agent, outcome)
+    lane = Lane(lay(card, Fault(WRITE, outcome)), lay(card))
     monkeypatch.setattr(card_lane, "open_reader", lambda _url: lane)
     watch(EMPTY, CARD, EMPTY)
     assert told(caplog) == ["reader=ready"], "neither lost, nor unforeseen"
@@ -186,3 +197,41 @@ def test_a_card_that_is_lifted_while_nobody_waits_for_it_is_no_trouble_with_the_
     watch(EMPTY, CARD, EMPTY)
     assert agent.journal.intents.count_open() == 0
     assert told(caplog) == ["reader=ready", "reader=ready"]
+
+
+def test_a_card_laid_down_while_the_lane_is_busy_settles_its_sale_when_it_is_free(
+    watch: Watch, agent: Agent, monkeypatch: pytest.MonkeyPatch, torn_card: MemoryImage
+) -> None:
+    """As one that comes back while the till still looks for it after the cashier went on without it."""
+    monkeypatch.setattr(card_lane, "open_reader", lambda _url: Lane(lay(torn_card)))
+    with ExitStack() as held:
+        held.enter_context(agent.lane.hold("pcsc:"))
+
+        def let_go() -> ReaderState:
+            assert agent.journal.intents.count_open() == 1
+            held.close()
+            return CARD
+
+        watch(EMPTY, CARD, CARD, let_go, CARD, EMPTY)
+    assert agent.journal.intents.count_open() == 0
+
+
+def test_a_card_that_came_back_unseen_settles_its_sale(
+    watch: Watch, agent: Agent, monkeypatch: pytest.MonkeyPatch, torn_card: MemoryImage
+) -> None:
+    """pcscd looks each 0.4 s: to it, a card that is away for less lay there all the time."""
+    lane = Lane(lay(torn_card, Fault(1, Torn.OLD)), lay(torn_card))
+    monkeypatch.setattr(card_lane, "open_reader", lambda _url: lane)
+    watch(CARD, CARD, EMPTY)
+    assert agent.journal.intents.count_open() == 0
+
+
+def test_a_card_that_is_none_of_ours_is_asked_once(
+    watch: Watch, agent: Agent, monkeypatch: pytest.MonkeyPatch, torn_card: MemoryImage
+) -> None:
+    lane = Lane(lay(blank()), lay(torn_card))
+    monkeypatch.setattr(card_lane, "open_reader", lambda _url: lane)
+    watch(CARD, CARD, CARD, EMPTY)
+    assert agent.journal.intents.count_open() == 1
+    watch(CARD, EMPTY, CARD, EMPTY)
+    assert agent.journal.intents.count_open() == 0
