@@ -5,17 +5,15 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-import time
 from pathlib import Path
 
 import pytest
 
+from drivers import ReaderState, open_reader
 from drivers.mifare_classic import BLOCK_SIZE, blank_card
 from terminal_agent.card.layout import HOMES
 from tests.cli.shop import CrmProcess, Shop
 from tests.pcsc.virtual_reader import CLASSIC_4K_ATR, ULTRALIGHT_ATR, VirtualCard, VirtualReader
-
-PCSCD_POLL_S = 0.5
 
 
 def refused(shop: Shop, code: str, exit_code: int, *arguments: str) -> None:
@@ -30,6 +28,12 @@ def refused(shop: Shop, code: str, exit_code: int, *arguments: str) -> None:
     assert told.exit_code == exit_code
     assert "Traceback" not in told.err
     assert "Try:" in told.err
+
+
+def wait_until_seen_empty() -> None:
+    """pcscd has looked, and sees no card."""
+    with open_reader("pcsc:") as reader:
+        assert reader.wait_for_change(ReaderState.CARD, 30) is ReaderState.EMPTY
 
 
 def test_no_config_file(bare_shop: Shop) -> None:
@@ -81,7 +85,7 @@ def test_no_such_pcsc_reader(shop: Shop, virtual_reader: VirtualReader) -> None:
 
 @pytest.mark.pcsc
 def test_no_card_in_time(shop: Shop, virtual_reader: VirtualReader) -> None:
-    time.sleep(PCSCD_POLL_S)  # until then pcscd may name the card of the test before
+    wait_until_seen_empty()  # until then pcscd may name the card of the test before
     refused(shop, "no_card_timeout", 4, "card", "show", "--reader", "pcsc:", "--wait-s", "0.2")
 
 
@@ -90,14 +94,14 @@ def test_no_card_in_time(shop: Shop, virtual_reader: VirtualReader) -> None:
 def test_a_card_of_another_kind(shop: Shop, virtual_reader: VirtualReader, atr: bytes, named: str) -> None:
     card = VirtualCard.blank(bytes.fromhex("1A2B3C4D"))
     card.atr = atr
-    time.sleep(PCSCD_POLL_S)  # pcscd keeps the name of a card that is swapped between two of its polls
+    wait_until_seen_empty()  # pcscd keeps the name of a card that is swapped between two of its polls
     virtual_reader.insert(card)
     refused(shop, "unsupported_card", 4, "card", "show", "--reader", "pcsc:", "--wait-s", "2")
     answer = shop.ta("card", "issue", "--reader", "pcsc:", "--wait-s", "2")
     assert named in answer.json["error"]["message"]
     assert shop.done("queue", "list")["pending"] == 0
     virtual_reader.remove()
-    time.sleep(PCSCD_POLL_S)
+    wait_until_seen_empty()
 
 
 def test_a_blank_card(shop: Shop) -> None:

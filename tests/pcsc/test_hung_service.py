@@ -24,17 +24,34 @@ LIMIT_S = 0.5
 AT_MOST_S = 10.0
 
 
+class Freezer:
+    """Stops the service, and has less patience with it meanwhile than a till has; while it runs it may be slow."""
+
+    def __init__(self, service: PcscService, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._service = service
+        self._monkeypatch = monkeypatch
+        self._patience_s = pcsc_patience.LIMIT_S
+
+    def freeze(self) -> None:
+        self._service.freeze()
+        self._monkeypatch.setattr(pcsc_patience, "LIMIT_S", LIMIT_S)
+
+    def thaw(self) -> None:
+        self._monkeypatch.setattr(pcsc_patience, "LIMIT_S", self._patience_s)
+        self._service.thaw()
+
+
 @pytest.fixture
-def frozen(pcsc_service: PcscService, monkeypatch: pytest.MonkeyPatch) -> Iterator[PcscService]:
-    """The service, to be frozen by the test; with less patience than a till has."""
-    monkeypatch.setattr(pcsc_patience, "LIMIT_S", LIMIT_S)
-    yield pcsc_service
-    pcsc_service.thaw()
+def frozen(pcsc_service: PcscService, monkeypatch: pytest.MonkeyPatch) -> Iterator[Freezer]:
+    """The service, to be frozen by the test."""
+    freezer = Freezer(pcsc_service, monkeypatch)
+    yield freezer
+    freezer.thaw()
     wait_until(answers)
 
 
 @pytest.fixture
-def reader(frozen: PcscService, virtual_reader: VirtualReader) -> Iterator[Reader]:
+def reader(frozen: Freezer, virtual_reader: VirtualReader) -> Iterator[Reader]:
     with open_reader("pcsc:") as opened:
         assert opened.wait_for_change(ReaderState.CARD, 3) is ReaderState.EMPTY
         virtual_reader.insert(VirtualCard.blank(UID))
@@ -95,7 +112,7 @@ def use(reader: Reader) -> None:
     ids=["wait", "connect", "list", "open"],
 )
 def test_a_call_to_a_service_that_hangs_comes_back(
-    frozen: PcscService, reader: Reader, call: Callable[[Reader], object]
+    frozen: Freezer, reader: Reader, call: Callable[[Reader], object]
 ) -> None:
     frozen.freeze()
     comes_back(lambda: call(reader))
@@ -113,7 +130,7 @@ def test_a_call_to_a_service_that_hangs_comes_back(
     ids=["authenticate", "read", "write"],
 )
 def test_an_exchange_with_a_card_comes_back(
-    frozen: PcscService, reader: Reader, call: Callable[[ClassicConnection], object]
+    frozen: Freezer, reader: Reader, call: Callable[[ClassicConnection], object]
 ) -> None:
     card = reader.connect()
     card.authenticate(4, KeyType.A, TRANSPORT_KEY)
@@ -124,7 +141,7 @@ def test_an_exchange_with_a_card_comes_back(
     use(reader)
 
 
-def test_the_remedy_is_to_start_the_service_anew(frozen: PcscService, reader: Reader) -> None:
+def test_the_remedy_is_to_start_the_service_anew(frozen: Freezer, reader: Reader) -> None:
     frozen.freeze()
     with pytest.raises(ServiceUnavailable, match="does not answer") as failure:
         reader.wait_for_change(ReaderState.CARD, 0.2)
@@ -132,7 +149,7 @@ def test_the_remedy_is_to_start_the_service_anew(frozen: PcscService, reader: Re
 
 
 def test_a_write_that_hung_is_carried_out_before_the_card_can_be_read_again(
-    frozen: PcscService, reader: Reader, virtual_reader: VirtualReader
+    frozen: Freezer, reader: Reader, virtual_reader: VirtualReader
 ) -> None:
     """Else a sale in doubt might be judged by a card that is about to change."""
     lying = VirtualCard.blank(UID)
@@ -148,7 +165,7 @@ def test_a_write_that_hung_is_carried_out_before_the_card_can_be_read_again(
     assert lying.image.read(4) == b"\x07" * 16
 
 
-def test_a_service_that_hangs_for_long_costs_no_threads_and_no_descriptors(frozen: PcscService, reader: Reader) -> None:
+def test_a_service_that_hangs_for_long_costs_no_threads_and_no_descriptors(frozen: Freezer, reader: Reader) -> None:
     before = descriptors()
     frozen.freeze()
     with pytest.raises(ServiceUnavailable):
@@ -166,7 +183,7 @@ def test_a_service_that_hangs_for_long_costs_no_threads_and_no_descriptors(froze
     wait_until(lambda: descriptors() <= before)
 
 
-def test_other_sockets_of_the_process_are_let_be(frozen: PcscService, reader: Reader) -> None:
+def test_other_sockets_of_the_process_are_let_be(frozen: Freezer, reader: Reader) -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         frozen.freeze()

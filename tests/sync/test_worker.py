@@ -188,12 +188,12 @@ def running(make_worker: MakeWorker) -> object:
     stop.set()
     for worker, thread in started:
         worker.wake()
-        thread.join(5)
+        thread.join(30)
         assert not thread.is_alive()
 
 
 def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while not condition():
         assert time.monotonic() < deadline, "it never happened"
         time.sleep(0.005)

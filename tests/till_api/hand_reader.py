@@ -22,6 +22,7 @@ class HandReader(Reader):
         self._fault: Fault | None = None
         self._lost = False
         self._interrupts = 0
+        self._waiting: list[ReaderState] = []
         self.wrap: Callable[[ClassicConnection], ClassicConnection] = lambda connection: connection
         """What stands between the agent and the card."""
 
@@ -46,8 +47,15 @@ class HandReader(Reader):
     def wait_for_change(self, known: ReaderState, timeout_s: float) -> ReaderState:
         with self._changed:
             before = self._interrupts
+            self._waiting.append(known)
             self._changed.wait_for(lambda: self._state() is not known or self._interrupts > before, timeout_s)
+            self._waiting.remove(known)
             return self._state()
+
+    def waiting(self, known: ReaderState) -> int:
+        """How many wait for another state than this one, which they have seen."""
+        with self._changed:
+            return self._waiting.count(known)
 
     def connect(self) -> ClassicConnection:
         with self._changed:

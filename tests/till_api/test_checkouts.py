@@ -8,10 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from drivers.base import ClassicConnection
+from drivers.base import ClassicConnection, ReaderState
 from drivers.mifare_classic import blank_card
 from drivers.simulator import Fault, MemoryImage, Torn
-from terminal_agent.till_api.counter import PEACE_S
 from tests.cli.shop import wait_until
 from tests.till_api.hand_reader import HandReader
 from tests.till_api.pos import PATIENCE_S, TEAR_AT_WRITE, Pos, Shop, a_key
@@ -151,7 +150,7 @@ def test_a_wrong_card_is_told_once_while_it_lies_there_and_again_when_it_comes_b
         told = [event["event"] for event in pos.events(after)]
         assert (told.count("card.problem"), told.count("checkout.changed")) == (times, 1 + 2 * times)
         reader.lift()
-        time.sleep(PEACE_S)  # within which the counter has seen it
+        wait_until(lambda: reader.waiting(ReaderState.EMPTY) == 2)  # the counter has seen it, and the watch
 
 
 def test_too_few_points_fail_the_checkout(shop: Shop, pos: Pos, reader: HandReader) -> None:
