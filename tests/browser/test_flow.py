@@ -6,7 +6,7 @@ import re
 import signal
 
 import pytest
-from playwright.sync_api import BrowserContext, expect
+from playwright.sync_api import APIResponse, BrowserContext, Route, expect
 
 from drivers.simulator import Torn
 from tests.browser.till import Cashier, Till, pos_of
@@ -65,6 +65,23 @@ def test_touch_alone_types_and_the_next_enter_belongs_to_the_sale(cashier: Cashi
     cashier.sees("waiting")
     cashier.reads("۷٬۰۰۰ تومان")
     cashier.click("انصراف")
+    cashier.sees("ready")
+
+
+def test_an_answer_that_comes_late_does_not_bring_back_a_sale_that_was_cancelled(cashier: Cashier) -> None:
+    """On a busy machine the events overtake it: the page would wait for ever for the card of a sale that is over."""
+    late: list[tuple[Route, APIResponse]] = []
+    cashier.page.route("**/v1/checkouts", lambda route: late.append((route, route.fetch())))
+    cashier.sells("1000")
+    cashier.press("Escape")
+    cashier.sees("ready")
+    [(route, answer)] = late
+    with cashier.page.expect_response("**/v1/checkouts"):
+        route.fulfill(response=answer)
+    cashier.page.unroute("**/v1/checkouts")
+    cashier.sells("2000")
+    cashier.reads("۲٬۰۰۰ تومان")
+    cashier.press("Escape")
     cashier.sees("ready")
 
 

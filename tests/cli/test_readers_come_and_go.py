@@ -424,6 +424,6 @@ def test_a_card_held_on_a_pn532_serves_sale_after_sale(pn532_shop: Shop, pn532: 
     for number in range(1, 4):
         assert buy(pn532_shop, str(number), "--wait-s", "2")["points_after"] == 25 * number
         time.sleep(0.5)  # some looks of the watch in between
-    assert not pn532.chip.field_on
+    wait_until(lambda: not pn532.chip.field_on)  # between two looks
     _, err = pn532_shop.end(daemon)
     assert (lines(err, "lost"), lines(err, "ready")) == (0, 1), err

@@ -13,6 +13,7 @@ export const initial = {
   card: null, // the card that lies on the reader while no checkout is open: GET /v1/card, or {error}
   checkout: null, // the one on the screen, whole, as checkout.changed told it
   own: null, // the id of the last checkout that this page opened
+  heard: [], // the ids of those that events told of lately, while the line was up
   lifted: false, // its card was taken away since it ended
   fresh: false, // a card came since the last problem
   sales: [],
@@ -29,6 +30,7 @@ export const initial = {
 };
 
 const ENDED = new Set(["done", "failed", "expired", "cancelled", "closed"]);
+const HEARD = 20;
 const AT_WORK = new Set(["waiting_for_card", "reading", "writing"]);
 
 export function reduce(state, action) {
@@ -41,12 +43,12 @@ const CHANGES = {
   unpaired: () => ({ ...initial }),
   session: (_, { session }) => ({ session, who: null, typed: "", sheet: null, people: [], programs: [], problem: null }),
   who: (_, { who }) => ({ who, problem: null }),
-  line: (_, { line }) => ({ line }),
+  line: (state, { line }) => ({ line, heard: line === "up" ? state.heard : [] }),
   shop: (_, { shop }) => ({ shop }),
   status: (_, { status }) => ({ status }),
   tick: (_, { now }) => ({ now }),
   reader: (_, { cardPresent }) => ({ cardPresent, ...(cardPresent ? {} : { card: null }) }),
-  sales: (state, { open, checkouts }) => ({ sales: checkouts, ...(open ? shown(state, open) : {}) }),
+  sales: (state, { open, checkouts }) => ({ sales: checkouts, ...(open ? answered(state, open) : {}) }),
   card: (state, { card }) => (state.cardPresent && !isOpen(state) ? { card } : {}),
   typed: (_, { text }) => ({ typed: typedAmount(text), problem: null }),
   key: (state, { key }) => ({ typed: typedAmount(state.typed + key), problem: null }),
@@ -55,7 +57,7 @@ const CHANGES = {
   receipt: (_, { text }) => ({ receipt: text }),
   asking: (_, { asking }) => ({ asking }),
   refused: (_, { problem }) => ({ problem }),
-  answered: (state, { checkout }) => ({ sheet: null, typed: "", receipt: "", own: checkout.id, ...newer(state, checkout) }),
+  answered: (state, { checkout }) => ({ sheet: null, typed: "", receipt: "", own: checkout.id, ...answered(state, checkout) }),
   dismissed: () => ({ checkout: null, phone: "", problem: null }),
   sheet: (state, { sheet, phone = "" }) => ({ sheet, phone, found: null, problem: null }),
   phone: (_, { text }) => ({ phone: typedPhone(text), found: null, problem: null }),
@@ -64,16 +66,16 @@ const CHANGES = {
   found: (_, { found }) => ({ found }),
   people: (_, { cashiers }) => ({ people: cashiers }),
   programs: (_, { tokens }) => ({ programs: tokens.filter((each) => !each.revoked_at) }),
-  "checkout.changed": (state, { data }) => shown(state, data),
+  "checkout.changed": (state, { data }) => ({ heard: [data.id, ...state.heard].slice(0, HEARD), ...shown(state, data) }),
   "card.presented": () => ({ cardPresent: true, card: null, lifted: false, fresh: true }),
   "card.removed": (state) => ({ cardPresent: false, card: null, lifted: state.checkout ? true : state.lifted }),
   "sync.changed": (state, { data }) => ({ status: state.status && { ...state.status, ...data } }),
   "reader.changed": (state, { data }) => ({ status: state.status && { ...state.status, reader: data } }),
 };
 
-/** An answer is older than the events that came meanwhile. */
-function newer(state, checkout) {
-  return state.checkout?.id === checkout.id ? {} : shown(state, checkout);
+/** An answer is older than the events that came meanwhile: a sale that was cancelled since must not come back. */
+function answered(state, checkout) {
+  return state.heard.includes(checkout.id) ? {} : shown(state, checkout);
 }
 
 function shown(state, checkout) {
