@@ -13,6 +13,8 @@ from terminal_agent.cli.backend import call, reader_options
 from terminal_agent.cli.output import AgentGroup, emit, say
 from terminal_agent.errors import AgentError, ErrorCode, ExitCode
 
+REPLACE = "terminal-agent card replace"
+
 
 @click.group(cls=AgentGroup)
 def card() -> None:
@@ -29,7 +31,8 @@ def card() -> None:
 def card_issue(reader: str | None, wait_s: float, **who: Any) -> None:
     """Make a blank card a member's card, every block verified.
 
-    Interrupted? Run it again with the same card: it finishes, or says why it cannot.
+    Interrupted? Run it again with the same card: it finishes, or says why it cannot. The points of a member's blocked
+    card come to the new one.
 
     \b
     Examples:
@@ -38,7 +41,10 @@ def card_issue(reader: str | None, wait_s: float, **who: Any) -> None:
     """
     answer = call("card.issue", reader=reader, wait_s=wait_s, **who)
     waits = " It waits for the club's approval." if answer["status"] == "pending" else ""
-    emit(answer, f"Card {answer['card_no']} is issued and verified.{waits} Remove the card.")
+    follow = " Their blocked card's points come to it with a tap after a sync." if answer["takes_over"] else ""
+    emit(answer, f"Card {answer['card_no']} is issued and verified.{waits}{follow} Remove the card.")
+    for other in answer["also_in_use"]:
+        say(f"The member also has card {other}, which keeps its points. Is it lost? {REPLACE} --old {other}")
 
 
 @card.command("replace")

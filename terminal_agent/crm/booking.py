@@ -149,8 +149,11 @@ def _book_member(connection: Connection, data: MemberEnrolled, now: str) -> None
     status = membership.status_of_new(connection)
     facts = {"phone": who.phone, "name": who.name, "tier": who.tier}
     members.enrol(connection, who.member_id, **facts, status=status, now=now)
-    for card_no in members.card_numbers_of(connection, [who.member_id]):  # told before their owner
+    told_before = members.card_numbers_of(connection, [who.member_id])
+    for card_no in told_before:
         cards.restate(connection, card_no)
+    if is_new and told_before:
+        replacement.take_over(connection, who.member_id, now)
     if is_new and who.referrer_member_id:
         referrals.note(connection, who.member_id, who.referrer_member_id, now)
     referrals.pay_due(connection, who.member_id, now)
@@ -166,6 +169,7 @@ def _book_issue(connection: Connection, data: CardIssued, now: str) -> None:
     if data.member_id:
         members.tell_of_card(connection, data.member_id, now)
         referrals.pay_due(connection, data.member_id, now)
+        replacement.take_over(connection, data.member_id, now)
         cardless.release(connection, data.member_id, now)
 
 

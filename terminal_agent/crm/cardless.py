@@ -14,11 +14,10 @@ from sqlalchemy import Connection, RowMapping, delete, insert, select, update
 
 from terminal_agent.contract import EventType, Verdict
 from terminal_agent.crm import cards, ledger, members, offers, policies, reversals, tiers, turns
-from terminal_agent.crm.events import Event, MemberEnrolled, PurchaseRecorded, PurchaseReversed, parse_event
+from terminal_agent.crm.events import CardIssued, Event, MemberEnrolled, PurchaseRecorded, PurchaseReversed, parse_event
 from terminal_agent.crm.schema import cardless_sales, events
 
 REASON = "sales without a card"
-_IN_USE = (cards.ACTIVE, cards.PENDING)
 
 
 def member_of(event: Event) -> str | None:
@@ -37,16 +36,23 @@ def owners_of(connection: Connection, batch: Iterable[Event], names: set[str]) -
 
 
 def cards_of(connection: Connection, batch: Iterable[Event]) -> list[str]:
-    """The cards that sales and returns without a card, and provisional enrolments, may be booked to."""
+    """The cards that sales and returns without a card, enrolments and new cards may be booked to, or take over."""
     found: list[str] = []
     for event in batch:
-        member_id = member_of(event)
-        row = members.find(connection, member_id) if member_id else None
-        if isinstance(event.data, MemberEnrolled) and event.data.provisional and event.data.member.phone:
-            row = members.owner_of(connection, event.data.member.phone)
-        if row is not None:
+        for row in _people_in(connection, event):
             found += members.card_numbers_of(connection, members.ids_of(connection, row["member_id"]))
     return found
+
+
+def _people_in(connection: Connection, event: Event) -> list[RowMapping]:
+    """The members whose cards an event may concern, as they are known before it."""
+    data, row, owner = event.data, None, None
+    if isinstance(data, MemberEnrolled):
+        row = members.find(connection, data.member.member_id)
+        owner = members.owner_of(connection, data.member.phone) if data.member.phone else None
+    elif (member_id := data.member_id if isinstance(data, CardIssued) else member_of(event)) is not None:
+        row = members.find(connection, member_id)
+    return [each for each in (row, owner) if each is not None]
 
 
 def placed(connection: Connection, event: Event) -> Event:
@@ -60,22 +66,13 @@ def placed(connection: Connection, event: Event) -> Event:
         if sale is not None:
             return replace(event, card_no=sale["card_no"])
     row = members.find(connection, member_id)
-    return replace(event, card_no=_card_for(connection, row) if row else None)
+    return replace(event, card_no=members.card_in_use(connection, row) if row else None)
 
 
 def _sale(connection: Connection, terminal_id: str, event_id: str) -> RowMapping | None:
     named = (events.c.terminal_id == terminal_id) & (events.c.id == event_id)
     counted = (events.c.type == EventType.PURCHASE_RECORDED.value) & (events.c.verdict != Verdict.REJECTED.value)
     return connection.execute(select(events.c.card_no).where(named, counted)).mappings().first()
-
-
-def _card_for(connection: Connection, member: RowMapping) -> str | None:
-    """The newest card of a member that is in use."""
-    if member["status"] not in (members.ACTIVE, members.PENDING):
-        return None
-    card_nos = members.card_numbers_of(connection, members.ids_of(connection, member["member_id"]))
-    usable = [card_no for card_no in card_nos if cards.get(connection, card_no)["status"] in _IN_USE]
-    return usable[-1] if usable else None
 
 
 def keep(connection: Connection, event: Event, member_id: str, now: str) -> None:
@@ -93,7 +90,7 @@ def _points(event: Event) -> int:
 def release(connection: Connection, member_id: str, now: str) -> None:
     """Brings what waits for a member to the card they have now, by one adjustment; nothing while they have none."""
     row = members.find(connection, member_id)
-    card_no = _card_for(connection, row) if row else None
+    card_no = members.card_in_use(connection, row) if row else None
     if row is None or card_no is None:
         return
     ids = members.ids_of(connection, row["member_id"])

@@ -18,6 +18,7 @@ PENDING = "pending"
 REPLACED = "replaced"
 RETIRED = "retired"
 """Nobody's any more: its owner had everything erased."""
+IN_USE = (ACTIVE, PENDING)
 
 
 def find(connection: Connection, card_no: str, *, to_change: bool = False) -> RowMapping | None:

@@ -9,8 +9,8 @@ from sqlalchemy import Connection, RowMapping, insert, or_, select, update
 
 from terminal_agent.club.phone import normalise_phone
 from terminal_agent.contract import FeedKind, canonical_json
+from terminal_agent.crm import cards as card_book
 from terminal_agent.crm import consents, feed, ledger, turns
-from terminal_agent.crm.cards import fresh
 from terminal_agent.crm.events import CardIssued, EventData, MemberEnrolled
 from terminal_agent.crm.schema import cards, members
 
@@ -168,13 +168,22 @@ def card_numbers_of(connection: Connection, ids: list[str]) -> list[str]:
     return list(connection.execute(query).scalars())
 
 
+def card_in_use(connection: Connection, row: RowMapping) -> str | None:
+    """The newest card of a member that is in use."""
+    if row["status"] not in (ACTIVE, PENDING):
+        return None
+    card_nos = card_numbers_of(connection, ids_of(connection, row["member_id"]))
+    usable = [card_no for card_no in card_nos if card_book.get(connection, card_no)["status"] in card_book.IN_USE]
+    return usable[-1] if usable else None
+
+
 def take_all_of(connection: Connection, row: RowMapping, now: str) -> tuple[list[str], list[str]]:
     """A member's ids and cards, which nobody else changes until the commit."""
     names = [*ids_of(connection, row["member_id"]), *([row["phone"]] if row["phone"] else [])]
     turns.take_members(connection, names)
     ids = ids_of(connection, row["member_id"])
     card_nos = card_numbers_of(connection, ids)
-    turns.take_cards(connection, card_nos, fresh=fresh(now))
+    turns.take_cards(connection, card_nos, fresh=card_book.fresh(now))
     return ids, card_nos
 
 

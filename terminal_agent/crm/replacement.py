@@ -1,10 +1,13 @@
-"""A card that takes the place of another one: the points follow, also those that are told late."""
+"""A card that takes the place of another one: the points follow, also those that are told late.
+
+Somebody says which one, or it is a member's new card: that takes the place of all their blocked ones.
+"""
 
 from __future__ import annotations
 
 from sqlalchemy import Connection
 
-from terminal_agent.crm import card_history, cards, ledger
+from terminal_agent.crm import card_history, cards, ledger, members
 
 REASON = "replaced"
 REPLACES = "replaces"
@@ -24,6 +27,18 @@ def replace(connection: Connection, old: str, new: str, now: str) -> None:
     cards.set_status(connection, old, cards.REPLACED)
     card_history.note(connection, old, REASON, now, new)
     follow(connection, old, now)
+
+
+def take_over(connection: Connection, member_id: str, now: str) -> None:
+    """A member has a new card: it takes the place of their blocked ones. Of a member who was rejected, whose cards are
+    blocked for that, nothing moves."""
+    row = members.find(connection, member_id)
+    new = members.card_in_use(connection, row) if row else None
+    if row is None or new is None:
+        return
+    for old in members.card_numbers_of(connection, members.ids_of(connection, row["member_id"])):
+        if cards.get(connection, old)["status"] == cards.BLOCKED:
+            replace(connection, old, new, now)
 
 
 def successors_of(connection: Connection, card_nos: list[str]) -> list[str]:

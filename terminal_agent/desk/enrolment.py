@@ -84,6 +84,18 @@ def events_of(terminal: Terminal, member: Member, told: Told, *, known: bool) ->
     return events
 
 
+def other_cards(terminal: Terminal, member_id: str, card_no: str) -> dict[str, list[str]]:
+    """A member's cards beside a new one, as far as they are known here: ``takes_over``: blocked, and what they hold
+    comes to the new one; ``also_in_use``: they keep what they hold."""
+    knowledge = terminal.journal.knowledge
+    others = [each for each in knowledge.card_numbers_of(member_id) if each != card_no]
+    blocked = {each: knowledge.block_reason(each) for each in others}
+    return {
+        "takes_over": [each for each in others if blocked[each] not in (None, taps.REPLACED)],
+        "also_in_use": [each for each in others if blocked[each] is None and not knowledge.is_wiped(each)],
+    }
+
+
 def member_data(member: Member) -> dict[str, Any]:
     """``member`` of an enrolment."""
     return {"member_id": member.member_id, "phone": member.phone, "name": member.name, "tier": member.tier}

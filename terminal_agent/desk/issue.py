@@ -107,14 +107,16 @@ def issue(
         _encode(terminal, connection, intent)
         state = FIRST_STATES[-1]
     taps.record_issue(terminal, intent, state)
+    member_id = intent.history["member"]["member_id"]
     return {
         "uid": intent.uid,
         "card_no": intent.card_no,
-        "member_id": intent.history["member"]["member_id"],
+        "member_id": member_id,
         "points": state.balance,
         "sequence": state.sequence,
         "key_set_version": version,
         "status": PENDING if intent.history["member"].get("status") == PENDING else ACTIVE,
+        **enrolment.other_cards(terminal, member_id, intent.card_no),
     }
 
 

@@ -163,9 +163,14 @@ class Knowledge:
         """Number and UID of the newest card a member holds; a card issued elsewhere is known by its number alone."""
         for card_no in reversed(self.card_numbers_of(member_id)):
             card = self.card(card_no)
-            if (card is None or card.status != "wiped") and self.block_reason(card_no) != "replaced":
+            if not self.is_wiped(card_no) and self.block_reason(card_no) != "replaced":
                 return card_no, card.uid if card else None
         return None
+
+    def is_wiped(self, card_no: str) -> bool:
+        """Whether the card was made blank again here."""
+        card = self.card(card_no)
+        return card is not None and card.status == "wiped"
 
     def erase_member(self, member_id: str, card_nos: set[str]) -> int:
         """Forget the member; their cards stay known by their numbers, to be blanked when they are tapped.

@@ -60,7 +60,7 @@ class Enrolment:
         who = (self.person.phone, self.person.name, self.person.tier)
         request = IssueRequest(*who, member_id=self._member_id, marketing_consent=consent)
         issued = issue(attempt.terminal, attempt.connection, request, attempt.writing)
-        card = {"points_after": issued["points"], "sequence": issued["sequence"]}
+        card = {"points_after": issued["points"], "sequence": issued["sequence"], "takes_over": issued["takes_over"]}
         return {**_done(issued["member_id"], issued["card_no"], known=known), **card}
 
 

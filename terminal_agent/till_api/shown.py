@@ -15,6 +15,7 @@ from terminal_agent.till_api.problems import as_shown
 _OF_THE_RESULT = (
     "card_no", "points_before", "points_earned", "points_redeemed", "points_after", "sequence", "offers",
     "explanation", "online", "replayed", "amount", "member_id", "already_member",
+    "takes_over",
 )  # fmt: skip
 
 
@@ -47,6 +48,7 @@ def opened(checkout_id: str, kind: str, asked: dict[str, Any], currency: str, ex
         "member_id": None,
         "member": None,
         "already_member": None,
+        "takes_over": [],
         "points_before": None,
         "points_earned": None,
         "points_redeemed": None,

@@ -118,7 +118,8 @@ class FoundMemberOut(BaseModel):
 
 class CheckoutOut(BaseModel):
     """A checkout, whole. Points are null until the card has been read; ``error`` stays after the state went on.
-    ``member_id`` is told of what was asked for by phone, ``already_member`` of an enrolment."""
+    ``member_id`` is told of what was asked for by phone, ``already_member`` of an enrolment, and ``takes_over`` of one
+    with a card: the member's blocked cards, whose points come to it."""
 
     id: str
     kind: Literal["purchase", "reversal", "enrolment"]
@@ -133,6 +134,7 @@ class CheckoutOut(BaseModel):
     member_id: str | None = None
     member: MemberOut | None
     already_member: bool | None = None
+    takes_over: list[str] = []
     points_before: int | None
     points_earned: int | None
     points_redeemed: int | None

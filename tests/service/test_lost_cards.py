@@ -14,6 +14,8 @@ from terminal_agent.service.operations import OPERATIONS
 from tests.service.tills import Till
 from tests.workbench import UID_7, blank
 
+PHONE = "09125554433"
+
 
 def ask(till: Till, operation: str, **params: Any) -> Any:
     return OPERATIONS[operation](till.agent, params, lambda _text: None)
@@ -122,3 +124,46 @@ def test_the_owner_of_an_unknown_card_is_not_guessed(tills: list[Till], tmp_path
         replace(tills[0], "7398036535671225", tmp_path)
     assert refused.value.code is ErrorCode.NOT_FOUND
     assert (tmp_path / "till-1.mfd").read_bytes() == blank(UID_7).content
+
+
+def issue_for(till: Till, folder: Path, uid: bytes = UID_7) -> tuple[MemoryImage, dict[str, Any]]:
+    file = folder / f"{till.agent.terminal_id}-new.mfd"
+    file.write_bytes(blank(uid).content)
+    answer = ask(till, "card.issue", phone=PHONE, reader=f"sim:{file}", wait_s=0)
+    return MemoryImage(file.read_bytes()), answer
+
+
+def test_a_member_whose_card_is_blocked_gets_their_points_with_a_new_one_off_the_line(
+    tills: list[Till], crm_dir: Path, tmp_path: Path
+) -> None:
+    till, other = tills
+    first, issued = issue_for(till, tmp_path, bytes.fromhex("0A0B0C0D"))
+    till.buy(first, "R-1", 300_000)
+    till.sync()
+    ask(till, "card.block", card_no=issued["card_no"], reason="lost")
+    second, renewed = issue_for(till, tmp_path)
+    assert (renewed["takes_over"], renewed["also_in_use"]) == ([issued["card_no"]], [])
+    assert (renewed["member_id"], renewed["points"]) == (issued["member_id"], 0)
+    till.sync()
+    other.sync()
+    bought = other.buy(second, "R-2", 10_000)
+    assert (bought["points_adjusted"], bought["points_after"]) == (30, 31)
+    for each in tills:
+        each.sync()
+        with pytest.raises(AgentError) as refused:
+            each.buy(first, "R-3", 10_000)
+        assert refused.value.code is ErrorCode.CARD_BLOCKED
+    assert balances(crm_dir) == {f"card:{renewed['card_no']}": 31, "programme:issued": -31}
+
+
+def test_a_second_card_of_a_member_leaves_the_first_one_its_points_and_says_so(
+    tills: list[Till], crm_dir: Path, tmp_path: Path
+) -> None:
+    first, issued = issue_for(tills[0], tmp_path, bytes.fromhex("0A0B0C0D"))
+    tills[0].buy(first, "R-1", 300_000)
+    _, second = issue_for(tills[0], tmp_path)
+    assert (second["takes_over"], second["also_in_use"]) == ([], [issued["card_no"]])
+    tills[0].sync()
+    assert balances(crm_dir) == {f"card:{issued['card_no']}": 30, "programme:issued": -30}
+    _, replaced = replace(tills[0], issued["card_no"], tmp_path)
+    assert (replaced["takes_over"], replaced["also_in_use"]) == ([], [second["card_no"]])

@@ -11,10 +11,11 @@ import requests
 
 from drivers.simulator import Fault
 from terminal_agent.contract import EventType
+from terminal_agent.desk.one_card import block
 from terminal_agent.till_api.allowance import AT_ONCE
 from tests.till_api.hand_reader import HandReader
 from tests.till_api.pos import Pos, Shop, a_key
-from tests.workbench import blank
+from tests.workbench import UID_7, blank
 
 PHONE, NAME = "09125554433", "Canary Shirazi"
 TEAR_WHILE_ENCODING = Fault(90)
@@ -103,6 +104,22 @@ def test_who_was_enrolled_without_a_card_gets_one_later(shop: Shop, pos: Pos, re
     assert (done["already_member"], done["member_id"]) == (True, before["member_id"])
     assert pos.get("/v1/card")["member"]["first_name"] == "Canary"
     assert [kind for kind, _ in told(shop)] == ["member.enrolled", "card.issued"]
+
+
+def test_whose_card_is_blocked_gets_another_one_that_takes_over_and_who_has_one_in_use_none(
+    shop: Shop, pos: Pos, reader: HandReader
+) -> None:
+    reader.lay(blank())
+    first = pos.wait_for(enrol(pos, name=NAME, card=True)["id"], "done")
+    reader.lift()
+    assert (enrol(pos, card=True)["card_no"], first["takes_over"]) == (first["card_no"], [])
+    shop.agent.journal.write(lambda: block(shop.agent.terminal, first["card_no"], "lost"))
+    opened = enrol(pos, card=True)
+    assert opened["state"] == "waiting_for_card"
+    reader.lay(blank(UID_7))
+    done = pos.wait_for(opened["id"], "done")
+    assert (done["already_member"], done["member_id"]) == (True, first["member_id"])
+    assert (done["takes_over"], done["card_no"] != first["card_no"]) == ([first["card_no"]], True)
 
 
 def test_one_that_waits_for_its_card_can_be_cancelled_and_survives_a_restart(

@@ -45,8 +45,15 @@ export function sentences(state, screen) {
   if (screen === "failed" && error) return [said(error.message), said(error.action)];
   if (screen === "closed") return [t("closed.why")];
   if (screen === "waiting" && kind === "enrolment") return [t("enrol.waiting.how")];
+  if (screen === "done" && kind === "enrolment") return otherCards(state.checkout);
   if (replayed) return [t("replayed")];
   return screen === "done" && kind === "purchase" && sequence === null ? byPhone(member) : [];
+}
+
+/** A member's cards beside the new one, or instead of it. */
+function otherCards({ card_no: card, sequence, takes_over: lost }) {
+  if (lost?.length) return [t("enrol.lost")];
+  return card && sequence === null ? [t("enrol.has-card")] : [];
 }
 
 /** When the points of a sale without the card come, and what nobody can say now. */

@@ -70,6 +70,8 @@ const WORDS = {
   "enrol.waiting.how": ["کارت را تا پایان کار برندارید.", "Leave it there until it is done."],
   "enrol.done": ["به باشگاه خوش آمد", "Welcome to the club"],
   "enrol.known": ["از پیش عضو باشگاه است", "Already a member"],
+  "enrol.lost": ["امتیازهای کارت مسدودشده در یکی از مراجعه‌های بعدی به این کارت می‌رسد.", "The blocked card's points reach this one at one of its next taps."],
+  "enrol.has-card": ["این عضو یک کارت فعال دارد. اگر گم شده است، اول آن را مسدود کنید و دوباره عضو جدید را بزنید.", "This member has a card in use. If it is lost, have it blocked, then join again."],
   "forgotten": ["کارت همراه نیست", "Card forgotten"],
   "forgotten.title": ["خرید بدون کارت", "A sale without the card"],
   "forgotten.how": ["شمارهٔ تلفن مشتری را بنویسید.", "Type the customer's phone number."],
