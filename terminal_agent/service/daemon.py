@@ -27,6 +27,8 @@ from terminal_agent.till_api.hub import EventName
 log = logging.getLogger(__name__)
 
 HOUSEKEEPING_S = 15.0
+CALL_ENDS_S = 5.0
+"""How long a call to the CRM may go on once the daemon is to end."""
 
 
 class Daemon:
@@ -50,10 +52,13 @@ class Daemon:
         Raises AgentError where the journal is found damaged: whoever keeps the daemon running starts it anew, and the
         start moves the damaged file aside.
         """
+        hang_up = threading.Timer(CALL_ENDS_S, self._agent.sync.hang_up)
         with ExitStack() as ends:
+            ends.callback(hang_up.cancel)
             self._start(ends)
             signals.wait()
             self._manager.tell(STOPPING, status="stopping: the card in hand is finished first")
+            hang_up.start()
         if self._damage is not None:
             raise self._damage
         log.info("stopped")

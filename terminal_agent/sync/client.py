@@ -100,6 +100,7 @@ class Wire:
 
     def __init__(self, session: requests.Session | None = None) -> None:
         self._given = session
+        self._closed = False
         self._sockets = Sockets()
         self._session = session or self._new_session()
 
@@ -125,12 +126,17 @@ class Wire:
         if self._given is not None:
             return _ask(session, method, url, headers, payload, limit_s)
         try:
-            return within(limit_s, lambda: _ask(session, method, url, headers, payload, limit_s), self._sockets.cut)
+            return within(limit_s, lambda: _ask(session, method, url, headers, payload, limit_s), self._sockets)
         except OutOfTime:
+            if self._closed:
+                raise CrmUnreachable("the call was ended here") from None
             self._session = self._new_session()  # the old one is still in the hands of the call that was cut off
             raise CrmUnreachable(f"no answer from {urlsplit(url).netloc} in {limit_s:g} s") from None
 
     def close(self) -> None:
+        """Let go; a call under way ends at once, in whatever thread it is."""
+        self._closed = True
+        self._sockets.cut()
         self._session.close()
 
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
-from typing import TypeVar
+from functools import partial
+from typing import Any, TypeVar
 from weakref import WeakSet
 
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
@@ -25,11 +26,12 @@ class OutOfTime(Exception):
 
 
 class Sockets:
-    """The connections of one session, so that another thread can cut them off."""
+    """The connections and calls of one session, so that another thread can cut them off."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._open: WeakSet[socket.socket] = WeakSet()
+        self._calls: WeakSet[Future[Any]] = WeakSet()
         self._is_cut = False
 
     def add(self, connected: socket.socket) -> None:
@@ -38,10 +40,19 @@ class Sockets:
             if self._is_cut:
                 _cut(connected)
 
+    def begin(self, call: Future[Any]) -> None:
+        """``call`` ends with :class:`OutOfTime` when all is cut off, a name look-up included."""
+        with self._lock:
+            self._calls.add(call)
+            if self._is_cut:
+                _end(call)
+
     def cut(self) -> None:
         """Nothing passes any more, on those that are open and those that a late look-up may still open."""
         with self._lock:
             self._is_cut = True
+            for call in self._calls:
+                _end(call)
             for connected in self._open:
                 _cut(connected)
 
@@ -73,15 +84,24 @@ def _cut(connected: socket.socket) -> None:
         socket.socket.shutdown(connected, socket.SHUT_RDWR)
 
 
-def within(limit_s: float, action: Callable[[], Answer], cut: Callable[[], None]) -> Answer:
-    """What ``action`` gives, or raises, in time; else ``cut()`` and :class:`OutOfTime`."""
+def _end(call: Future[Any]) -> None:
+    with suppress(InvalidStateError):  # it has just ended by itself
+        call.set_exception(OutOfTime())
+
+
+def within(limit_s: float, action: Callable[[], Answer], sockets: Sockets) -> Answer:
+    """What ``action`` gives, or raises, in time; else all of ``sockets`` is cut off. Raises :class:`OutOfTime` then,
+    and at once when another thread cuts it off."""
     outcome: Future[Answer] = Future()
+    sockets.begin(outcome)
 
     def run() -> None:
         try:
-            outcome.set_result(action())
+            tell = partial(outcome.set_result, action())
         except BaseException as error:  # noqa: BLE001 - raised again in the thread that asked
-            outcome.set_exception(error)
+            tell = partial(outcome.set_exception, error)
+        with suppress(InvalidStateError):  # it was cut off: nobody asks any more
+            tell()
 
     threading.Thread(target=run, name="crm-call", daemon=True).start()
     try:
@@ -89,5 +109,5 @@ def within(limit_s: float, action: Callable[[], Answer], cut: Callable[[], None]
     except TimeoutError:
         if outcome.done():  # it was the action that raised it, or it ended this very moment
             return outcome.result()
-        cut()
+        sockets.cut()
         raise OutOfTime from None

@@ -128,7 +128,8 @@ class SyncWorker:
             try:
                 report = exchange(self._journal, client, self._clock, get_on, self._stop.is_set)
             except CrmError as error:
-                self._note_failure(error)
+                if not self._stop.is_set():  # else it was cut short here
+                    self._note_failure(error)
                 raise
             self._note(CrmState.UP, 0, 0.0)
             return report
@@ -171,7 +172,8 @@ class SyncWorker:
     def run(self, stop: threading.Event) -> None:
         """The daemon's loop: ends soon after ``stop`` is set and :meth:`wake` was called.
 
-        An exchange under way, whoever asked for it, ends after the batch or the page in flight.
+        An exchange under way, whoever asked for it, ends after the batch or the page in flight; :meth:`hang_up` does
+        not wait for that.
         """
         self._stop = stop
         with suppress(AgentError):  # a disk that is full now: then it begins at once
@@ -179,6 +181,12 @@ class SyncWorker:
         while not stop.is_set():
             self._woken.wait(self.turn())
             self._woken.clear()
+
+    def hang_up(self) -> None:
+        """End a call under way: the CRM may not answer for minutes. What it took and did not say so is sent again."""
+        client = self._client()
+        if client is not None:
+            client.close()
 
     def spread_first_contact(self) -> None:
         """Where this shop was dark for long, so were its neighbours, and all of them are back in the same second: the

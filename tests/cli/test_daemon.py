@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+import socket
 import stat
 import threading
 import time
@@ -14,6 +15,8 @@ from typing import Any
 import pytest
 
 from drivers.simulator import Fault, MemoryImage, Torn
+from terminal_agent.service.keys.credentials import store_credentials
+from terminal_agent.sync.client import Credentials
 from tests.cli.shop import CrmProcess, Shop, wait_until
 from tests.pcsc.virtual_reader import VirtualCard, VirtualReader
 
@@ -130,6 +133,21 @@ def test_the_card_in_hand_is_finished_before_the_daemon_stops(
     exit_code, _ = pcsc_shop.end(daemon)
     assert exit_code == 0
     assert pcsc_shop.done("queue", "list")["in_doubt"] == 0
+
+
+def test_a_crm_that_keeps_silent_does_not_hold_up_the_end(shop: Shop) -> None:
+    """It takes the request and never answers, as half a line does: the PC is shut down all the same."""
+    with socket.create_server(("127.0.0.1", 0)) as crm:
+        url = f"http://127.0.0.1:{crm.getsockname()[1]}"
+        store_credentials(shop.data_dir, Credentials(url, "till-1", "a programme", "a token", bytes(32)))
+        shop.config.write_text(shop.config.read_text() + f'\n[crm]\nurl = "{url}"\n')
+        daemon = shop.start_daemon()
+        crm.settimeout(30)
+        with crm.accept()[0] as call:
+            assert call.recv(1)
+            exit_code, err = shop.end(daemon)  # within 20 s; the call itself would wait for 30
+    assert exit_code == 0, err
+    assert shop.done("status")["crm"]["state"] == "unknown", "who ends a call learns nothing of the CRM"
 
 
 def test_no_thread_of_the_daemon_takes_the_signal_from_the_one_that_waits_for_it(shop: Shop) -> None:

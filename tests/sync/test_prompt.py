@@ -89,6 +89,40 @@ def test_a_name_server_that_keeps_silent_holds_nobody(
         client.get_card("1", 0.2)
 
 
+@pytest.mark.parametrize("where", ["at the CRM", "at the name server"])
+def test_a_client_that_is_closed_ends_its_call_at_once(
+    ids: CountedIds, enough: threading.Event, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """A shop's PC is shut down while its CRM keeps silent."""
+    asked, ended = threading.Event(), threading.Event()
+
+    def silent(*_asked: object, **_more: object) -> None:
+        asked.set()
+        enough.wait(60)
+
+    def silent_names(*_asked: object, **_more: object) -> None:
+        silent()
+        raise socket.gaierror("no answer")
+
+    with raw_server(silent) as (url, _requests):
+        if where == "at the name server":
+            monkeypatch.setattr(socket, "getaddrinfo", silent_names)
+        client = client_of(url, ids)
+
+        def call() -> None:
+            with pytest.raises(CrmUnreachable, match="ended here"):
+                client.get_feed(None, 10)
+            with pytest.raises(CrmUnreachable, match="ended here"):
+                client.get_card("1", 60)
+            ended.set()
+
+        threading.Thread(target=call, daemon=True).start()
+        assert asked.wait(30)
+        client.close()
+        assert ended.wait(20), "the call goes on"
+        enough.set()
+
+
 def test_the_call_after_one_that_was_cut_off_has_a_connection_of_its_own(
     ids: CountedIds, enough: threading.Event
 ) -> None:
@@ -127,10 +161,10 @@ def test_an_action_s_own_end_is_told_as_it_is() -> None:
         raise TimeoutError("its own")
 
     with pytest.raises(TimeoutError, match="its own"):
-        within(5, late, lambda: None)
-    assert within(5, lambda: 7, lambda: None) == 7
+        within(5, late, Sockets())
+    assert within(5, lambda: 7, Sockets()) == 7
     with pytest.raises(OutOfTime):
-        within(0.01, lambda: threading.Event().wait(0.5), lambda: None)
+        within(0.01, lambda: threading.Event().wait(0.5), Sockets())
 
 
 def test_a_machine_that_says_how_to_reach_the_crm_through_a_proxy_is_cut_off_there_too() -> None:

@@ -115,4 +115,5 @@ class CrmAdapter(Protocol):
     def probe(self, timeout_s: float) -> None:
         """Does the CRM answer, and accept this terminal?"""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Let go, for good. From any thread: a call under way ends with :class:`CrmUnreachable`."""
