@@ -29,7 +29,9 @@ _SOCKET_NAME = "pcscd.comm"
 
 _HUNG_UP = float("inf")
 _under_way: dict[int, float] = {}
-"""By thread: when its call began, or ``_HUNG_UP``."""
+"""By thread: in which of the overseer's rounds its call began, or ``_HUNG_UP``. Rounds and not seconds: a process that
+was held up itself, as on a machine that was paused, has answers waiting for it, and must not hang up on them."""
+_round = 0
 _starting = threading.Lock()
 _overseer: threading.Thread | None = None
 
@@ -38,7 +40,7 @@ def ask(function: Callable[..., Answer], *arguments: Any) -> Answer:
     """Call into pcscd on a line that stands. Raises :class:`ServiceUnavailable` when no answer came in time."""
     _oversee()
     caller = threading.get_ident()
-    _under_way[caller] = time.monotonic()
+    _under_way[caller] = _round
     try:
         answer = function(*arguments)
     finally:
@@ -64,9 +66,11 @@ def _oversee() -> None:
 
 
 def _look_at_calls() -> None:
+    global _round
     while True:
         time.sleep(_LOOK_S)
-        late = [caller for caller, begun in tuple(_under_way.items()) if time.monotonic() - begun > LIMIT_S]
+        _round += 1
+        late = [caller for caller, begun in tuple(_under_way.items()) if (_round - begun) * _LOOK_S > LIMIT_S]
         if late:
             for caller in late:
                 if caller in _under_way:

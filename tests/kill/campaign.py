@@ -29,6 +29,7 @@ from tests.program import BROKEN, PROGRAM
 CASHIERS = 3
 SALE_TIMEOUT_S = 120.0
 QUIET_LIMIT_S = 3.0
+END_TIMEOUT_S = 60.0
 VICTIMS = ("daemon", "daemon", "command", "command", "crm")
 TRY_WITHOUT_POINTS = {ErrorCode.INSUFFICIENT_POINTS.value, ErrorCode.OFFLINE_LIMIT.value}
 TRY_AGAIN = {ErrorCode.BUSY.value, ErrorCode.CRM_UNREACHABLE.value}
@@ -81,7 +82,12 @@ class Service:
         if self._process is not None:
             with suppress(ProcessLookupError):
                 self._process.send_signal(how)
-            self._process.wait(30)
+            try:
+                self._process.wait(END_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                self._process.kill()  # none is left behind
+                self._process.wait()
+                raise
 
 
 class Shop:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -191,3 +194,34 @@ def test_other_sockets_of_the_process_are_let_be(frozen: Freezer, reader: Reader
             reader.wait_for_change(ReaderState.CARD, 0.2)
         ours.sendall(b"still here")
         assert theirs.recv(16) == b"still here"
+
+
+PAUSED = """
+import os, signal, threading, time
+from drivers import pcsc_patience
+
+sleep, looked = time.sleep, threading.Event()
+def sleep_after_a_look(seconds):
+    looked.set()
+    sleep(seconds)
+time.sleep = sleep_after_a_look
+
+def answered():
+    os.kill(os.getpid(), signal.SIGSTOP)
+    looked.clear()
+    looked.wait()
+    return "answered"
+
+pcsc_patience.LIMIT_S = 1.0
+print(pcsc_patience.ask(answered))
+"""
+
+
+def test_a_process_that_was_paused_itself_does_not_hang_up_on_the_answer() -> None:
+    """As on a virtual machine that was moved, or where other programs took every processor."""
+    with subprocess.Popen([sys.executable, "-c", PAUSED], stdout=subprocess.PIPE, text=True) as process:
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED)
+        time.sleep(1.2)  # longer than a call may take
+        process.send_signal(signal.SIGCONT)
+        out, _ = process.communicate(timeout=60)
+    assert (out, process.returncode) == ("answered\n", 0)
