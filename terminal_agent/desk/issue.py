@@ -127,7 +127,8 @@ def require_may_issue(terminal: Terminal, version: int | None = None) -> None:
         raise AgentError(
             ErrorCode.CONFIG_INVALID,
             f"this terminal makes no cards under key set {version}: none is issued, re-keyed or restored here",
-            hint="Make them at head office's desk; whoever may change that: terminal-agent keys limit VERSION --issue",
+            hint="Make them at head office's desk; whoever may change that: "
+            f"terminal-agent keys limit {version} --issue",
         )
 
 

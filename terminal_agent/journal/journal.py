@@ -23,7 +23,7 @@ from terminal_agent.journal.put_back import put_back
 from terminal_agent.journal.salvage import salvage
 from terminal_agent.journal.space import Space
 from terminal_agent.journal.staff import StaffBook
-from terminal_agent.journal.start import Start, start
+from terminal_agent.journal.start import Start, UnsureName, start
 from terminal_agent.journal.till import TillBook
 from terminal_agent.ports import Clock, Ids, rfc3339
 
@@ -67,6 +67,8 @@ class Journal:
         self._database.on_damage = self._met_damage
         self._on_damage: Callable[[JournalFailed], None] = lambda _problem: None
         self._database.keep_log_small(self.short_of_space)
+        if isinstance(terminal_id, UnsureName):
+            terminal_id = self.meta(TERMINAL_ID) or terminal_id
         self._opened = max(begun.found.tally, self._mark.tally or begun.found.tally).opened + 1
         self._counted = False
         self._newest: int | None = None

@@ -27,6 +27,12 @@ from terminal_agent.journal.staff import named_file
 from terminal_agent.ports import Clock
 
 
+class UnsureName(str):
+    """A terminal's name for a journal that has none yet: one that has keeps its own, and its install epoch."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True)
 class Start:
     """An open database and its past. ``detail`` is what a person is told of it, ``salvage`` what an older file gave,

@@ -8,7 +8,7 @@ from pathlib import Path
 from terminal_agent import __version__
 from terminal_agent.card.keys import OneTap
 from terminal_agent.errors import AgentError, ErrorCode
-from terminal_agent.journal import Journal
+from terminal_agent.journal import Journal, UnsureName
 from terminal_agent.journal.space import Space
 from terminal_agent.ports import Clock, Ids, SystemClock, SystemIds
 from terminal_agent.service.card_lane import CardLane
@@ -57,19 +57,31 @@ class Agent:
         self.version = __version__
         self._dial = dial
         self.keys = open_key_store(settings)
-        self._credentials = load_credentials(settings.data_dir, settings.crm.url)
+        self._credentials: Credentials | None = None
+        self.credentials_problem: AgentError | None = None
+        """Why what enrolment gave cannot be read: sales go on and wait, as without a line."""
+        name = self._load_credentials()
         self._crm = self.open_crm()
         space = Space(settings.data_dir)
-        self.journal = Journal(settings.data_dir, self.terminal_id, settings.currency, self.clock, self.ids, space)
+        self.journal = Journal(settings.data_dir, name, settings.currency, self.clock, self.ids, space)
         self.lane = CardLane(self.clock)
         self.sync = SyncWorker(self.journal, lambda: self._crm, self.clock, self.ids)
         self.redemptions = OnlineRedemptions(
             self.journal, self.crm_to_wait_for, self.sync.tell_of, self.clock, self.ids
         )
 
+    def _load_credentials(self) -> str:
+        """Gives the terminal's name with them."""
+        try:
+            self._credentials = load_credentials(self.settings.data_dir, self.settings.crm.url)
+        except AgentError as problem:
+            self.credentials_problem = problem
+            return UnsureName(self.settings.terminal_id)
+        return self._credentials.terminal_id if self._credentials else self.settings.terminal_id
+
     @property
     def terminal_id(self) -> str:
-        return self._credentials.terminal_id if self._credentials else self.settings.terminal_id
+        return self.journal.events.terminal_id
 
     @property
     def credentials(self) -> Credentials | None:
@@ -113,7 +125,7 @@ class Agent:
         another_crm = self._credentials is None or self._credentials.programme_id != credentials.programme_id
         with self.sync.start_over(another_crm=another_crm):
             self._keep(credentials)
-            self._credentials = credentials
+            self._credentials, self.credentials_problem = credentials, None
             self._crm = self.open_crm()
         if self.journal.events.terminal_id != credentials.terminal_id:
             self.journal.start_epoch(credentials.terminal_id)

@@ -192,7 +192,7 @@ class CardLane:
                     problem = error
             remaining = deadline - self._clock.monotonic()
             if remaining <= 0 or self._stopping:
-                raise problem or no_card(wait_s)
+                raise problem or (_stopped() if self._stopping else no_card(wait_s))
             request = FIRST if problem is None else BUSY if problem.code is ErrorCode.BUSY else AGAIN
             if request != asked:
                 talk(request)
@@ -220,6 +220,14 @@ class CardLane:
 
 def _busy_lane() -> AgentError:
     return AgentError(ErrorCode.BUSY, BUSY_READER, hint="Wait for it, then run the command again")
+
+
+def _stopped() -> AgentError:
+    return AgentError(
+        ErrorCode.BUSY,
+        "the terminal is being stopped, and nothing was done",
+        hint="Run the command again once it is up: terminal-agent status",
+    )
 
 
 def _require_reader(state: ReaderState) -> None:

@@ -224,7 +224,7 @@ def sync_now(agent: Agent, params: Params, talk: Talk) -> Any:
     except crm.CrmError as error:
         raise crm_problem(error, agent.crm_url) from error
     if report is None:
-        raise AgentError(
+        raise agent.credentials_problem or AgentError(
             ErrorCode.NOT_ENROLLED,
             "this terminal has not joined a CRM",
             hint="Join it: terminal-agent enroll --crm-url URL --code-file FILE",

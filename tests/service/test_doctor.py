@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import ssl
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -101,7 +100,7 @@ def test_files_that_others_may_read_are_named(agent: Agent) -> None:
     key.chmod(0o644)
     check = found(agent, "data_dir")
     assert check["status"] == "warn"
-    assert check["fix"] == f"chmod go= {key}"
+    assert check["fix"] == f"sudo chmod go= {key}"
 
 
 def test_a_terminal_without_keys_fails(agent: Agent) -> None:
@@ -344,12 +343,30 @@ def test_a_config_file_that_cannot_be_used_is_the_one_finding(config: Path) -> N
     assert "data_dir" in check["detail"]
 
 
-def test_a_terminal_that_cannot_start_says_why(config: Path) -> None:
+def test_a_key_file_that_others_may_read_stops_its_cards_and_not_the_terminal(
+    open_agent: Callable[[], Agent], config: Path
+) -> None:
     key = load_settings(config).data_dir / "keys" / "v1.key"
     key.chmod(0o644)
+    another = key.with_name("v2.key")
+    another.write_text("damaged")
+    another.chmod(0o600)
+    agent = open_agent()
+    check = found(agent, "keys")
+    assert (check["status"], check["fix"]) == ("fail", f"Close it: sudo chmod 600 {key}")
+    assert [each["id"] for each in operations.status(agent, {}, print)["problems"]] == ["keys"]
+    key.chmod(0o600)
+    assert "v2.key is damaged" in found(agent, "keys")["detail"]
+    another.unlink()
+    assert status(agent, "keys") == "ok"
+
+
+def test_a_terminal_that_cannot_start_says_why(config: Path) -> None:
+    sound = config.read_text()
+    config.write_text(f'{sound.partition("[keys]")[0]}\n[keys]\nprovider = "pkcs11"\n')
     checks = diagnose(config, {})["checks"]
     assert [check["id"] for check in checks] == ["config", *(check.name for check in AROUND), "start"]
     assert (checks[0]["status"], checks[-1]["status"]) == ("ok", "fail")
-    assert checks[-1]["fix"] == f"Close it: chmod 600 {key}"
-    os.chmod(key, 0o600)
+    assert "module =" in checks[-1]["fix"]
+    config.write_text(sound)
     assert len(diagnose(config, {})["checks"]) == 1 + len(AROUND) + len(CHECKS)

@@ -137,30 +137,72 @@ def test_a_key_set_that_is_not_here_can_be_neither_used_nor_activated(store: Fil
         store.activate(2)
 
 
+def refused_by(store: FileKeyStore) -> AgentError:
+    """What cards are told."""
+    with pytest.raises(AgentError) as refused:
+        store.versions()
+    return refused.value
+
+
 @pytest.mark.parametrize("content", [b"", b"00112233", b"zz" * 16, b"\xff\xfe\x00", KEY.hex().encode() + b"00"])
 def test_a_damaged_key_file_is_told_without_its_content(folder: Path, content: bytes) -> None:
     FileKeyStore(folder).add(KEY, 1, activate=True)
     (folder / "v1.key").write_bytes(content)
-    with pytest.raises(AgentError, match="v1.key is damaged") as refused:
-        FileKeyStore(folder)
-    assert refused.value.code is ErrorCode.CONFIG_INVALID
-    assert not content or content.decode("latin-1") not in str(refused.value)
+    refused = refused_by(FileKeyStore(folder))
+    assert (refused.code, "v1.key is damaged" in refused.message) == (ErrorCode.CONFIG_INVALID, True)
+    assert not content or content.decode("latin-1") not in str(refused)
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660])
 def test_a_key_file_that_others_may_read_is_refused_with_the_remedy(folder: Path, mode: int) -> None:
     FileKeyStore(folder).add(KEY, 1, activate=True)
     (folder / "v1.key").chmod(mode)
-    with pytest.raises(AgentError, match="others may read") as refused:
-        FileKeyStore(folder)
-    assert "chmod 600" in refused.value.hint
+    store = FileKeyStore(folder)
+    refused = refused_by(store)
+    assert ("others may read" in refused.message, "chmod 600" in refused.hint) == (True, True)
+    with pytest.raises(AgentError, match="others may read"):
+        store.add(OTHER, 1, activate=True)
+    (folder / "v1.key").chmod(0o600)
+    assert store.versions() == [1], "without a restart"
 
 
-def test_a_key_file_that_cannot_be_read_is_told(folder: Path) -> None:
+def test_a_key_file_that_cannot_be_used_stops_the_cards_of_its_set_alone(folder: Path) -> None:
     FileKeyStore(folder).add(KEY, 1, activate=True)
     (folder / "v2.key").mkdir(mode=0o700)
-    with pytest.raises(AgentError, match="v2.key cannot be read"):
-        FileKeyStore(folder)
+    store = FileKeyStore(folder)
+    assert store.versions() == [1]
+    assert "v2.key cannot be read" in store.unusable[2].message
+    for use in (
+        lambda: store.card_keys(2, bytes(4)),
+        lambda: store.activate(2),
+        lambda: store.limit(2, may_issue=False),
+    ):
+        with pytest.raises(AgentError, match="v2.key cannot be read"):
+            use()
+    assert store.generate(activate=False).version == 3, "its number is not given to another set"
+    (folder / "v2.key").rmdir()
+    assert store.add(OTHER, 2, activate=False).version == 2, "as the fix says"
+    assert (store.versions(), store.unusable) == ([1, 3, 2], {})
+
+
+def test_a_damaged_newest_set_does_not_make_an_older_one_the_set_in_use(folder: Path) -> None:
+    store = FileKeyStore(folder)
+    store.add(KEY, 1, activate=True)
+    store.add(OTHER, 2, activate=False)
+    (folder / "active").unlink()
+    (folder / "v2.key").write_text("damaged")
+    assert "v2.key is damaged" in refused_by(FileKeyStore(folder)).message
+
+
+def test_a_damaged_credential_of_the_service_is_named_where_it_was_sealed(folder: Path, tmp_path: Path) -> None:
+    sealed = tmp_path / "credentials"
+    sealed.mkdir()
+    (sealed / "key-v1").write_text("damaged")
+    refused = refused_by(FileKeyStore(folder, sealed))
+    assert "/etc/credstore.encrypted/terminal-agent.key-v1 is damaged" in refused.message
+    (sealed / "key-v1").unlink()
+    store = FileKeyStore(folder, sealed)
+    assert store.add(KEY, 1, activate=True).version == 1, "as the fix says"
 
 
 def test_other_files_in_the_folder_do_no_harm(folder: Path) -> None:

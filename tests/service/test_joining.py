@@ -5,12 +5,15 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from terminal_agent.errors import AgentError, ErrorCode
+from terminal_agent.journal.opening import INSTALL_EPOCH
+from terminal_agent.service import operations
 from terminal_agent.service.agent import Agent
 from terminal_agent.service.initialise import initialise
 from terminal_agent.service.keys.credentials import load_credentials
@@ -50,6 +53,28 @@ def test_a_terminal_that_joins_again_does_not_sit_out_the_old_pause(agent: Agent
     agent.join(credentials(NEW))
     assert agent.sync.state is CrmState.UNKNOWN
     assert (agent.journal.meta(NEXT_TRY), agent.journal.meta(FEED_CURSOR)) == (None, None)
+
+
+@pytest.mark.parametrize("content", ["{", '{"token": "canary"}', ""])
+def test_credentials_that_cannot_be_read_stop_no_sale_and_joining_again_mends_them(
+    agent: Agent, config: Path, content: str
+) -> None:
+    agent.join(credentials(OLD, terminal_id="till-of-the-crm"))
+    epoch = agent.journal.meta(INSTALL_EPOCH)
+    agent.close()
+    (load_settings(config).data_dir / "crm.json").write_text(content)
+    with closing(Agent(load_settings(config), config)) as broken:
+        assert (broken.terminal_id, broken.journal.meta(INSTALL_EPOCH)) == ("till-of-the-crm", epoch)
+        (problem,) = operations.status(broken, {}, print)["problems"]
+        doctor = {check["id"]: check for check in operations.doctor(broken, {}, print)["checks"]}
+        with pytest.raises(AgentError, match="cannot be read"):
+            operations.sync_now(broken, {}, print)
+        assert (problem["id"], problem["status"], "enroll" in problem["fix"]) == ("crm", "fail", True)
+        assert doctor["crm"]["detail"] == problem["detail"]
+        assert "canary" not in str(problem)
+        broken.join(credentials(OLD, terminal_id="till-of-the-crm"))
+        assert operations.status(broken, {}, print)["problems"] == []
+        assert broken.journal.meta(INSTALL_EPOCH) == epoch
 
 
 def test_a_join_that_is_cut_short_leaves_no_word_of_the_crm_before_to_the_new_one(

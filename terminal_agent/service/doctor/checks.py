@@ -48,8 +48,10 @@ def examine(agent: Agent, params: dict[str, Any]) -> dict[str, Any]:
 
 def quick_problems(agent: Agent) -> list[dict[str, Any]]:
     """What ``status`` tells of the agent's own checks, where it is not well; the alarms it tells by itself."""
-    found = _found(clock, agent)
-    return [] if found.status is Status.OK else [found.to_json("clock")]
+    found = {
+        name: _found(check, agent) for name, check in (("clock", clock), ("keys", key_files), ("crm", credentials))
+    }
+    return [finding.to_json(name) for name, finding in found.items() if finding.status is not Status.OK]
 
 
 def _found(check: Callable[[Agent], Finding], agent: Agent) -> Finding:
@@ -70,7 +72,7 @@ def data_directory(agent: Agent) -> Finding:
     open_to_others = [path for path in sorted(folder.rglob("*")) if not path.is_dir() and _mode(path) & OTHERS]
     if open_to_others:
         names = " ".join(str(path) for path in open_to_others[:5])
-        return warn(f"others on this machine may read {len(open_to_others)} files of ours", f"chmod go= {names}")
+        return warn(f"others on this machine may read {len(open_to_others)} files of ours", f"sudo chmod go= {names}")
     aside = sorted(path.name for path in folder.glob("damaged-*"))
     return ok(f"{folder} is private" + (f"; kept aside there: {', '.join(aside)}" if aside else ""))
 
@@ -79,8 +81,17 @@ def _mode(path: Path) -> int:
     return stat.S_IMODE(path.lstat().st_mode)
 
 
+def key_files(agent: Agent) -> Finding:
+    """Every key set that is here can be used."""
+    for version, problem in agent.keys.unusable.items():
+        return fail(f"cards of key set {version} cannot be used here: {problem.message}", problem.hint)
+    return ok("every key set that is here can be used")
+
+
 def keys(agent: Agent) -> Finding:
     """There is a key set to issue cards under."""
+    if (found := key_files(agent)).status is not Status.OK:
+        return found
     if not agent.keys.versions():
         return fail(
             "there is no master key set", "Import the shop's: terminal-agent keys import --file FILE --activate"
@@ -89,7 +100,7 @@ def keys(agent: Agent) -> Finding:
     said = f"version {active.version} is active, check value {active.kcv}, {agent.keys.kept(active.version)}"
     if agent.keys.left_behind:
         names = " ".join(str(path) for path in agent.keys.left_behind)
-        return warn(f"{said}; key files lie here all the same", f"Keep copies elsewhere, then: shred -u {names}")
+        return warn(f"{said}; key files lie here all the same", f"Keep copies elsewhere, then: sudo shred -u {names}")
     return ok(said)
 
 
@@ -207,8 +218,18 @@ def _plugged_in(url: str) -> tuple[str, str] | None:
     return None
 
 
+def credentials(agent: Agent) -> Finding:
+    """What enrolment gave can be read."""
+    problem = agent.credentials_problem
+    if problem is not None:
+        return fail(f"{problem.message}; sales go on, and wait", problem.hint)
+    return ok("nothing is wrong with them")
+
+
 def crm(agent: Agent) -> Finding:
     """The CRM answers, and accepts this terminal. A shop goes on without; it is worth knowing."""
+    if (found := credentials(agent)).status is not Status.OK:
+        return found
     client = agent.open_crm()
     if client is None:
         return warn("this terminal has not joined a CRM", "terminal-agent enroll --crm-url URL --code-file FILE")

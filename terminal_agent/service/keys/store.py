@@ -84,6 +84,11 @@ class KeyStore(ABC):
     def left_behind(self) -> list[Path]:
         """Key files in the data directory that should not be there."""
 
+    @property
+    def unusable(self) -> dict[int, AgentError]:
+        """What is wrong with the sets that are here and cannot be used, by their versions."""
+        return {}
+
     @abstractmethod
     def unlock(self) -> None:
         """Try the PIN again, which a person has put right."""
@@ -108,7 +113,7 @@ class KeyStore(ABC):
     def card_keys(self, version: int, uid: bytes) -> CardKeys:
         """Raises AgentError when this machine does not hold that key set."""
         if version not in self._held():
-            raise AgentError(
+            raise self.unusable.get(version) or AgentError(
                 ErrorCode.CONFIG_INVALID,
                 f"key set {version} is not on this machine",
                 hint="Import it: terminal-agent keys import --file FILE --version " + str(version),
@@ -146,7 +151,7 @@ class KeyStore(ABC):
 
     def _add(self, key: bytes | None, version: int | None, *, activate: bool) -> KeySet:
         held = self._held()
-        version = version if version is not None else max(held, default=0) + 1
+        version = version if version is not None else max((*held, *self.unusable), default=0) + 1
         if not 1 <= version <= MAX_VERSION:
             raise AgentError(
                 ErrorCode.INVALID_INPUT, f"a key-set version is 1 to {MAX_VERSION}", hint="terminal-agent keys list"
@@ -157,6 +162,8 @@ class KeyStore(ABC):
                 f"key set {version} is already here with another key (check value {self._check_value(version)})",
                 hint="Use another --version; a key set is never overwritten, cards depend on it",
             )
+        if version in self.unusable:
+            raise self.unusable[version]
         self._keep(version, key)
         if activate or len(self._held()) == 1:
             self.activate(version)
@@ -171,7 +178,7 @@ class KeyStore(ABC):
 
     def _require(self, version: int) -> None:
         if version not in self._held():
-            raise AgentError(
+            raise self.unusable.get(version) or AgentError(
                 ErrorCode.INVALID_INPUT, f"there is no key set {version}", hint="See them: terminal-agent keys list"
             )
 
@@ -190,7 +197,7 @@ class KeyStore(ABC):
     def _active(self) -> int | None:
         """None where it is not clear."""
         if self._chosen is None:
-            return max(self._held(), default=None)
+            return max((*self._held(), *self.unusable), default=None)
         try:
             return int(self._chosen)
         except ValueError:
@@ -198,18 +205,40 @@ class KeyStore(ABC):
 
 
 class FileKeyStore(KeyStore):
-    """Key sets under one folder, mode 0600. Keys are read when the process starts, and never shown."""
+    """Key sets under one folder, mode 0600. Keys are read when the process starts, and never shown. A file that cannot
+    be used stops the cards of its set and no others; it is read again until it can."""
 
     def __init__(self, folder: Path, credentials: Path | None = None) -> None:
         """``credentials``: where systemd has put those of this service, readable by it alone."""
         super().__init__(folder, str(folder))
         sealed = _named(credentials, "key-v*", SEALED_KEY) if credentials else {}
         plain = _named(folder, "v*.key", KEY_FILE)
-        self._keys = {version: _read_key(path, may_be_shared=True) for version, path in sealed.items()}
-        self._keys |= {version: _read_key(path) for version, path in plain.items()}
+        self._keys: dict[int, bytes] = {}
+        self._unusable: dict[int, tuple[Path, AgentError]] = {}
+        for version, path in [*sealed.items(), *plain.items()]:
+            self._take(version, path)
+
+    def _take(self, version: int, path: Path) -> None:
+        """A sound file counts, and a plain one before a sealed one."""
+        self._unusable.pop(version, None)
+        try:
+            self._keys[version] = _read_key(path, version, is_sealed=path.parent != self._folder)
+        except AgentError as problem:
+            if version not in self._keys:
+                self._unusable[version] = path, problem
 
     def _held(self) -> list[int]:
+        for version, (path, _problem) in tuple(self._unusable.items()):
+            if path.exists():
+                self._take(version, path)
+            else:
+                del self._unusable[version]
         return [*self._keys]
+
+    @property
+    def unusable(self) -> dict[int, AgentError]:
+        self._held()
+        return {version: problem for version, (_path, problem) in self._unusable.items()}
 
     def _master(self, version: int) -> MasterKey:
         return MasterKeyInMemory(self._keys[version])
@@ -241,7 +270,7 @@ class FileKeyStore(KeyStore):
         """Nothing is held."""
 
     def _missing(self, version: int) -> AgentError:
-        return AgentError(
+        return self.unusable.get(version) or AgentError(
             ErrorCode.CONFIG_INVALID,
             f"key set {version} is in use, and is neither in {self._folder} nor among the service's credentials",
             hint=f"If it was sealed: look for terminal-agent.key-v{version} in /etc/credstore.encrypted, then: sudo "
@@ -287,7 +316,7 @@ def read_secret(path: Path, what: str, *, may_be_shared: bool = False) -> str:
     try:
         if path.stat().st_mode & 0o077 and not may_be_shared:
             raise AgentError(
-                ErrorCode.CONFIG_INVALID, f"others may read the {what} {path}", hint=f"Close it: chmod 600 {path}"
+                ErrorCode.CONFIG_INVALID, f"others may read the {what} {path}", hint=f"Close it: sudo chmod 600 {path}"
             )
         return path.read_text()
     except OSError as error:
@@ -300,11 +329,16 @@ def read_secret(path: Path, what: str, *, may_be_shared: bool = False) -> str:
         return ""
 
 
-def _read_key(path: Path, *, may_be_shared: bool = False) -> bytes:
-    text = read_secret(path, "key file", may_be_shared=may_be_shared)
+def _read_key(path: Path, version: int, *, is_sealed: bool) -> bytes:
+    text = read_secret(path, "key file", may_be_shared=is_sealed)
     try:
         return parse_key(text)
     except AgentError as error:
+        name = f"/etc/credstore.encrypted/terminal-agent.key-v{version}" if is_sealed else path
+        anew = "; sudo systemctl restart terminal-agent" if is_sealed else ""
         raise AgentError(
-            ErrorCode.CONFIG_INVALID, f"the key file {path} is damaged", hint="Restore it from its backup"
+            ErrorCode.CONFIG_INVALID,
+            f"the key file {name} is damaged",
+            hint=f"Take it away: sudo rm {name}{anew}; then bring in the copy you keep: terminal-agent keys import "
+            f"--file FILE --version {version}",
         ) from error

@@ -114,7 +114,9 @@ class TokenKeyStore(KeyStore):
         try:
             return read_secret(path, "PIN file", may_be_shared=path == self._sealed_pin).strip()
         except AgentError as problem:
-            hint = problem.hint if path.exists() else f"Put the PIN of {self.place} into it, then: chmod 600 {path}"
+            hint = (
+                problem.hint if path.exists() else f"Put the PIN of {self.place} into it, then: sudo chmod 600 {path}"
+            )
             raise KeysUnavailable(problem.code, problem.message, hint=hint) from problem
 
     def list(self) -> list[KeySet]:
