@@ -17,6 +17,8 @@ MAX_BATCH_BYTES = 1024 * 1024
 BATCH_MEDIA_TYPE = "application/cloudevents-batch+json"
 REQUEST_ID_HEADER = "Request-Id"
 SIGNATURE_HEADER = "Terminal-Signature"
+NO_TIER = "basic"
+"""The tier of a member who has none; screens and receipts leave it out unless the policy names it."""
 
 
 class EventType(StrEnum):

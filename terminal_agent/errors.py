@@ -31,6 +31,7 @@ class ErrorCode(StrEnum):
     UNSUPPORTED_CARD = "unsupported_card"
     BLANK_CARD = "blank_card"
     NOT_OUR_CARD = "not_our_card"
+    OTHER_CARD = "other_card"
     KEY_REJECTED = "key_rejected"
     DATA_CORRUPT = "data_corrupt"
     RECEIPT_CONFLICT = "receipt_conflict"
@@ -68,6 +69,7 @@ _CARD = {
     ErrorCode.UNSUPPORTED_CARD,
     ErrorCode.BLANK_CARD,
     ErrorCode.NOT_OUR_CARD,
+    ErrorCode.OTHER_CARD,
     ErrorCode.KEY_REJECTED,
     ErrorCode.DATA_CORRUPT,
     ErrorCode.ALREADY_ISSUED,
@@ -102,6 +104,7 @@ RETRYABLE = _READER | {
     ErrorCode.NO_CARD_TIMEOUT,
     ErrorCode.CARD_REMOVED_EARLY,
     ErrorCode.MULTIPLE_CARDS,
+    ErrorCode.OTHER_CARD,
     ErrorCode.CRM_UNREACHABLE,
     ErrorCode.KEYS_UNAVAILABLE,
     ErrorCode.BUSY,

@@ -8,13 +8,12 @@ from typing import Any
 from sqlalchemy import Connection, RowMapping, insert, or_, select, update
 
 from terminal_agent.club.phone import normalise_phone
-from terminal_agent.contract import FeedKind, canonical_json
+from terminal_agent.contract import NO_TIER, FeedKind, canonical_json
 from terminal_agent.crm import cards as card_book
 from terminal_agent.crm import consents, feed, ledger, turns
 from terminal_agent.crm.events import CardIssued, EventData, MemberEnrolled
 from terminal_agent.crm.schema import cards, members
 
-DEFAULT_TIER = "basic"
 ACTIVE = "active"
 PENDING = "pending"
 REJECTED = "rejected"
@@ -62,7 +61,7 @@ def enrol(
             _change(connection, owner, {key: value for key, value in named.items() if value is not None})
             announce(connection, owner, now)
         status = _status_of(connection, owner) if owner else status
-        facts = {"alias_of": owner, "phone": number, "name": name, "tier": tier or DEFAULT_TIER, "status": status}
+        facts = {"alias_of": owner, "phone": number, "name": name, "tier": tier or NO_TIER, "status": status}
         connection.execute(insert(members).values(member_id=member_id, enrolled_at=now, **facts))
     announce(connection, member_id, now)
 
@@ -75,7 +74,7 @@ def name(connection: Connection, member_id: str, phone: str | None, now: str) ->
     number = normalise_phone(phone)
     owner = _owner_of(connection, number)
     status = _status_of(connection, owner) if owner else NAMED
-    facts = {"alias_of": owner, "phone": number, "name": None, "tier": DEFAULT_TIER, "status": status}
+    facts = {"alias_of": owner, "phone": number, "name": None, "tier": NO_TIER, "status": status}
     connection.execute(insert(members).values(member_id=member_id, enrolled_at=now, **facts))
 
 

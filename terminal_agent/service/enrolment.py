@@ -35,7 +35,7 @@ class Enrolment:
     def _member_id(self) -> str | None:
         return str(self.found["member_id"]) if self.found else None
 
-    def shown(self) -> Body:
+    def shown(self, terminal: Terminal) -> Body:
         return {"amount": None, "receipt_no": None, "redeem_points": 0}
 
     def begun(self, terminal: Terminal) -> Checkout | None:

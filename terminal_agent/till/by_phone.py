@@ -57,7 +57,7 @@ def sell(terminal: Terminal, request: PurchaseRequest, buyer: Buyer) -> dict[str
             return recorded
         begun = checkout.checkout_of(terminal, request)
         if begun is not None:
-            raise decided.wrong_card_for(begun)
+            raise decided.still_waits(begun)
         member_id = buyer.member_id or _named(terminal, buyer.phone)
         rules = _rules(terminal, request, buyer)
         outcome = rules.outcome(Account(0), request.amount, 0)

@@ -108,7 +108,7 @@ def purchase(
         return answered
     taps.refuse_unusable(terminal, card)
     if begun is not None:
-        raise decided.wrong_card_for(begun)
+        raise decided.other_card_than(begun)
     return _carry_out(terminal, card, request, reserve)
 
 

@@ -151,8 +151,18 @@ def points_of(outcome: Outcome) -> dict[str, Any]:
     return {"earned": outcome.earned, "redeemed": outcome.redeemed, "offers": offers}
 
 
-def wrong_card_for(checkout: Checkout) -> AgentError:
+def other_card_than(checkout: Checkout) -> AgentError:
     """A checkout in doubt met another card than its own."""
+    problem = AgentError(
+        ErrorCode.OTHER_CARD,
+        f"receipt {checkout.receipt_no} waits for another card, which ends in {checkout.card_no[-4:]}",
+        hint="Put the card of that sale on the reader",
+    )
+    return taps.in_doubt_error(problem, checkout.result)
+
+
+def still_waits(checkout: Checkout) -> AgentError:
+    """A checkout in doubt is asked to go on without its card."""
     problem = AgentError(
         ErrorCode.CARD_REMOVED_EARLY,
         f"receipt {checkout.receipt_no} waits for the card that was taken away too soon",

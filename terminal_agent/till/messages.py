@@ -94,6 +94,11 @@ _TOLD = {
         Words("این کارت متعلق به باشگاه ما نیست.", "This card does not belong to our club."),
         _CLUB_CARD,
     ),
+    ErrorCode.OTHER_CARD: _Told(
+        UposCode.EXTENDED,
+        Words("این کارت، کارت همان خرید نیست.", "This is not the card of that sale."),
+        Words("کارتی را بگذارید که خرید با آن ثبت شد.", "Put the card on the reader that the sale was made with."),
+    ),
     ErrorCode.KEY_REJECTED: _Told(
         UposCode.EXTENDED,
         Words("این کارت کلید ما را نمی‌پذیرد.", "This card refuses its keys."),
@@ -108,10 +113,10 @@ _TOLD = {
     ErrorCode.RECEIPT_CONFLICT: _Told(
         UposCode.EXISTS,
         Words(
-            "این شمارهٔ رسید قبلاً با مبلغ یا کارت دیگری ثبت شده است.",
-            "This receipt number was already used with another amount or card.",
+            "این شمارهٔ رسید قبلاً با مبلغ دیگری ثبت شده است.",
+            "This receipt number was already used with another amount.",
         ),
-        Words("شمارهٔ رسید، مبلغ و کارت را بررسی کنید.", "Check the receipt number, the amount and the card."),
+        Words("شمارهٔ رسید و مبلغ را بررسی کنید.", "Check the receipt number and the amount."),
     ),
     ErrorCode.REVERSAL_REFUSED: _Told(
         UposCode.ILLEGAL,

@@ -14,6 +14,7 @@ from typing import Any
 from terminal_agent import taps
 from terminal_agent.club.policy import Policy
 from terminal_agent.club.rules import Name
+from terminal_agent.contract import NO_TIER
 from terminal_agent.journal.intents import Checkout, CheckoutState
 from terminal_agent.journal.knowledge import Member
 from terminal_agent.till import locale
@@ -123,6 +124,8 @@ def _tier_name(policy: Policy, tier: str | None) -> Words | None:
     if tier is None:
         return None
     rule = policy.tier(tier)
+    if rule is None and tier == NO_TIER:
+        return None
     return _words(rule.name, tier) if rule else Words(tier, tier)
 
 

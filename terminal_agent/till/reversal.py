@@ -100,8 +100,17 @@ def reverse_by_tap(terminal: Terminal, connection: ClassicConnection, request: R
         return answered
     taps.refuse_unusable(terminal, card)
     if begun is not None:
-        raise decided.wrong_card_for(begun)
+        raise decided.other_card_than(begun)
     return _carry_out(terminal, card, request)
+
+
+def amount_of(terminal: Terminal, request: ReversalRequest) -> int:
+    """How much this return gives back: what it names, or all that is left of the sale. Raises AgentError."""
+    begun = _begun(terminal, request)
+    if begun is not None:
+        return begun.amount
+    sold = _purchase_of(terminal, request).checkout
+    return request.amount or sold.amount - terminal.journal.checkouts.amount_of(taps.REVERSAL, request.receipt_no)
 
 
 def reverse_without_card(terminal: Terminal, request: ReversalRequest) -> dict[str, Any] | None:
@@ -233,7 +242,7 @@ def _check_card(purchase: Checkout, card: PresentedCard) -> None:
     """Points go back to the card they came from; having met it, its sale is in doubt no more. Raises AgentError."""
     if purchase.card_no != card.card_no:
         raise AgentError(
-            ErrorCode.RECEIPT_CONFLICT,
+            ErrorCode.OTHER_CARD,
             f"receipt {purchase.receipt_no} was paid with another card, which ends in {purchase.card_no[-4:]}",
             hint="Put the card of that purchase on the reader",
         )

@@ -49,8 +49,8 @@ class Asked(Protocol):
     @property
     def expires_in_s(self) -> int: ...
 
-    def shown(self) -> Body:
-        """What its document begins with: ``amount, receipt_no, redeem_points``."""
+    def shown(self, terminal: Terminal) -> Body:
+        """What its document begins with: ``amount, receipt_no, redeem_points``. Raises AgentError."""
 
     def begun(self, terminal: Terminal) -> Checkout | None:
         """The journal's checkout of this very request, if a card was already written for it, or may have been."""
@@ -74,7 +74,7 @@ class Purchase:
     expires_in_s: int
     kind: str = taps.PURCHASE
 
-    def shown(self) -> Body:
+    def shown(self, terminal: Terminal) -> Body:
         asked = self.request
         return {"amount": asked.amount, "receipt_no": asked.receipt_no, "redeem_points": asked.redeem}
 
@@ -119,8 +119,9 @@ class Reversal:
     expires_in_s: int
     kind: str = taps.REVERSAL
 
-    def shown(self) -> Body:
-        return {"amount": self.request.amount, "receipt_no": self.request.receipt_no, "redeem_points": 0}
+    def shown(self, terminal: Terminal) -> Body:
+        amount = reversal.amount_of(terminal, self.request)
+        return {"amount": amount, "receipt_no": self.request.receipt_no, "redeem_points": 0}
 
     def begun(self, terminal: Terminal) -> Checkout | None:
         return reversal.checkout_of(terminal, self.request)

@@ -140,14 +140,15 @@ class Counter:
         staff = _staff_of(terminal, begun) if begun else {"cashier": asker.cashier, "approved_by": asker.permit()}
         expires_at = rfc3339(terminal.clock.now() + timedelta(seconds=asked.expires_in_s))
         checkout_id = begun.checkout_id if begun else terminal.ids.uuid()
-        return shown.opened(checkout_id, asked.kind, asked.shown(), terminal.currency, expires_at) | staff
+        return shown.opened(checkout_id, asked.kind, asked.shown(terminal), terminal.currency, expires_at) | staff
 
     def _take_up(self, opened: _Open) -> None:
         self._open = opened
         self._changed.notify_all()
 
     def resume(self, asked_of: Callable[[dict[str, Any]], Asked]) -> None:
-        """After a start: the checkout that waited when the agent ended waits on, until its time is over."""
+        """After a start: the checkout that waited when the agent ended waits on, until its time is over. What became of
+        it is told: who followed it through the end of the last run heard nothing more."""
         terminal = self._shop.terminal()
         for request in terminal.journal.till.open_requests():
             asked = asked_of(request.request)
@@ -156,11 +157,13 @@ class Counter:
             if document["state"] == State.DONE or remaining <= 0 or self._open is not None:
                 ended = document if document["state"] == State.DONE else shown.expired(document)
                 self._keep_ended(ended)
+                self._publish(ended)
             else:
                 in_doubt = document["state"] == State.IN_DOUBT
                 waits = document if in_doubt else {**document, "state": State.WAITING.value}
                 with self._changed:
                     self._take_up(_Open(asked, waits, terminal.clock.monotonic() + remaining))
+                self._publish(waits)
 
     def show(self, checkout_id: str) -> dict[str, Any] | None:
         """A checkout as it stands now, or None."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import signal
+import threading
+from collections.abc import Callable
 
 import pytest
 from playwright.sync_api import APIResponse, BrowserContext, Route, expect
@@ -13,6 +15,16 @@ from tests.browser.till import Cashier, Till, pos_of
 from tests.cli.shop import CrmProcess, wait_until
 
 pytestmark = [pytest.mark.browser, pytest.mark.pcsc]
+
+FILLED_ROW = """row => {
+  const texts = {"bdi": "Alexandra-Constantina", ".sum": "99,999,999,999 rial", ".moves": "+10,000,014"};
+  for (const [part, text] of Object.entries(texts)) row.querySelector(part).textContent = text;
+  const name = row.querySelector("bdi"), style = getComputedStyle(name);
+  const [whole, moves] = [row, row.querySelector(".moves")].map((part) => part.getBoundingClientRect());
+  const isInside = whole.left <= moves.left && moves.right <= whole.right;
+  return [style.direction, style.textOverflow, name.scrollWidth > name.clientWidth, isInside];
+}"""
+"""Fill a sale's row as far as can be; how its name is shortened, and whether its points stay inside."""
 
 
 def test_a_sale_from_the_amount_to_the_lifted_card(cashier: Cashier, till: Till) -> None:
@@ -188,20 +200,46 @@ def test_two_tabs_show_the_same_and_either_may_cancel(cashier: Cashier, till: Ti
     assert other.problems == []
 
 
+def _dies_and_comes_back(till: Till, meanwhile: Callable[[], None] = lambda: None) -> None:
+    [daemon] = till.shop._processes
+    till.shop.end(daemon, signal.SIGKILL)
+    meanwhile()
+    (till.shop.data_dir / "agent.sock").unlink()
+    till.shop.start_daemon()
+
+
 def test_a_daemon_that_dies_comes_back_with_its_sale(new_cashier: Cashier, new_till: Till) -> None:
     cashier, till = new_cashier, new_till
     cashier.sells("25000")
-    [daemon] = till.shop._processes
-    till.shop.end(daemon, signal.SIGKILL)
-    expect(cashier.page.locator(".banner")).to_contain_text("دوباره وصل می‌شود")
-    (till.shop.data_dir / "agent.sock").unlink()
-    till.shop.start_daemon()
+    _dies_and_comes_back(till, lambda: expect(cashier.page.locator(".banner")).to_contain_text("دوباره وصل می‌شود"))
     expect(cashier.page.locator(".banner")).to_be_hidden()
     cashier.sees("waiting")
     till.lay()
     cashier.sees("done")
-    till.lift()
+    cashier.goes_on()
+    _loses_the_end_of_a_sale(cashier, till)
     assert till.points() == 25
+
+
+def _loses_the_end_of_a_sale(cashier: Cashier, till: Till) -> None:
+    """It ends while the page hears nothing, and no event tells of it afterwards."""
+    post, online = pos_of(till), threading.Event()
+    opened = post("/v1/checkouts", {"amount": 300_000, "currency": "IRR", "receipt_no": "POS-8"})
+    cashier.sees("waiting")
+
+    def anew(route: Route) -> None:
+        headers = {name: value for name, value in route.request.headers.items() if name != "last-event-id"}
+        if online.is_set():
+            route.continue_(headers=headers)
+        else:
+            route.abort()
+
+    cashier.page.route("**/v1/events", anew)
+    _dies_and_comes_back(till)
+    wait_until(lambda: till.shop.done("status")["till_url"] is not None)
+    post(f"/v1/checkouts/{opened['id']}/cancel", {})
+    online.set()
+    cashier.sees("ready")
 
 
 def test_a_token_that_was_taken_away_leads_back_to_pairing(new_cashier: Cashier, new_till: Till) -> None:
@@ -213,6 +251,9 @@ def test_a_token_that_was_taken_away_leads_back_to_pairing(new_cashier: Cashier,
     cashier.page.locator("#code").fill("000000")
     cashier.press("Enter")
     cashier.reads("کد اتصال درست نیست")
+    cashier.type(till.shop.done("till", "code")["code"])  # in place of the wrong one
+    cashier.press("Enter")
+    cashier.sees("ready")
 
 
 def test_a_sale_of_the_pos_is_on_the_page_by_itself(cashier: Cashier, till: Till) -> None:
@@ -234,6 +275,8 @@ def test_a_sale_is_returned_from_the_list_in_part_and_whole(cashier: Cashier, ti
     cashier.page.locator("#part").fill("20000")
     cashier.click("مرجوعی بخشی از مبلغ")
     cashier.sees("waiting")
+    cashier.reads("کارت همان خرید را روی کارت‌خوان بگذارید")
+    cashier.reads("۲۰٬۰۰۰ تومان")
     till.lay()
     cashier.sees("done")
     cashier.reads("−۲۰")
@@ -286,6 +329,17 @@ def test_where_cashiers_are_named_one_signs_in_first(new_cashier: Cashier, new_t
     cashier.press("Enter")
     cashier.sees("sign-in")
     expect(cashier.page.get_by_role("button", name="نسرین")).to_have_count(0)
+
+
+@pytest.mark.parametrize("language", ["fa", "en"])
+def test_a_long_name_beside_a_large_sum_is_shortened_at_its_end(cashier: Cashier, till: Till, language: str) -> None:
+    cashier.sells("25000")
+    till.lay()
+    cashier.sees("done")
+    cashier.goes_on()
+    if language == "en":
+        cashier.click("English")
+    assert cashier.page.locator(".row").first.evaluate(FILLED_ROW) == ["ltr", "ellipsis", True, True]
 
 
 def test_a_sale_that_is_looked_at_is_not_returned_by_a_stray_enter(cashier: Cashier, till: Till) -> None:

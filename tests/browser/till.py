@@ -235,7 +235,7 @@ def pos_of(till: Till) -> Callable[[str, dict[str, Any]], Any]:
     def post(path: str, body: dict[str, Any]) -> Any:
         headers = {"Authorization": f"Bearer {token}", "Idempotency-Key": path + str(body)}
         answer = requests.post(url + path, json=body, headers=headers, timeout=10)
-        assert answer.status_code == 201, answer.text
+        assert answer.ok, answer.text
         return answer.json()
 
     return post

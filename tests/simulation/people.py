@@ -236,7 +236,7 @@ class People:
         if error.code is ErrorCode.DISK_FULL and sale.redeem:
             return  # until its housekeeping finds room for a reserve again, a till redeems nothing
         is_theirs = sale.of is None or (sale.of.answer or {}).get("card_no") == card.card_no
-        if sale.of is not None and error.code is ErrorCode.RECEIPT_CONFLICT and not is_theirs:
+        if sale.of is not None and error.code is ErrorCode.OTHER_CARD and not is_theirs:
             return
         if sale.of is not None and sale.of.gone and error.code is ErrorCode.NOT_FOUND:
             return

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from drivers.simulator import Fault, MemoryImage, Torn
 from terminal_agent import taps
 from terminal_agent.club.policy import default_policy, parse_policy
+from terminal_agent.contract import NO_TIER
 from terminal_agent.errors import AgentError
 from terminal_agent.journal.intents import Checkout, CheckoutState
 from terminal_agent.journal.knowledge import Member
@@ -159,6 +160,13 @@ def test_offers_stamps_and_tiers_have_the_policys_names(bench: Workbench, card: 
     )
     assert shown.tier == Words("طلایی", "طلایی")
     assert [line.split()[0] for line in plain(text(shown, EN))[-6:-3]] == ["plain", "Offer", "Other"]
+
+
+def test_a_member_without_a_tier_has_none_on_the_receipt(bench: Workbench, card: MemoryImage) -> None:
+    bench.purchase(card, "R-1", 250_000)
+    checkout = recorded(bench, "R-1")
+    assert receipt(checkout, member=Member("m", None, "سارا احمدی", NO_TIER)).tier is None
+    assert receipt(checkout, member=Member("m", None, "سارا احمدی", "bronze")).tier == Words("bronze", "bronze")
 
 
 def test_of_the_member_at_most_the_first_name_is_printed(bench: Workbench, card: MemoryImage) -> None:

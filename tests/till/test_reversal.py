@@ -107,7 +107,7 @@ def test_a_receipt_that_was_never_sold_here_is_not_found(bench: Workbench, sold:
 def test_points_go_back_to_the_card_they_came_from(bench: Workbench, sold: MemoryImage) -> None:
     other = bench.issue(UID_7)
     error = refused(bench, other, "R-1")
-    assert error.code is ErrorCode.RECEIPT_CONFLICT
+    assert error.code is ErrorCode.OTHER_CARD
     assert bench.journal.checkouts.amount_of("reversal", "R-1") == 0
 
 
@@ -219,7 +219,7 @@ def test_a_return_closed_without_its_card_gives_the_points_back_at_the_crm(bench
 def test_a_sale_in_doubt_is_settled_by_its_card_before_it_is_returned(bench: Workbench, card: MemoryImage) -> None:
     tear(bench, card, Torn.OLD)
     other = bench.issue(UID_7)
-    assert refused(bench, other, "R-1").code is ErrorCode.RECEIPT_CONFLICT
+    assert refused(bench, other, "R-1").code is ErrorCode.OTHER_CARD
     assert bench.reverse(card, "R-1")["points_after"] == 300
     bench.journal.checkouts.in_doubt()
     assert bench.state(card) == CardState(4, 300)

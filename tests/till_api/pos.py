@@ -20,7 +20,7 @@ from terminal_agent.service.settings import load_settings
 from terminal_agent.service.till import TillService
 from terminal_agent.sync.client import Credentials
 from tests.till_api.hand_reader import HandReader
-from tests.workbench import MASTER_KEY, blank, lay
+from tests.workbench import MASTER_KEY, UID, blank, lay
 
 PATIENCE_S = 20.0
 POS_ORIGIN = "https://pos.example"
@@ -61,8 +61,8 @@ class Shop:
             params = {"state": "ready", "reader_seen": self._watch.seen, "till_url": self.till.url}
         return OPERATIONS[operation](self.agent, params, talk)
 
-    def issue(self, name: str | None = None) -> MemoryImage:
-        image = blank()
+    def issue(self, name: str | None = None, uid: bytes = UID) -> MemoryImage:
+        image = blank(uid)
         with lay(image) as connection:
             issue(self.agent.terminal, connection, IssueRequest(name=name))
         return image

@@ -14,7 +14,7 @@ from drivers.simulator import Fault, MemoryImage, Torn
 from tests.cli.shop import wait_until
 from tests.till_api.hand_reader import HandReader
 from tests.till_api.pos import PATIENCE_S, TEAR_AT_WRITE, Pos, Shop, a_key
-from tests.workbench import blank
+from tests.workbench import UID_7, blank
 
 
 def test_a_card_that_lies_there_earns_at_once(shop: Shop, pos: Pos, reader: HandReader) -> None:
@@ -275,3 +275,46 @@ def _until_free(pos: Pos) -> None:
         if pos.call("GET", "/v1/card").json().get("code") != "busy":
             return
     raise AssertionError("the till stays busy")
+
+
+def test_another_card_at_a_return_is_told_and_the_return_waits_on(shop: Shop, pos: Pos, reader: HandReader) -> None:
+    card, other = shop.issue(), shop.issue(uid=UID_7)
+    reader.lay(card)
+    pos.sell("R-1", 250_000)
+    reader.lift()
+    after = pos.get("/v1/events", wait_s=0)["last_id"]
+    answer = pos.call("POST", "/v1/reversals", key=a_key(), json={"receipt_no": "R-1"})
+    opened = answer.json()
+    assert (answer.status_code, opened["amount"]) == (201, 250_000)
+    reader.lay(other)
+    assert pos.first(after, "card.problem")["error"]["code"] == "other_card"
+    assert pos.get(f"/v1/checkouts/{opened['id']}")["state"] == "waiting_for_card"
+    reader.lift()
+    reader.lay(card)
+    assert pos.wait_for(opened["id"], "done")["points_after"] == 0
+
+
+def test_another_card_of_the_club_does_not_pass_for_the_torn_one(shop: Shop, pos: Pos, reader: HandReader) -> None:
+    card, other = shop.issue(), shop.issue(uid=UID_7)
+    reader.lay(card, TEAR_AT_WRITE)
+    opened = pos.open("R-1")
+    pos.wait_for(opened["id"], "in_doubt")
+    reader.lift()
+    after = pos.get("/v1/events", wait_s=0)["last_id"]
+    reader.lay(other)
+    error = pos.first(after, "card.problem")["error"]
+    assert (error["code"], error["retryable"]) == ("other_card", True)
+    assert pos.get(f"/v1/checkouts/{opened['id']}")["state"] == "in_doubt"
+    reader.lift()
+    reader.lay(card)
+    assert pos.wait_for(opened["id"], "done")["error"] is None
+
+
+def test_the_rest_of_a_sale_is_told_before_it_is_returned(shop: Shop, pos: Pos, reader: HandReader) -> None:
+    reader.lay(shop.issue())
+    pos.sell("R-1", 250_000)
+    part = pos.call("POST", "/v1/reversals", key=a_key(), json={"receipt_no": "R-1", "amount": 100_000}).json()
+    pos.wait_for(part["id"], "done")
+    reader.lift()
+    rest = pos.call("POST", "/v1/reversals", key=a_key(), json={"receipt_no": "R-1"}).json()
+    assert (rest["state"], rest["amount"]) == ("waiting_for_card", 150_000)

@@ -9,9 +9,12 @@ from typing import Any
 
 import pytest
 
+from terminal_agent.journal.intents import CheckoutState
 from terminal_agent.sync.adapters.base import CrmUnreachable
+from terminal_agent.till_api.counter import Counter
 from terminal_agent.till_api.hub import KEPT, EventName, Hub
 from terminal_agent.till_api.routes import MAX_STREAMS
+from tests.cli.shop import wait_until
 from tests.till_api.hand_reader import HandReader
 from tests.till_api.pos import Pos, Shop
 
@@ -89,6 +92,33 @@ def test_an_id_of_an_earlier_run_gets_everything_of_this_one(open_shop: Callable
     pos.sell("R-2")
     states = [event["data"].get("state") for event in pos.events(old) if event["event"] == "checkout.changed"]
     assert states[-1] == "done"
+
+
+def test_a_checkout_that_waits_on_after_a_restart_is_told_again(open_shop: Callable[[], Shop]) -> None:
+    pos = open_shop().pair()
+    opened = pos.open("R-1")
+    old = pos.get("/v1/events", wait_s=0)["last_id"]
+    pos.url = open_shop().till.url
+    told = pos.first(old, "checkout.changed")
+    assert (told["id"], told["state"]) == (opened["id"], "waiting_for_card")
+
+
+def test_a_sale_that_was_done_as_the_till_died_is_told_after_its_start(
+    open_shop: Callable[[], Shop], reader: HandReader
+) -> None:
+    shop = open_shop()
+    pos = shop.pair()
+    old = pos.get("/v1/events", wait_s=0)["last_id"]
+    with pytest.MonkeyPatch.context() as dies:
+        dies.setattr(Counter, "_end", lambda _counter, _opened, document: document)  # recorded, and nobody hears of it
+        reader.lay(shop.issue())
+        opened = pos.open("R-1")
+        recorded = shop.agent.journal.checkouts.by_id
+        wait_until(lambda: (found := recorded(opened["id"])) is not None and found.state is CheckoutState.DONE)
+        reader.lift()
+        pos.url = open_shop().till.url
+    told = pos.first(old, "checkout.changed")
+    assert (told["id"], told["state"], told["points_after"]) == (opened["id"], "done", 25)
 
 
 def test_a_stopping_till_ends_its_streams(open_shop: Callable[[], Shop]) -> None:

@@ -29,7 +29,10 @@ const act = {
   ...staffActs(store, { opened }),
   async pair(code) {
     const given = await store.open("/v1/pair", { code, name: "Cashier page", cashiers: true });
-    if (!given) return;
+    if (!given) {
+      document.getElementById("code")?.select(); // what is typed next takes its place
+      return;
+    }
     preferences.token.keep(given.token);
     preferences.keepTokenId(given.token_id);
     store.follow();

@@ -121,6 +121,15 @@ export class Store {
       if (reader.card_present) this.look();
     });
     this.#readSales();
+    if (isOpen(this.state)) this.#readCheckout();
+  }
+
+  /** What became of the checkout on the screen. One that nobody knows any more is not shown on. */
+  #readCheckout() {
+    const known = this.state.checkout; // an event that comes before the answer is newer
+    const told = (action) => this.state.checkout === known && this.change(action);
+    const gone = (problem) => problem.status === 404 && told({ type: "dismissed" });
+    this.#ask(`/v1/checkouts/${known.id}`, (data) => told({ type: "checkout.changed", data }), gone);
   }
 
   /** The shop's name, rules and cashiers. */

@@ -32,7 +32,7 @@ export function title(state, screen) {
   const { error, kind, already_member: wasMember } = state.checkout;
   const enrols = kind === "enrolment";
   if (screen === "problem") return said(error.message);
-  if (screen === "waiting" && enrols) return t("enrol.waiting");
+  if (screen === "waiting" && kind !== "purchase") return t(enrols ? "enrol.waiting" : "return.waiting");
   if (screen === "done" && state.lifted) return t(enrols ? (wasMember ? "enrol.known" : "enrol.done") : "done.lifted");
   return t(screen);
 }

@@ -146,6 +146,7 @@ const WORDS = {
   "cancel": ["انصراف", "Cancel"],
   "next": ["خرید بعدی", "Next sale"],
   "spend.instead": ["خرج {points} امتیاز به‌جای آن", "Spend {points} points instead"],
+  "return.waiting": ["کارت همان خرید را روی کارت‌خوان بگذارید", "Put the card of that sale on the reader"],
   "return.of": ["مرجوعی رسید {receipt}", "Return of receipt {receipt}"],
   "sale.of": ["رسید {receipt}", "Receipt {receipt}"],
   "earned": ["امتیاز این خرید", "Points for this sale"],
