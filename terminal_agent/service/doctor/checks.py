@@ -34,8 +34,9 @@ COPY_TOO_OLD = timedelta(days=2)
 CRM_TIMEOUT_S = 5.0
 PENDING_TOO_OLD_S = 24 * 3600.0
 _SET_CLOCK = (
-    "Have a time server set it: sudo timedatectl set-ntp true; by hand: sudo timedatectl set-ntp false && sudo "
-    "timedatectl set-time 'YYYY-MM-DD HH:MM:SS'. Wrong after each night: the machine's battery is empty"
+    "Have a time server set it: sudo timedatectl set-ntp true (it says NTP not supported: sudo apt-get install "
+    "systemd-timesyncd); by hand: sudo timedatectl set-ntp false; sudo timedatectl set-time 'YYYY-MM-DD HH:MM:SS'. "
+    "Wrong after each night: the machine's battery is empty"
 )
 
 
