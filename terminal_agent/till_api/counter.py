@@ -123,7 +123,7 @@ class Counter:
             request = terminal.journal.write(accept)
             if not request.ended:
                 self._take_up(_Open(asked, request.document, terminal.clock.monotonic() + asked.expires_in_s))
-        self._publish(request.document)
+            self._publish(request.document)
         if recorded is None and request.ended:
             self._shop.wake_sync()
         return request.document
@@ -276,8 +276,8 @@ class Counter:
             if self._open is not opened:
                 return False
             opened.document = {**opened.document, "state": State.READING.value}
-        if opened.told_of_card is None:
-            self._publish(opened.document)
+            if opened.told_of_card is None:
+                self._publish(opened.document)
         return True
 
     def _attempt(self, opened: _Open, reader: HeldReader) -> bool:
@@ -323,7 +323,7 @@ class Counter:
                 opened.error_before = opened.document["error"]
             opened.reader_problem = problem
             opened.document = {**opened.document, "error": problem}
-        self._publish(opened.document)
+            self._publish(opened.document)
 
     def _end_reader_problem(self, opened: _Open, reader: HeldReader) -> None:
         """A reader that answers again is no problem any more; what its card left in doubt still is."""
@@ -335,7 +335,7 @@ class Counter:
             if self._open is not opened or opened.document["error"] != problem:
                 return
             opened.document = {**opened.document, "error": opened.error_before}
-        self._publish(opened.document)
+            self._publish(opened.document)
 
     def _note(self, opened: _Open, error: AgentError) -> bool:
         """Show what is wrong. True when the checkout waits on."""
@@ -349,10 +349,11 @@ class Counter:
             if self._open is not opened:
                 return False
             opened.document = document
-        if opened.told_of_card != document:
-            opened.told_of_card = document
-            self._hub.publish(EventName.CARD_PROBLEM, {"checkout_id": opened.checkout_id, "error": document["error"]})
-            self._publish(document)
+            if opened.told_of_card != document:
+                opened.told_of_card = document
+                problem = {"checkout_id": opened.checkout_id, "error": document["error"]}
+                self._hub.publish(EventName.CARD_PROBLEM, problem)
+                self._publish(document)
         return True
 
     def _expire(self, opened: _Open) -> None:
@@ -365,7 +366,7 @@ class Counter:
                 return document
             opened.document = document
             self._open = None
-        self._publish(document)
+            self._publish(document)
         self._keep_ended(document)
         return document
 
@@ -374,6 +375,7 @@ class Counter:
         journal.write(lambda: journal.till.update(document["id"], document, ended=True))
 
     def _publish(self, document: dict[str, Any]) -> None:
+        """In the same hold of the lock as the change: what is told last is what is so."""
         self._hub.publish(EventName.CHECKOUT_CHANGED, document)
 
 

@@ -56,7 +56,7 @@ class HeldImage(MemoryImage):
         self.held = threading.Event()
 
     def write(self, block: int, data: bytes) -> None:
-        self.held.wait(5)
+        self.held.wait(4)  # pcscd is given up after 5
         super().write(block, data)
 
 

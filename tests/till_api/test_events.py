@@ -62,8 +62,9 @@ def test_who_comes_back_gets_what_was_missed(shop: Shop, pos: Pos, reader: HandR
 
 
 def test_a_new_stream_begins_with_what_is_new(shop: Shop, pos: Pos, reader: HandReader) -> None:
+    after = pos.get("/v1/events", wait_s=0)["last_id"]
     reader.lay(shop.issue())
-    pos.sell("R-1")
+    pos.first(after, "card.presented")
     with stream(pos) as events:
         reader.lift()
         assert next(events)["event"] == "card.removed"
