@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from drivers.base import ClassicConnection
@@ -22,7 +23,7 @@ from terminal_agent.till import decided, reversal
 from terminal_agent.till_api import shown
 from terminal_agent.till_api.asked import Asked, Asker, Attempt
 from terminal_agent.till_api.hub import EventName, Hub
-from terminal_agent.till_api.problems import Refusal, Refused, as_shown
+from terminal_agent.till_api.problems import Refusal, Refused, as_shown, busy
 from terminal_agent.till_api.shown import State
 
 log = logging.getLogger(__name__)
@@ -93,12 +94,13 @@ class Counter:
         self._hub = hub
         self._changed = threading.Condition()
         self._open: _Open | None = None
+        self._ending: dict[str, Any] | None = None  # told to be over, and not yet on disk
         self._stopping = False
 
     def refuse_if_busy(self) -> None:
         """Raises AgentError ``busy`` while a checkout is open."""
         if self._open is not None:
-            raise _busy()
+            raise busy()
 
     def open(self, asker: Asker, key: str, fingerprint: str, asked: Asked, body: dict[str, Any]) -> dict[str, Any]:
         """A new checkout, or the same answer as before to the same key. Raises AgentError, Refused."""
@@ -109,7 +111,7 @@ class Counter:
                 return before
             recorded = asked.recorded(terminal)
             if recorded is None and self._open is not None:
-                raise _busy()
+                raise busy()
             opened = self._new_document(terminal, asker, asked)
 
             def accept() -> TillRequest:
@@ -170,7 +172,10 @@ class Counter:
         with self._changed:
             if self._open is not None and self._open.checkout_id == checkout_id:
                 return self._open.document
+            ending = self._ending
         terminal = self._shop.terminal()
+        if ending is not None and ending["id"] == checkout_id:
+            return self._settled_view(terminal, ending)
         kept = terminal.journal.till.request_of(checkout_id)
         return self._settled_view(terminal, kept.document) if kept else None
 
@@ -251,7 +256,7 @@ class Counter:
                     self._wait_and_work(opened, reader)
             except AgentError as error:  # the reader is gone or in use; it may come back in time
                 if opened.deadline <= self._shop.terminal().clock.monotonic():
-                    self._expire(opened)
+                    self._end(opened, shown.expired(opened.document))
                     return
                 self._show_reader_problem(opened, error)
                 with self._changed:
@@ -261,7 +266,7 @@ class Counter:
         while self._open is opened and not self._stopping:
             remaining = opened.deadline - self._shop.terminal().clock.monotonic()
             if remaining <= 0:
-                self._expire(opened)
+                self._end(opened, shown.expired(opened.document))
                 return
             self._end_reader_problem(opened, reader)
             if reader.wait_for_card(min(LOOK_S, remaining)) and self._begin_reading(opened):
@@ -285,20 +290,17 @@ class Counter:
         terminal = self._shop.terminal()
         served: list[PresentedCard] = []
 
-        def told(begun: Checkout) -> None:
-            opened.document = {
-                **shown.with_result(terminal, opened.document, begun.result),
-                "state": State.WRITING.value,
-            }
+        def write(document: dict[str, Any]) -> None:
+            opened.document = {**document, "state": State.WRITING.value}
             self._publish(opened.document)
 
-        def writing() -> None:
-            opened.document = {**opened.document, "state": State.WRITING.value}
-            self._publish(opened.document)
+        def told(begun: Checkout) -> None:
+            write(shown.with_result(terminal, opened.document, begun.result))
 
         def job(card: ClassicConnection) -> dict[str, Any]:
             telling = replace(terminal, told=told, served=served.append)
             with self._shop.for_a_tap() as reserve:
+                writing = partial(write, opened.document)
                 return opened.asked.carry_out(Attempt(telling, card, reserve, opened.checkout_id, writing))
 
         def afterwards(card: ClassicConnection, result: dict[str, Any]) -> None:
@@ -356,18 +358,18 @@ class Counter:
                 self._publish(document)
         return True
 
-    def _expire(self, opened: _Open) -> None:
-        self._end(opened, shown.expired(opened.document))
-
     def _end(self, opened: _Open, document: dict[str, Any]) -> dict[str, Any]:
         """The checkout is over. It is told first: what counts is in the journal already."""
         with self._changed:
             if self._open is not opened:
                 return document
-            opened.document = document
+            opened.document = self._ending = document
             self._open = None
             self._publish(document)
         self._keep_ended(document)
+        with self._changed:
+            if self._ending is document:
+                self._ending = None
         return document
 
     def _keep_ended(self, document: dict[str, Any]) -> None:
@@ -393,9 +395,3 @@ def _keep_opened(journal: Journal, request: TillRequest, asker: Asker, *, is_new
     if is_new:  # else it was done before
         approved_by = document["approved_by"]
         journal.audit("till.opened", **told, token_id=asker.token_id, cashier=asker.cashier, approved_by=approved_by)
-
-
-def _busy() -> AgentError:
-    return AgentError(
-        ErrorCode.BUSY, "another checkout is open at this till", hint="Finish or cancel it, then open the next one"
-    )

@@ -285,6 +285,13 @@ def failed(error: AgentError) -> tuple[int, str, bytes]:
     return status, MEDIA_TYPE, json.dumps(document, ensure_ascii=False).encode()
 
 
+def busy() -> AgentError:
+    """One checkout at a time."""
+    return AgentError(
+        ErrorCode.BUSY, "another checkout is open at this till", hint="Finish or cancel it, then open the next one"
+    )
+
+
 def as_shown(error: AgentError) -> dict[str, Any]:
     """An error inside a checkout or an event."""
     return {

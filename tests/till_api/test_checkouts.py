@@ -13,6 +13,7 @@ import pytest
 from drivers.base import ClassicConnection, ReaderState
 from drivers.mifare_classic import blank_card
 from drivers.simulator import Fault, MemoryImage, Torn
+from terminal_agent.till_api.counter import Counter
 from terminal_agent.till_api.hub import EventName, Hub
 from tests.cli.shop import wait_until
 from tests.till_api.hand_reader import HandReader
@@ -299,6 +300,26 @@ def test_a_sale_that_is_cancelled_as_its_card_is_refused_is_told_as_cancelled(
     wait_until(lambda: pos.call("POST", f"/v1/checkouts/{opened['id']}/cancel", key=a_key()).ok)
     states = [data["state"] for data in changes(pos, after)]
     assert states == ["waiting_for_card", "reading", "waiting_for_card", "cancelled"]
+
+
+def test_who_asks_as_soon_as_it_is_told_gets_what_was_told(
+    shop: Shop, pos: Pos, reader: HandReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An end is told before it is on disk, and a disk may be slow."""
+    keep, on_disk = Counter._keep_ended, threading.Event()
+
+    def slowly(counter: Counter, document: dict[str, Any]) -> None:
+        assert on_disk.wait(PATIENCE_S)
+        keep(counter, document)
+
+    monkeypatch.setattr(Counter, "_keep_ended", slowly)
+    after = pos.get("/v1/events", wait_s=0)["last_id"]
+    reader.lay(shop.issue())
+    opened = pos.open("R-1", redeem_points=5)
+    wait_until(lambda: changes(pos, after)[-1]["state"] == "failed")
+    assert pos.get(f"/v1/checkouts/{opened['id']}")["state"] == "failed"
+    on_disk.set()
+    assert pos.sell("R-1")["points_after"] == 25
 
 
 def test_cards_that_come_and_go_are_told(shop: Shop, pos: Pos, reader: HandReader) -> None:
