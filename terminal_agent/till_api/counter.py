@@ -207,13 +207,14 @@ class Counter:
         return shown.with_result(terminal, document, {**begun.result, "state": begun.state.value})
 
     def cancel(self, checkout_id: str) -> dict[str, Any] | None:
-        """The cancelled checkout, or None when there is none. Raises Refused once its card is being read."""
+        """The cancelled checkout, or None when there is none. Raises Refused once its card is served; one that is just
+        being read, as a wrong card is twice a second, is waited for."""
         with self._changed:
             opened = self._open
             if opened is not None and opened.checkout_id == checkout_id:
-                if opened.document["state"] != State.WAITING:
-                    raise Refused(Refusal.TOO_LATE)
-                return self._end(opened, {**opened.document, "state": State.CANCELLED.value, "error": None})
+                self._changed.wait_for(lambda: opened.document["state"] != State.READING, LOOK_S)
+                if opened.document["state"] == State.WAITING:
+                    return self._end(opened, {**opened.document, "state": State.CANCELLED.value, "error": None})
         document = self.show(checkout_id)
         if document is None or document["state"] == State.CANCELLED:
             return document
@@ -351,6 +352,7 @@ class Counter:
             if self._open is not opened:
                 return False
             opened.document = document
+            self._changed.notify_all()
             if opened.told_of_card != document:
                 opened.told_of_card = document
                 problem = {"checkout_id": opened.checkout_id, "error": document["error"]}
@@ -365,6 +367,7 @@ class Counter:
                 return document
             opened.document = self._ending = document
             self._open = None
+            self._changed.notify_all()
             self._publish(document)
         self._keep_ended(document)
         with self._changed:
