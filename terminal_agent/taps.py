@@ -23,6 +23,7 @@ from terminal_agent.card.problems import (
     card_pending,
     card_rolled_back,
     copied_from,
+    keys_retired,
     not_our_card,
 )
 from terminal_agent.card.session import CardSession, look
@@ -77,6 +78,7 @@ class PresentedCard:
     torn: bool
     sequence_seen: int = -1
     """The highest sequence this shop knows the card had; a card that holds less was rolled back."""
+    has_retired_keys: bool = False
 
     @property
     def card_no(self) -> str:
@@ -100,7 +102,8 @@ def present(terminal: Terminal, connection: ClassicConnection) -> PresentedCard:
     if known is None or known.card_no != live.identity.card_no:
         known = knowledge.card(live.identity.card_no)
     seen = known.state["sequence"] if known else -1
-    return PresentedCard(session, live.identity, live.newest, known, live.torn, seen)
+    retired = terminal.keys.is_retired(session.keys.version)
+    return PresentedCard(session, live.identity, live.newest, known, live.torn, seen, retired)
 
 
 def content_owner(terminal: Terminal, connection: ClassicConnection) -> KnownCard | None:
@@ -118,12 +121,14 @@ def content_owner(terminal: Terminal, connection: ClassicConnection) -> KnownCar
 
 
 def refuse_unusable(terminal: Terminal, card: PresentedCard) -> None:
-    """Raises AgentError for a card whose owner was erased, one on the hotlist, or one that holds less than this shop
-    has seen."""
+    """Raises AgentError for a card whose owner was erased, one on the hotlist or of retired keys, or one that
+    holds less than this shop has seen."""
     refuse_erased(terminal, card.card_no)
     reason = terminal.journal.knowledge.block_reason(card.card_no)
     if reason is not None:
         raise card_blocked(reason)
+    if card.has_retired_keys:
+        raise keys_retired(card.session.keys.version, card.card_no)
     if card.sequence_seen > card.state.sequence or is_another_copy(card):
         raise _rolled_back(terminal, card, card.sequence_seen)
 
@@ -244,7 +249,7 @@ def _settle_one(terminal: Terminal, card: PresentedCard, intent: Intent) -> Pres
     if verdict is tap.Settlement.ROLLED_BACK:
         return replace(card, sequence_seen=max(card.sequence_seen, intent.before["sequence"]))
     knowledge = terminal.journal.knowledge
-    blocked = knowledge.block_reason(card.card_no) is not None or knowledge.is_erased(card.card_no)
+    blocked = knowledge.block_reason(card.card_no) or knowledge.is_erased(card.card_no) or card.has_retired_keys
     if verdict is tap.Settlement.MOVED_ON or verdict is tap.Settlement.NOT_LANDED and blocked:
         if intent.checkout_id:
             close(terminal, intent.checkout_id)
@@ -317,16 +322,9 @@ def record_issue(terminal: Terminal, intent: Intent, state: CardState) -> None:
 
 def remember_state(terminal: Terminal, card: PresentedCard, state: CardState) -> None:
     """Keep the newest state seen of a card, inside the caller's transaction."""
-    terminal.journal.knowledge.saw_card(
-        KnownCard(
-            card_no=card.card_no,
-            uid=card.session.uid.hex(),
-            member_id=card.known.member_id if card.known else None,
-            key_set_version=card.session.keys.version,
-            state=state.to_json(),
-            status=ACTIVE,
-        )
-    )
+    member_id = card.known.member_id if card.known else None
+    uid, version = card.session.uid.hex(), card.session.keys.version
+    terminal.journal.knowledge.saw_card(KnownCard(card.card_no, uid, member_id, version, state.to_json(), ACTIVE))
 
 
 def _report_closed(terminal: Terminal, card: PresentedCard, intent: Intent) -> None:

@@ -161,6 +161,10 @@ class KeyProvider(Protocol):
         """Whether this terminal makes cards under ``version``: issues them, or brings others under it."""
         ...
 
+    def is_retired(self, version: int) -> bool:
+        """Whether cards of ``version`` are known, and taken no more: its key is no longer a secret."""
+        ...
+
 
 class OneTap:
     """A provider for one tap: what is derived for its card is derived once, and forgotten with the tap."""
@@ -179,6 +183,9 @@ class OneTap:
 
     def may_issue(self, version: int) -> bool:
         return self._provider.may_issue(version)
+
+    def is_retired(self, version: int) -> bool:
+        return self._provider.is_retired(version)
 
 
 def key_sets(provider: KeyProvider, uid: bytes) -> list[CardKeys]:

@@ -99,6 +99,16 @@ def card_blocked(reason: str) -> AgentError:
     )
 
 
+def keys_retired(version: int, card_no: str) -> AgentError:
+    """The card is under a key set whose key is no longer a secret: whoever has it could have made this card."""
+    return AgentError(
+        ErrorCode.CARD_BLOCKED,
+        f"this card is blocked: cards of key set {version} are taken no more",
+        hint="Sell without the card. Make sure whose it is, then give them a new one: "
+        f"terminal-agent card replace --old {card_no}",
+    )
+
+
 def card_erased() -> AgentError:
     """The card's owner left the club and had everything about them erased."""
     return AgentError(

@@ -166,6 +166,19 @@ def keys_limit(version: int, may_issue: bool) -> None:
     _tell(call("keys.limit", version=version, may_issue=may_issue), "changed")
 
 
+@keys.command("retire")
+@click.argument("version", type=click.IntRange(1, 255))
+@click.option("--undo", is_flag=True, help="take its cards again")
+def keys_retire(version: int, undo: bool) -> None:
+    """Take cards under VERSION no more at this terminal: its key is no longer a secret. Its owners get new cards.
+
+    \b
+    Example:
+      terminal-agent keys retire 1
+    """
+    _tell(call("keys.retire", version=version, retired=not undo), "changed")
+
+
 @keys.command("unlock")
 def keys_unlock() -> None:
     """Try the PIN of the PKCS#11 token again, once it was put right: one that was refused is not tried by itself.
@@ -183,6 +196,8 @@ def _show(rows: list[dict[str, Any]]) -> None:
 
 
 def _how_used(key_set: dict[str, Any]) -> str:
+    if key_set["retired"]:
+        return ", retired: its cards are taken no more"
     return (", active" if key_set["active"] else "") + ("" if key_set["may_issue"] else ", makes no cards here")
 
 

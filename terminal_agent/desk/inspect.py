@@ -72,7 +72,7 @@ def show(terminal: Terminal, connection: ClassicConnection) -> dict[str, Any]:
         "sequence": card.state.sequence,
         "tier": (member.tier if member else None) or (by_card.tier if by_card else None),
         "member_id": member.member_id if member else None,
-        "status": _status(terminal, card.card_no, member),
+        "status": _status(terminal, card, member),
         "problem": _problem(terminal, card),
         "adjustments_through": card.state.adjustments_through,
         "redeemed_offline": card.state.redeemed_offline,
@@ -81,10 +81,10 @@ def show(terminal: Terminal, connection: ClassicConnection) -> dict[str, Any]:
     }
 
 
-def _status(terminal: Terminal, card_no: str, member: Member | None) -> str:
-    if terminal.journal.knowledge.is_erased(card_no):
+def _status(terminal: Terminal, card: PresentedCard, member: Member | None) -> str:
+    if terminal.journal.knowledge.is_erased(card.card_no):
         return "erased"
-    if terminal.journal.knowledge.block_reason(card_no):
+    if terminal.journal.knowledge.block_reason(card.card_no) or card.has_retired_keys:
         return "blocked"
     return "pending" if member and member.status == PENDING else "active"
 
@@ -93,7 +93,7 @@ def _problem(terminal: Terminal, card: PresentedCard) -> str | None:
     """The first thing that is not as it should be, by its code; None for a healthy card."""
     if terminal.journal.knowledge.is_erased(card.card_no):
         return "card_erased"
-    if terminal.journal.knowledge.block_reason(card.card_no):
+    if terminal.journal.knowledge.block_reason(card.card_no) or card.has_retired_keys:
         return "card_blocked"
     if card.known and card.known.state["sequence"] > card.state.sequence or is_another_copy(card):
         return "card_rolled_back"

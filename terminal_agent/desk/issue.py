@@ -124,11 +124,11 @@ def require_may_issue(terminal: Terminal, version: int | None = None) -> None:
     """Raises AgentError where this terminal makes no cards under ``version``, else the key set in use."""
     version = terminal.keys.versions()[0] if version is None else version
     if not terminal.keys.may_issue(version):
+        undo = f"retire {version} --undo" if terminal.keys.is_retired(version) else f"limit {version} --issue"
         raise AgentError(
             ErrorCode.CONFIG_INVALID,
             f"this terminal makes no cards under key set {version}: none is issued, re-keyed or restored here",
-            hint="Make them at head office's desk; whoever may change that: "
-            f"terminal-agent keys limit {version} --issue",
+            hint=f"Make them at head office's desk; whoever may change that: terminal-agent keys {undo}",
         )
 
 

@@ -55,6 +55,9 @@ class NoKeys:
     def may_issue(self, version: int) -> bool:
         return False
 
+    def is_retired(self, version: int) -> bool:
+        return False
+
 
 @dataclass(frozen=True)
 class Trial:

@@ -263,7 +263,7 @@ def test_keys_are_listed_by_check_value_and_never_overwritten(shop: Shop) -> Non
     key = shop.folder / "key.txt"
     key.write_text("00112233445566778899AABBCCDDEEFF\n")
     imported = shop.done("keys", "import", "--file", str(key), "--activate")
-    assert imported == {"version": 2, "kcv": imported["kcv"], "active": True, "may_issue": True}
+    assert imported == {"version": 2, "kcv": imported["kcv"], "active": True, "may_issue": True, "retired": False}
     assert [row["active"] for row in shop.done("keys", "list")] == [False, True]
     key.write_text("FF112233445566778899AABBCCDDEEFF\n")
     refused(shop, "config_invalid", 6, "keys", "import", "--file", str(key), "--version", "2")

@@ -49,3 +49,16 @@ def test_what_has_no_pin_cannot_be_unlocked_and_what_is_not_there_not_limited(sh
     (shop.data_dir / "keys" / "no-issue").write_text("1 x\n2\n")
     assert [row["may_issue"] for row in shop.done("keys", "list")] == [False]
     assert shop.done("keys", "limit", "1", "--issue")["may_issue"] is True
+
+
+def test_a_stolen_key_is_ended_by_retiring_its_set_and_its_owner_gets_a_new_card(shop: Shop) -> None:
+    old = shop.done("card", "issue", "--phone", "09125554433")
+    assert shop.ta("keys", "retire", "1").code == "invalid_input", "it is in use"
+    shop.done("keys", "import", "--file", str(key_file(shop)), "--activate")
+    assert shop.done("keys", "retire", "1")["retired"] is True
+    assert "its cards are taken no more" in shop.ta("keys", "list", human=True).out
+    refused = shop.ta("purchase", "50000", "--receipt", "1")
+    assert (refused.code, refused.exit_code, "card replace --old" in refused.out) == ("card_blocked", 4, True)
+    new = ("--reader", f"sim:{shop.folder / 'new.mfd'}")
+    assert shop.done("card", "replace", "--old", old["card_no"], *new)["key_set_version"] == 2
+    assert shop.done("purchase", "50000", "--receipt", "1", *new)["points_after"] == 5

@@ -94,10 +94,36 @@ def test_the_first_key_set_is_active_and_a_later_one_when_asked(store: FileKeySt
     assert FileKeyStore(folder).versions() == [7, 8, 1]
 
 
+def test_a_retired_set_stays_so_and_the_set_in_use_cannot_be_retired(store: FileKeyStore, folder: Path) -> None:
+    store.add(KEY, 1, activate=True)
+    with pytest.raises(AgentError, match="is in use"):
+        store.retire(1, retired=True)
+    store.add(OTHER, 2, activate=True)
+    assert store.retire(1, retired=True).retired
+    again = FileKeyStore(folder)
+    assert (again.is_retired(1), again.may_issue(1), again.is_retired(2), again.may_issue(2)) == (
+        True,
+        False,
+        False,
+        True,
+    )
+    assert again.versions() == [2, 1], "its cards are known, and refused by name"
+    with pytest.raises(AgentError, match="taken no more") as refused:
+        again.activate(1)
+    assert "keys retire 1 --undo" in refused.value.hint
+    assert (again.retire(1, retired=False).retired, again.activate(1).active) == (False, True)
+
+
 def test_key_sets_are_shown_by_their_check_values(store: FileKeyStore, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     added = store.add(KEY, 3, activate=True)
-    assert added.to_json() == {"version": 3, "kcv": check_value(KEY), "active": True, "may_issue": True}
+    assert added.to_json() == {
+        "version": 3,
+        "kcv": check_value(KEY),
+        "active": True,
+        "may_issue": True,
+        "retired": False,
+    }
     shown = f"{added!r} {store!r} {store.list()} {caplog.text}"
     assert KEY.hex() not in shown
     assert repr(KEY) not in shown

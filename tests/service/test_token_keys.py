@@ -90,7 +90,7 @@ def shop(softhsm: SoftHsm, tmp_path: Path, reader: HandReader) -> Iterator[Shop]
 
 
 def test_cards_and_check_values_are_those_of_the_same_key_in_a_file(shop: Shop) -> None:
-    listed = {"version": 1, "kcv": check_value(MASTER_KEY), "active": True, "may_issue": True}
+    listed = {"version": 1, "kcv": check_value(MASTER_KEY), "active": True, "may_issue": True, "retired": False}
     assert shop.do("keys.list") == [listed]
     for uid in (UID, UID_7):
         inside, outside = shop.agent.keys.card_keys(1, uid), CardKeys(1, uid, MasterKeyInMemory(MASTER_KEY))

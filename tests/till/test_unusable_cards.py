@@ -9,8 +9,9 @@ import pytest
 from drivers.simulator import MemoryImage, Torn
 from terminal_agent.card.layout import CardState
 from terminal_agent.contract import EventType
-from terminal_agent.desk.inspect import wipe
-from terminal_agent.errors import ErrorCode
+from terminal_agent.desk.inspect import show, wipe
+from terminal_agent.desk.rekey import rekey
+from terminal_agent.errors import AgentError, ErrorCode
 from terminal_agent.taps import CardAtCrm
 from tests.till.support import events_of, refused, tap_elsewhere, tear
 from tests.workbench import (
@@ -60,6 +61,31 @@ def test_a_blocked_card_is_refused_until_it_is_freed(bench: Workbench, card: Mem
     bench.block_card(card_no, blocked=False)
     assert bench.purchase(card, "R-2", 50_000)["state"] == "done"
     bench.check_books(card)
+
+
+def test_cards_of_a_retired_key_set_are_refused_and_replaced_and_others_go_on(
+    bench: Workbench, card: MemoryImage
+) -> None:
+    """Whoever stole the key could have made them. Their points are at the CRM, and follow to the new card."""
+    card_no = bench.purchase(card, "R-1", 10_000)["card_no"]
+    tear(bench, card, Torn.OLD, receipt_no="R-2")
+    bench.keys.add(bytes(16), 2, activate=True)
+    newer = bench.issue()
+    bench.keys.retire(1, retired=True)
+    content = bytes(card.content)
+    error = refused(bench, card, "R-3", 50_000)
+    assert (error.code, "key set 1" in error.message) == (ErrorCode.CARD_BLOCKED, True)
+    assert f"card replace --old {card_no}" in error.hint
+    with lay(card) as connection, pytest.raises(AgentError, match="taken no more"):
+        rekey(bench.terminal, connection)
+    with lay(card) as connection:
+        shown = show(bench.terminal, connection)
+    assert (shown["status"], shown["problem"], shown["key_set_version"]) == ("blocked", "card_blocked", 1)
+    assert bytes(card.content) == content, "nor is a sale in doubt written to it"
+    assert bench.journal.checkouts.in_doubt() == [], "it is closed, and its points are credited"
+    assert bench.purchase(newer, "R-4", 10_000)["state"] == "done"
+    bench.keys.retire(1, retired=False)
+    assert bench.purchase(card, "R-5", 10_000)["state"] == "done"
 
 
 def test_a_slot_put_back_by_itself_is_refused(bench: Workbench, card: MemoryImage) -> None:

@@ -36,6 +36,11 @@ def keys_limit(agent: Agent, params: Params, talk: Talk) -> Any:
     return _audited(agent, "keys.limited", key_set.to_json())
 
 
+def keys_retire(agent: Agent, params: Params, talk: Talk) -> Any:
+    key_set = agent.keys.retire(params["version"], retired=params["retired"])
+    return _audited(agent, "keys.retired" if key_set.retired else "keys.taken_up", key_set.to_json())
+
+
 def keys_unlock(agent: Agent, params: Params, talk: Talk) -> Any:
     agent.keys.unlock()
     with agent.journal.transaction():
@@ -55,5 +60,6 @@ OPERATIONS = {
     "keys.import": keys_import,
     "keys.activate": keys_activate,
     "keys.limit": keys_limit,
+    "keys.retire": keys_retire,
     "keys.unlock": keys_unlock,
 }

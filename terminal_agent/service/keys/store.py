@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import secrets
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,9 @@ MAX_VERSION = 255
 SEALED_KEY = re.compile(r"key-v([1-9][0-9]{0,2})")
 KEY_FILE = re.compile(r"v([1-9][0-9]{0,2})\.key")
 """Other files, as in ``v1-old.key``, are the operator's own."""
-ACTIVE, NO_ISSUE = "active", "no-issue"
-"""Files beside the keys: the version in use; versions under which no cards are made here, a line each."""
+ACTIVE, NO_ISSUE, RETIRED = "active", "no-issue", "retired"
+"""Files beside the keys: the version in use; versions under which no cards are made here, and those of which none is
+taken, a line each."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +35,10 @@ class KeySet:
     kcv: str
     active: bool
     may_issue: bool = True
+    retired: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        return {"version": self.version, "kcv": self.kcv, "active": self.active, "may_issue": self.may_issue}
+        return asdict(self)
 
 
 class KeyStore(ABC):
@@ -49,7 +51,7 @@ class KeyStore(ABC):
         self._folder = folder
         self.place = place
         self._chosen = _text_of(folder / ACTIVE)
-        self._no_issue = {word for word in (_text_of(folder / NO_ISSUE) or "").split() if word.isdecimal()}
+        self._marked = {name: _versions_in(folder / name) for name in (NO_ISSUE, RETIRED)}
 
     @abstractmethod
     def _held(self) -> list[int]:
@@ -124,18 +126,35 @@ class KeyStore(ABC):
         return [self._shown(version) for version in sorted(self._held())]
 
     def may_issue(self, version: int) -> bool:
-        return str(version) not in self._no_issue
+        return version not in self._marked[NO_ISSUE] | self._marked[RETIRED]
+
+    def is_retired(self, version: int) -> bool:
+        return version in self._marked[RETIRED]
 
     def limit(self, version: int, *, may_issue: bool) -> KeySet:
         """From now on cards are made under ``version`` at this terminal, or not. Raises AgentError."""
+        return self._mark(NO_ISSUE, version, marked=not may_issue)
+
+    def retire(self, version: int, *, retired: bool) -> KeySet:
+        """From now on no card of ``version`` is taken at this terminal, or they are again. Raises AgentError."""
+        if retired and version == self._active:
+            raise AgentError(
+                ErrorCode.INVALID_INPUT,
+                f"key set {version} is in use, and cannot be retired",
+                hint="Put the next one into use first: terminal-agent keys import --file FILE --activate",
+            )
+        return self._mark(RETIRED, version, marked=retired)
+
+    def _mark(self, name: str, version: int, *, marked: bool) -> KeySet:
         self._require(version)
-        wanted = self._no_issue - {str(version)} if may_issue else self._no_issue | {str(version)}
-        self._write(NO_ISSUE, "\n".join(sorted(wanted, key=int)))
-        self._no_issue = wanted
+        wanted = self._marked[name] - {version} | ({version} if marked else set())
+        self._write(name, "\n".join(map(str, sorted(wanted))))
+        self._marked[name] = wanted
         return self._shown(version)
 
     def _shown(self, version: int) -> KeySet:
-        return KeySet(version, self._check_value(version), version == self._active, self.may_issue(version))
+        marks = self.may_issue(version), self.is_retired(version)
+        return KeySet(version, self._check_value(version), version == self._active, *marks)
 
     def generate(self, *, activate: bool) -> KeySet:
         """A new random key set under the next free version."""
@@ -170,8 +189,14 @@ class KeyStore(ABC):
         return self._shown(version)
 
     def activate(self, version: int) -> KeySet:
-        """Issue cards under ``version`` from now on. Raises AgentError for one that is not here."""
+        """Issue cards under ``version`` from now on. Raises AgentError for one that is not here, or retired."""
         self._require(version)
+        if self.is_retired(version):
+            raise AgentError(
+                ErrorCode.INVALID_INPUT,
+                f"cards of key set {version} are taken no more, so none are made",
+                hint=f"If that was a mistake: terminal-agent keys retire {version} --undo",
+            )
         self._write(ACTIVE, str(version))
         self._chosen = str(version)
         return self._shown(version)
@@ -276,6 +301,10 @@ class FileKeyStore(KeyStore):
             hint=f"If it was sealed: look for terminal-agent.key-v{version} in /etc/credstore.encrypted, then: sudo "
             "systemctl restart terminal-agent. Else import it: terminal-agent keys import",
         )
+
+
+def _versions_in(path: Path) -> set[int]:
+    return {int(word) for word in (_text_of(path) or "").split() if word.isdecimal()}
 
 
 def _text_of(path: Path) -> str | None:
