@@ -59,6 +59,15 @@ class Card:
     """Points head office moved, all in all."""
     taken: int = 0
     """Those it took."""
+    member_ids: set[str] = field(default_factory=set)
+    """Every id their sales by phone named."""
+    leaves: bool = False
+    """They asked to be forgotten, which may have been done in part."""
+    erased: bool = False
+    """It was done."""
+    heir: Card | None = None
+    """The card they got because this one was blocked."""
+    heir_of: Card | None = None
 
     def take_another(self, uid: bytes) -> None:
         """The desk throws the plastic away and takes a blank one."""
@@ -105,6 +114,8 @@ class Sale:
     cards: list[Card] = field(default_factory=list)
     """Every card that lay on the reader for this receipt while its outcome was open."""
     of: Sale | None = None
+    by_phone: bool = False
+    """No card is laid down: ``card`` is who gave their phone."""
     gone: bool = False
     """The journal was put back to a copy that does not know of it."""
 
@@ -140,7 +151,7 @@ class Book:
         self.by_receipt: dict[tuple[str, str, str], Sale] = {}
         self.answers = 0
         self.forgotten: dict[tuple[str, str, str], tuple[str, int]] = {}
-        """Sales whose end the till forgot, as the CRM has them if it has them: card and points."""
+        """Sales whose end the till forgot, as the CRM has them if it has them: card, or who gave a phone; points."""
         self.sent: set[tuple[str, str, str]] = set()
         """Sales whose event was acknowledged before the journal forgot them."""
 
@@ -171,6 +182,19 @@ class Book:
             require(before == got, "P1 answers", f"{where}: was {before}, is {got}")
         sale.answer, sale.state = answer, answer["state"]
 
+    def answered_by_phone(self, sale: Sale, answer: dict[str, Any]) -> None:
+        """The same of a sale or return without a card."""
+        self.answers += 1
+        where = f"{sale.shop} {sale.receipt_no} by phone"
+        got = (answer["state"], answer["points_earned"], answer["points_redeemed"], answer["card_no"])
+        require(got == (DONE, sale.earned, 0, None), "P2 by phone", f"{where}: {got} for {sale.amount}")
+        require(answer["amount"] == sale.amount, "P1 answers", f"{where}: amount {answer['amount']} of {sale.amount}")
+        named = answer["member_id"]
+        if sale.answer is not None and not sale.gone:
+            require(sale.answer["member_id"] == named, "P1 answers", f"{where}: was {sale.answer}, is {answer}")
+        sale.card.member_ids.add(named)
+        sale.answer, sale.state = answer, answer["state"]
+
     def still_open(self, sale: Sale, state: str) -> None:
         """The cashier saw no final answer, or none at all."""
         require(sale.state not in FINAL, "P1 answers", f"{sale.shop} {sale.receipt_no}: was {sale.state}, is {state}")
@@ -191,8 +215,20 @@ class Book:
         return max(0, -(self.expected_balance(card) + card.taken + returned))
 
     def expected_balance(self, card: Card) -> int:
-        """What the card must be worth: every sale once, closed ones without their redemption, and the gifts."""
-        forgotten = sum(points for card_no, points in self.forgotten.values() if card_no == card.card_no)
+        """What the card must be worth: every sale once, closed ones without their redemption, and the gifts; with what
+        the blocked card before it was worth, and its owner's sales by phone."""
+        inherited = self.expected_balance(card.heir_of) if card.heir_of else 0
+        return self.own_balance(card) + self.by_phone(card) + inherited
+
+    def by_phone(self, person: Card) -> int:
+        """What somebody's sales by phone have brought."""
+        mine = [s.answer for s in self.sales if s.by_phone and s.card is person and s.answer and not s.gone]
+        forgotten = sum(points for holder, points in self.forgotten.values() if holder == person.name)
+        return forgotten + sum(answer["points_earned"] for answer in mine)
+
+    def own_balance(self, card: Card) -> int:
+        """What the card's own taps were worth, and the gifts."""
+        forgotten = sum(points for holder, points in self.forgotten.values() if holder == card.card_no)
         return (
             card.given
             + forgotten

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from tests.card.independent_reader import HOMES, read_card
@@ -40,12 +41,24 @@ class Watcher:
         booked = self._crm.rows(
             "SELECT card_no, sum(points) AS points FROM (SELECT card_no, earned - redeemed AS points FROM events "
             "WHERE verdict <> 'rejected' AND card_no IS NOT NULL UNION ALL SELECT card_no, points FROM adjustments "
-            "WHERE reason NOT IN ('in_doubt_settled', 'reconciled')) GROUP BY card_no"
+            "WHERE reason NOT IN ('in_doubt_settled', 'reconciled', 'purchase.recorded', 'purchase.reversed', "
+            "'sales without a card') AND reason NOT LIKE 'replaces %' UNION ALL SELECT substr(account, 6), points "
+            "FROM entries JOIN transfers USING (card_no, transfer_id) WHERE kind = 'replacement' "
+            "AND account LIKE 'card:%') GROUP BY card_no"
         )
         for row in booked:
             (card,) = self._crm.rows("SELECT balance FROM cards WHERE card_no = ?", row["card_no"])
             says = f"card {row['card_no']}: {card['balance']}, its events say {row['points']}"
             require(card["balance"] == row["points"], "I1 ledger", says)
+
+    def points_without_a_card_are_kept(self) -> None:
+        """I1: what waits for members who have no card is what their sales by phone brought."""
+        (kept,) = self._crm.rows("SELECT coalesce(sum(points), 0) AS n FROM entries WHERE account LIKE 'member:%'")
+        (told,) = self._crm.rows(
+            "SELECT coalesce(sum(earned - redeemed), 0) AS n FROM events "
+            "WHERE card_no IS NULL AND verdict <> 'rejected' AND type LIKE 'purchase.%'"
+        )
+        require(kept["n"] == told["n"], "I1 ledger", f"{kept['n']} points wait, sales by phone brought {told['n']}")
 
     def no_event_counts_twice(self) -> None:
         """I3: an id is booked once, and a sequence never for two events."""
@@ -247,7 +260,9 @@ def every_answer_is_at_the_crm_once(crm: CrmHouse, book: Book) -> None:
     for sale in book.sales:
         if sale.gone and sale.key in sales:
             row = sales[sale.key]
-            book.forgotten[sale.key] = row["card_no"], row["earned"] - row["redeemed"]
+            book.forgotten[sale.key] = row["card_no"] or sale.card.name, row["earned"] - row["redeemed"]
+        if sale.by_phone and sale.key in sales:
+            sale.card.member_ids.add(sales[sale.key]["member_id"])
     for sale in book.sales:
         count, want = booked[sale.key], 1 if sale.state in FINAL else 0
         if sale.gone:
@@ -256,20 +271,39 @@ def every_answer_is_at_the_crm_once(crm: CrmHouse, book: Book) -> None:
 
 
 def books_agree(crm: CrmHouse, book: Book, card: Card) -> None:
-    """P2: the ledger, the plastic and the book say the same of a card."""
+    """P2: the ledger, the plastic and the book say the same of a card, and of who has none."""
+    want, waits = book.expected_balance(card), crm.waiting((card.heir_of or card).member_ids)
     if card.card_no is None:
+        where = card.heir_of is not None or waits == want  # until they have the new card all is where it was
+        require(where, "P2 by phone", f"{card.name}: {waits} wait of {want}")
         return
     (row,) = crm.rows("SELECT balance, sequence, status FROM cards WHERE card_no = ?", card.card_no)
-    want = book.expected_balance(card)
-    require(row["balance"] == want, "P2 balance", f"{card.name}: the ledger says {row['balance']}, the book {want}")
+    if card.heir is not None and card.heir.card_no is not None:
+        if not card.leaves:
+            emptied = (row["status"], row["balance"]) == ("replaced", 0)
+            require(emptied, "P2 new card", f"{card.name} is {row['status']} with {row['balance']} points")
+        return
+    holders = [each.card_no for each in (card, card.heir_of) if each and each.card_no]
+    total = sum(crm.balance(card_no) for card_no in holders) + waits
+    says = f"{card.name}: the ledger says {row['balance']}, with all that waits {total}, the book {want}"
+    require(total == want, "P2 balance", says)
     if card.spoilt or card.lost:
         return
+    require(row["balance"] == want, "P2 balance", says)
     require(row["status"] == "active", "P6 usable", f"{card.name} is {row['status']} for no reason")
     state = card.state()
     holds = state and state["balance"]
     require(holds == want, "P2 balance", f"{card.name}: the card holds {holds}, the book says {want}")
     at_crm = state and state["sequence"]
     require(row["sequence"] == at_crm, "I5 chain", f"{card.name}: {at_crm}, the CRM knows {row['sequence']}")
+
+
+def nobody_is_told_of(folder: Path, person: Card) -> None:
+    """P8: the phone of who was erased is in no file of any shop, nor of the CRM."""
+    phone = person.phone[1:].encode()
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    found = [str(path.relative_to(folder)) for path in files if phone in path.read_bytes()]
+    require(not found, "P8 erased", f"the phone of {person.name} is in {found}")
 
 
 def card_has_the_new_keys(card: Card) -> None:

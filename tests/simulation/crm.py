@@ -128,8 +128,20 @@ class CrmHouse:
             connection.row_factory = sqlite3.Row
             return [dict(row) for row in connection.execute(sql, values)]
 
+    def waiting(self, member_ids: set[str]) -> int:
+        """Points that wait at members' own accounts."""
+        accounts = [f"member:{member_id}" for member_id in sorted(member_ids)]
+        marks = ", ".join("?" * len(accounts))
+        (row,) = self.rows(f"SELECT coalesce(sum(points), 0) AS n FROM entries WHERE account IN ({marks})", *accounts)
+        return int(row["n"])
+
+    def balance(self, card_no: str) -> int:
+        (row,) = self.rows("SELECT balance FROM cards WHERE card_no = ?", card_no)
+        return int(row["balance"])
+
     def sales(self) -> list[dict[str, Any]]:
-        """Every purchase and return the CRM booked: terminal_id, kind, receipt_no, card_no, earned, redeemed, id."""
+        """Every purchase and return the CRM booked: terminal_id, kind, receipt_no, card_no or member_id, earned,
+        redeemed, id."""
         found = []
         for row in self.rows(
             "SELECT terminal_id, id, body, earned, redeemed, verdict, substr(type, 10) AS verb FROM events "
@@ -139,6 +151,9 @@ class CrmHouse:
         ):
             body = json.loads(row.pop("body"))
             kind = "reversal" if row.pop("verb") == "reversed" else "purchase"
-            card_no = body["subject"].removeprefix("cards/")
-            found.append({**row, "kind": kind, "card_no": card_no, "receipt_no": body["data"][kind]["receipt_no"]})
+            subject, _, number = body["subject"].partition("/")
+            who = (
+                {"card_no": number, "member_id": None} if subject == "cards" else {"card_no": None, "member_id": number}
+            )
+            found.append({**row, "kind": kind, **who, "receipt_no": body["data"][kind]["receipt_no"]})
         return found

@@ -29,10 +29,11 @@ RATES: dict[str, tuple[float, float]] = {
     "fraud": (0.1, 0.6),  # per card: somebody copies it, and uses the copies
     "edits": (0.02, 0.2),  # per card: somebody writes to it with another reader
     "keys": (0.05, 0.5),  # per tap: torn while the card gets new keys; shops change to the next set one by one
+    "phones": (2.0, 20.0),  # per person and day: they give their phone instead of a card; some ask to be forgotten
 }
 KINDS = tuple(RATES)
 # Left out unless asked for: under fraud other promises hold, and the stories of the corpus are older than some.
-SEPARATE = frozenset({"fraud", "rollback", "backups", "keys"})
+SEPARATE = frozenset({"fraud", "rollback", "backups", "keys", "phones"})
 
 
 @dataclass

@@ -75,7 +75,7 @@ def _ask_again(world: World) -> None:
             where = f"{sale.shop} {sale.receipt_no}"
             known = sale.gone or sale.state in (*FINAL, IN_DOUBT, UNKNOWN)
             require(known, "P2 once", f"{where} was {sale.state}, and is {answer['state']}")
-            world.book.answered(sale, answer)
+            (world.book.answered_by_phone if sale.by_phone else world.book.answered)(sale, answer)
         else:
             gone = sale.state in (NEW, REFUSED, UNKNOWN)
             require(gone, "P1 on disk", f"{sale.shop} {sale.receipt_no} was {sale.state}, and nobody knows of it")
@@ -103,4 +103,9 @@ def _check(world: World) -> None:
         world.lost_points += checks.loss_is_bounded(world.book, card)
         if card.twins:
             checks.copies_are_blocked_everywhere(world.crm, world.shops, card)
+    for stranger in world.strangers:
+        checks.books_agree(world.crm, world.book, stranger)
+    for person in (*world.cards, *world.strangers):
+        if person.erased:
+            world.nobody_is_told_of(person)
     checks.nothing_contradicts(world.crm, {card.card_no for card in world.cards if card.spoilt})

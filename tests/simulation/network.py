@@ -72,7 +72,7 @@ class Line:
 
     def carry(self, request: requests.PreparedRequest) -> Answer:
         """The answer that arrives. Raises ``requests.ConnectionError`` or ``ReadTimeout`` when none does."""
-        if "/cards/" not in (request.url or ""):
+        if not any(part in (request.url or "") for part in ("/cards/", "/members")):
             self.tries.append(self.timeline.now)
         self.timeline.sleep(round(self.chance.uniform(0.01, 0.3), 3))
         if not self.up:

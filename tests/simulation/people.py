@@ -19,7 +19,7 @@ ISSUE_CALLS = range(1, 301)
 REKEY_CALLS = (*range(10, 40), *range(10, 40), *range(10, 150))
 """What follows the sale of a card that gets new keys: it moves to its other home, then come the other sectors."""
 SPOILT = {ErrorCode.CARD_ROLLED_BACK, ErrorCode.CARD_BLOCKED, ErrorCode.DATA_CORRUPT, ErrorCode.KEY_REJECTED}
-SPOILT |= {ErrorCode.NOT_OUR_CARD}
+SPOILT |= {ErrorCode.NOT_OUR_CARD, ErrorCode.CARD_ERASED, ErrorCode.BLANK_CARD}
 HOPELESS = {*SPOILT, ErrorCode.REVERSAL_REFUSED, ErrorCode.RECEIPT_CONFLICT, ErrorCode.NOT_FOUND}
 REFUSALS = {ErrorCode.INSUFFICIENT_POINTS, ErrorCode.OFFLINE_LIMIT}
 NO_DISK = {ErrorCode.JOURNAL_FAILED, ErrorCode.DISK_FULL}
@@ -35,16 +35,17 @@ class People:
     def arrive(self) -> None:
         """Everybody plans a first visit."""
         for card in self._world.cards:
-            self._plan(card)
+            self.expect(card)
 
-    def _plan(self, card: Card) -> None:
+    def expect(self, card: Card) -> None:
+        """Its owner comes by now and then."""
         self._world.later(self._world.exponential(self._world.size.visits), lambda: self._visit(card))
 
     def _visit(self, card: Card) -> None:
         world = self._world
         if world.closing or (card.lost and card.spoilt is None):
             return
-        self._plan(card)
+        self.expect(card)
         shop = world.chance.choice(world.shops)
         if card.busy or not shop.is_open:
             return
@@ -65,7 +66,7 @@ class People:
         world.taps += 1
         tap = Tap(card.image, self._tear(ISSUE_CALLS))
         answer = world.step(shop, lambda: shop.issue(tap, card.phone))
-        world.say(f"{shop.name} issues {card.name}: {_words(answer)}")
+        world.say(f"{shop.name} issues {card.name}: {in_words(answer)}")
         if isinstance(answer, dict):
             card.card_no = answer["card_no"]
             world.wake(shop)
@@ -119,7 +120,7 @@ class People:
         outcome = world.step(shop, lambda: _at_the_till(sale, shop, tap))
         where = f"{shop.name} {sale.receipt_no}"
         what = f"{sale.kind} {sale.amount} -{sale.redeem}"
-        world.say(f"{where} {card.name} {what}: {_words(outcome)} {_plastic(card, image)}")
+        world.say(f"{where} {card.name} {what}: {in_words(outcome)} {_plastic(card, image)}")
         if not card.spoilt:
             checks.card_is_whole(card, before, card.state(image), where)
         self._note(sale, shop, card, tap, outcome)
@@ -209,11 +210,11 @@ class People:
         world.faults.count("mistyped_amount")
         tap = Tap(sale.image)
         outcome = world.step(shop, lambda: shop.purchase(tap, sale.receipt_no, sale.amount + 10_000, 0))
-        world.say(f"{shop.name} {sale.receipt_no} mistyped: {_words(outcome)}")
+        world.say(f"{shop.name} {sale.receipt_no} mistyped: {in_words(outcome)}")
         is_conflict = isinstance(outcome, AgentError) and outcome.code is ErrorCode.RECEIPT_CONFLICT
         known_trouble = outcome is None or (isinstance(outcome, AgentError) and outcome.code is not None)
         if not is_conflict and not (known_trouble and not isinstance(outcome, dict)):
-            raise Broken("P2 once", f"{shop.name} {sale.receipt_no}: another amount was answered {_words(outcome)}")
+            raise Broken("P2 once", f"{shop.name} {sale.receipt_no}: another amount was answered {in_words(outcome)}")
         world.later(5, lambda: self._try(sale, shop))
         return True
 
@@ -260,7 +261,8 @@ def _at_the_till(sale: Sale, shop: Shop, tap: Tap) -> dict[str, Any]:
     return shop.purchase(tap, sale.receipt_no, sale.amount, sale.redeem)
 
 
-def _words(outcome: Any) -> str:
+def in_words(outcome: Any) -> str:
+    """An outcome for the trace."""
     if isinstance(outcome, dict):
         names = ("state", "points_earned", "points_redeemed", "points_after", "sequence", "online", "replayed")
         return " ".join(str(outcome.get(name)) for name in names)

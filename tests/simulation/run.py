@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass, field
 
 from tests.simulation.book import Broken
+from tests.simulation.callers import Callers
 from tests.simulation.crm import endpoints_inline
 from tests.simulation.faults import Faults
 from tests.simulation.heal import heal
@@ -76,6 +77,7 @@ def _live(world: World) -> None:
     mishaps.begin()
     people.arrive()
     Thieves(world, people).begin()
+    Callers(world, people).begin()
     looks = max(1, round(world.size.days * LOOKS_PER_DAY))
     for number in range(1, looks + 1):
         world.run_until(world.size.days * DAY_S * number / looks)

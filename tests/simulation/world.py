@@ -33,6 +33,7 @@ IDLE_S = (600.0, 3600.0)
 WOKEN_S = (0.05, 2.0, 60.0, 600.0)
 """How long the woken loop may take to get going; then several sales go up at once."""
 HOUSEKEEPING_S = 300.0
+STRANGERS = 4
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,9 @@ class World:
         """Shops whose disk is full now, or was while this step ran."""
         self.masters = MASTERS if faults.has("keys") else MASTERS[:1]
         self.shops = [self._new_shop(number) for number in range(1, size.shops + 1)]
-        self.cards = [self._new_card(number) for number in range(1, size.cards + 1)]
+        self.cards = [self.new_card(number, f"0912{number:07d}") for number in range(1, size.cards + 1)]
+        self.strangers = [self._stranger(number) for number in range(1, STRANGERS + 1)] if faults.has("phones") else []
+        """Who has no card: each stands for their phone alone."""
 
     def _new_shop(self, number: int) -> Shop:
         name = f"shop-{number}"
@@ -92,10 +95,17 @@ class World:
         line = Line(self.crm, self.timeline, self.faults, chance, self.later, self.report)
         return Shop(name, self._folder / name, self.timeline, line, chance, self.masters)
 
-    def _new_card(self, number: int) -> Card:
+    def new_card(self, number: int, phone: str) -> Card:
+        """A blank one for whoever has this phone."""
         uid = bytes([0x10 + number % 0x60]) + self.chance.randbytes(3)
         image = MemoryImage(bytes(blank_card(uid)))
-        return Card(f"card-{number}", uid, f"0912{number:07d}", image, self.masters)
+        return Card(f"card-{number}", uid, phone, image, self.masters)
+
+    def _stranger(self, number: int) -> Card:
+        return Card(f"stranger-{number}", b"", f"0935{number:07d}", MemoryImage(bytes(1024)), self.masters)
+
+    def nobody_is_told_of(self, person: Card) -> None:
+        checks.nobody_is_told_of(self._folder, person)
 
     def throw_away(self) -> None:
         for shop in self.shops:
@@ -241,6 +251,7 @@ class World:
     def look(self) -> None:
         """Every check that may be asked at any time."""
         self.watcher.ledger_sums_to_nothing()
+        self.watcher.points_without_a_card_are_kept()
         self.watcher.no_event_counts_twice()
         self.watcher.no_receipt_counts_twice()
         for shop in self.shops:
