@@ -15,12 +15,12 @@ from terminal_agent.card import layout, tap
 from terminal_agent.card.keys import aes_decrypt_block
 from terminal_agent.club import purchase as club
 from terminal_agent.contract import EventType
-from terminal_agent.crm import inbox
+from terminal_agent.crm import cardless, inbox, replacement
 from terminal_agent.desk import rekey
 from terminal_agent.journal import database, events, intents, knowledge
 from terminal_agent.service import operations
 from terminal_agent.sync import client, worker
-from terminal_agent.till import checkout, decided
+from terminal_agent.till import by_phone, checkout, decided
 
 
 @dataclass(frozen=True)
@@ -180,10 +180,27 @@ def _torn_rekey_told() -> Any:
     return patch.object(operations, "renew_keys", loud)
 
 
+def _a_new_number_each_try() -> Any:
+    return patch.object(by_phone.checkout, "recorded", lambda _terminal, _request: None)
+
+
+def _waiting_points_stay() -> Any:
+    return patch.object(cardless, "release", lambda *_: None)
+
+
+def _blocked_cards_keep_their_points() -> Any:
+    return patch.object(replacement, "take_over", lambda *_: None)
+
+
+def _person_stays_in_the_events() -> Any:
+    return patch.object(events.Events, "redact", lambda _self, _ids: 0)
+
+
 TORN = {"tears": 0.5}
 COPIED = {"fraud": 1.0, "outages": 60.0, "office": 100.0}
 WALKED_OUT = {"tears": 0.5, "departures": 0.8}
 NEW_KEYS = {"keys": 0.5}
+FORGOTTEN = {"phones": 40.0}
 
 BREAKS = (
     Break("no intent row", _no_intent_row, WALKED_OUT),
@@ -206,6 +223,10 @@ BREAKS = (
     Break("a sale in doubt told as failed", _doubt_told_plainly, WALKED_OUT),
     Break("old home given up before the card arrived", _moved_home_before_it_arrived, NEW_KEYS),
     Break("cards keep their old keys", _cards_keep_their_keys, NEW_KEYS),
+    Break("a sale by phone is not looked up before it is done", _a_new_number_each_try, {**FORGOTTEN, "crashes": 0.3}),
+    Break("points that wait never reach the first card", _waiting_points_stay, {**FORGOTTEN, "outages": 20.0}),
+    Break("points of a blocked card stay on it", _blocked_cards_keep_their_points, {**FORGOTTEN, "lost": 1.0}),
+    Break("an erasure leaves the events as they are", _person_stays_in_the_events, FORGOTTEN),
     Break("a torn re-key told as a failed sale", _torn_rekey_told, {**NEW_KEYS, "departures": 0.8}),
 )
 
