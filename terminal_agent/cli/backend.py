@@ -46,6 +46,7 @@ def set_up_logging(default: str = "warning", handler: logging.Handler | None = N
     from terminal_agent.service.logs import level_of, text_handler
 
     logging.basicConfig(level=level_of(state().log_level or default), handlers=[handler or text_handler()])
+    logging.getLogger("urllib3").setLevel(logging.WARNING)  # it tells paths, and with them cards and phones
 
 
 def reader_options(command: Command) -> Command:

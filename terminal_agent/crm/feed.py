@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import json
 import re
+import secrets
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from terminal_agent.crm.schema import feed, feed_waiting, meta, policies
 
 DEFAULT_LIMIT = 100
 MAX_LIMIT = 500
+MARK_BYTES = 8
 END_OF_FEED = "end_of_feed"
 """The row of ``meta`` that whoever appends to the feed holds."""
 _CURSOR = re.compile(r"f2:([1-9][0-9]{0,17}):([0-9a-f]{16})")
@@ -65,8 +66,9 @@ def put_in_order(connection: Connection) -> None:
     """Gives the items of this transaction their places, right before its commit.
 
     Who does so keeps the end of the feed until the commit is done, so that places become visible in their order: a
-    reader who has seen one has seen all before it. A digest stands for all items up to its own, so that a cursor tells
-    whether its terminal has read this very feed.
+    reader who has seen one has seen all before it. A mark stands for all items up to its own, so that a cursor tells
+    whether its terminal has read this very feed. It is made of chance: from a digest a phone could be guessed that an
+    erasure took out of the item.
     """
     waiting = connection.execute(select(feed_waiting).order_by(feed_waiting.c.waiting_id)).mappings().all()
     if not waiting:
@@ -75,13 +77,11 @@ def put_in_order(connection: Connection) -> None:
         delete(feed_waiting).where(feed_waiting.c.waiting_id.in_([row["waiting_id"] for row in waiting]))
     )
     connection.execute(select(meta.c.value).where(meta.c.key == END_OF_FEED).with_for_update())
-    last = connection.execute(select(feed.c.position, feed.c.digest).order_by(feed.c.position.desc()).limit(1)).first()
-    position, digest = last or (0, None)
+    last = connection.execute(select(feed.c.position).order_by(feed.c.position.desc()).limit(1)).scalar() or 0
     rows = []
-    for place, row in enumerate(waiting, position + 1):
-        digest = hashlib.sha256(f"{digest}\n{row['document']}".encode()).hexdigest()[:16]
+    for place, row in enumerate(waiting, last + 1):
         facts = {name: row[name] for name in ("kind", "document", "published_at")}
-        rows.append({"position": place, "digest": digest, **facts})
+        rows.append({"position": place, "digest": secrets.token_hex(MARK_BYTES), **facts})
     connection.execute(insert(feed), rows)
 
 

@@ -124,7 +124,7 @@ def redacted_body(body: str, mark: str) -> str:
 
 
 def _redact_feed(connection: Connection, member_id: str) -> None:
-    """Items keep their place and digest: terminals that read from the beginning learn of no name."""
+    """Items keep their place and mark: terminals that read from the beginning learn of no name."""
     of_member = (feed_items.c.kind == FeedKind.MEMBER.value) & _names(feed_items.c.document, member_id)
     for row in connection.execute(select(feed_items.c.position, feed_items.c.document).where(of_member)).all():
         item = {key: None if key in _PERSONAL else value for key, value in json.loads(row.document).items()}

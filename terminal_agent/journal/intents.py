@@ -183,6 +183,7 @@ class Intents:
             theirs = [member for member in named if member and member["member_id"] in member_ids]
             for member in theirs:
                 member.update(phone=None, name=None)
+                member.pop("salt", None)  # with it, the fingerprint of the event that was made of this tells a phone
             if theirs:
                 redacted = canonical_json(document).decode()
                 changed = "UPDATE intents SET document = ? WHERE intent_id = ? AND document <> ?"

@@ -279,7 +279,9 @@ class Journal:
     def erase_member(self, member_id: str, card_nos: set[str]) -> None:
         """Forget who a member is, for good: :meth:`purge` must follow. Their cards are blanked when they are tapped."""
         with self.transaction():
+            known = self.knowledge.member(member_id)
             found = self.knowledge.erase_member(member_id, card_nos)
+            found += self.till.redact_phone(known.phone) if known and known.phone else 0
             found += self.events.redact({member_id}) + self.intents.redact({member_id})
             found += self.checkouts.redact(card_nos) + self.till.redact(member_id, card_nos)
             if found:

@@ -15,6 +15,8 @@ from terminal_agent.ports import Clock, rfc3339
 
 _NOTHING = "{}"
 """What is kept of a request that has ended: a phone and a name are needed only while it may be taken up again."""
+DIGITS_OF_A_PERSON = 9
+"""The last digits of a phone, which are the same however it is written."""
 REMEMBERED = timedelta(days=30)
 """How long a request is answered again as before; its sale is known by its receipt for ever."""
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -154,6 +156,15 @@ class TillBook:
                 sql = "UPDATE till_requests SET answer = ?, document = ?, fingerprint = iif(?, '', fingerprint) "
                 count += self._database.execute(f"{sql} WHERE rowid = ?", *texts, int(by_phone), row["rowid"])
         return count
+
+    def redact_phone(self, phone: str) -> int:
+        """Take a phone out of the keys that requests came with, inside the caller's transaction; and what enrolments
+        were known by that came to nothing: whose they were is not known, and a phone could be guessed from it. How
+        many there were. Such a key, or such a request, is another one when it comes again."""
+        named = "UPDATE till_requests SET idempotency_key = 'erased ' || rowid WHERE instr(idempotency_key, ?)"
+        nobody = "json_extract(document, '$.kind') = 'enrolment' AND json_extract(document, '$.member_id') IS NULL"
+        guessed = f"UPDATE till_requests SET fingerprint = '' WHERE ended = 1 AND fingerprint <> '' AND {nobody}"
+        return self._database.execute(named, phone[-DIGITS_OF_A_PERSON:]) + self._database.execute(guessed)
 
     def forget_old(self) -> None:
         """Drop what was asked longer ago than requests are remembered."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import stat
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,15 @@ def issue(shop: Shop, file: str, *options: str) -> Any:
 def files_with_canaries(folder: Path) -> list[str]:
     files = [path for path in folder.rglob("*") if path.is_file()]
     return [path.name for path in files if any(canary in path.read_bytes() for canary in CANARIES)]
+
+
+def test_no_log_tells_whom_the_crm_was_asked_about(
+    shop: Shop, crm: CrmProcess, caplog: pytest.LogCaptureFixture
+) -> None:
+    shop.join(crm)
+    caplog.set_level(logging.DEBUG)
+    shop.done("--log-level", "debug", "member", "enroll", "--phone", PHONE)
+    assert PHONE[1:] not in caplog.text
 
 
 @pytest.fixture(params=["commands", "daemon"])

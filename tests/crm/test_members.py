@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -9,8 +10,11 @@ from typing import Any
 
 import pytest
 import requests
+from sqlalchemy import select
 
 from terminal_agent.crm import admin_club
+from terminal_agent.crm.schema import feed
+from terminal_agent.crm.store import Store
 from tests.crm.world import Crm, Terminal
 
 SARA = {"member_id": "m-1", "phone": "09125554433", "name": "Sara"}
@@ -124,3 +128,16 @@ def test_the_description_names_every_code_that_a_call_may_answer(crm: Crm) -> No
                     assert codes, answer
                     told |= set(codes.split(", "))
     assert raised - told == {"internal"}
+
+
+def test_the_mark_of_what_the_feed_told_does_not_tell_a_phone(terminal: Terminal, store: Store) -> None:
+    """There are 10^9 mobile phones, and a place in the feed is remembered by its mark, here and at every terminal."""
+    for number in range(3):
+        enrol(terminal, member_id=f"m-{number}", phone=f"0912000000{number}")
+    with store.reading() as connection:
+        rows = connection.execute(select(feed).order_by(feed.c.position)).mappings().all()
+    marks = [None, *(row["digest"] for row in rows)]
+    for before, row in zip(marks, rows, strict=False):
+        for guess in (row["document"], f"{before}\n{row['document']}"):
+            assert hashlib.sha256(guess.encode()).hexdigest()[:16] != row["digest"]
+    assert len(set(marks)) == len(marks)

@@ -19,6 +19,7 @@ from terminal_agent.desk.issue import IssueRequest, issue
 from terminal_agent.errors import AgentError, ErrorCode
 from terminal_agent.journal.till import TillRequest
 from terminal_agent.service import members
+from terminal_agent.service.agent import Agent
 from terminal_agent.service.operations import OPERATIONS
 from terminal_agent.sync.adapters.base import CrmUnreachable
 from terminal_agent.sync.adapters.native import NativeCrm
@@ -26,7 +27,7 @@ from tests.service.tills import Till
 from tests.workbench import UID, UID_7, blank, lay
 
 PHONE, NAME = "09125554433", "Canary Shirazi"
-CANARIES = [b"9125554433", b"Canary"]
+CANARIES = (b"9125554433", b"Canary")
 
 
 def quiet(_text: str) -> None:
@@ -56,10 +57,17 @@ def card_no_of(till: Till, image: MemoryImage) -> str:
     return str(shown["card_no"])
 
 
-def files_with_canaries(*folders: Path) -> Iterator[str]:
+def salts_of(*agents: Agent) -> tuple[bytes, ...]:
+    """Of every enrolment that was minted."""
+    asked = "SELECT body FROM events WHERE type = 'member.enrolled'"
+    bodies = [row["body"] for agent in agents for row in agent.journal._database.query(asked)]
+    return tuple(json.loads(body)["data"]["member"]["salt"].encode() for body in bodies)
+
+
+def files_with_canaries(*folders: Path, canaries: tuple[bytes, ...] = CANARIES) -> Iterator[str]:
     for folder in folders:
         for path in folder.rglob("*"):
-            if path.is_file() and any(canary in path.read_bytes() for canary in CANARIES):
+            if path.is_file() and any(canary in path.read_bytes() for canary in canaries):
                 yield path.name
 
 
@@ -142,6 +150,7 @@ def test_an_erased_member_is_in_no_file_of_the_crm_and_the_tills(
     answer_to_pos(tills[0], club)
     tills[0].agent.journal._database.shrink_log()
     tills[0].agent.journal.keep_house()  # a daily copy
+    salts = salts_of(*(till.agent for till in tills))
     found = set(files_with_canaries(*folders))
     assert found >= {"crm.sqlite3", "journal.sqlite3", "journal.sqlite3-wal"}
     assert any(name.startswith("journal-") for name in found)
@@ -152,6 +161,8 @@ def test_an_erased_member_is_in_no_file_of_the_crm_and_the_tills(
         assert till.agent.journal.events.broken_link() is None
         assert till.agent.journal.integrity_problems() == []
     assert list(files_with_canaries(*folders)) == []
+    assert salts, "without them nobody tells a phone by what is left of an event"
+    assert list(files_with_canaries(*folders, canaries=salts)) == []
     kept = tills[0].agent.journal.till.request("pos", "key-1")
     assert kept is not None
     assert (kept.document["member"], kept.document["state"]) == (None, "done")

@@ -150,6 +150,26 @@ def test_an_erasure_leaves_nothing_of_who_was_enrolled_here(shop: Shop, pos: Pos
     assert post(pos, key, name=NAME, marketing_consent=True).json()["code"] == "key_reused"
 
 
+def test_neither_a_key_nor_an_enrolment_that_came_to_nothing_tells_a_phone_after_an_erasure(
+    shop: Shop, pos: Pos
+) -> None:
+    first = enrol(pos, key := f"member-0098{PHONE[1:]}", name=NAME)
+    nothing, other = a_key(), a_key()
+    waits = enrol(pos, nothing, phone="09121112233", card=True)
+    pos.call("POST", f"/v1/checkouts/{waits['id']}/cancel", key=a_key())
+    sale = {"amount": 10_000, "currency": "IRR", "receipt_no": "R-1"}
+    sold = pos.call("POST", "/v1/checkouts", key=other, json=sale).json()
+    pos.call("POST", f"/v1/checkouts/{sold['id']}/cancel", key=a_key())
+    shop.agent.journal.erase_member(first["member_id"], set())
+    shop.agent.journal.purge()
+    files = [path for path in Path(shop.agent.settings.data_dir).rglob("*") if path.is_file()]
+    assert [path.name for path in files if PHONE[1:].encode() in path.read_bytes()] == []
+    [token] = shop.agent.journal.till.tokens()
+    left = [shop.agent.journal.till.request(token.token_id, each) for each in (key, nothing, other)]
+    assert [each and bool(each.fingerprint) for each in left] == [None, False, True]
+    assert pos.call("POST", "/v1/checkouts", key=other, json=sale).json()["id"] == sold["id"]
+
+
 def test_phones_can_not_be_walked_through_by_enrolling_them(shop: Shop, pos: Pos) -> None:
     key = a_key()
     first = enrol(pos, key)
