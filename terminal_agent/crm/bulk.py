@@ -7,15 +7,29 @@ one, row for row; a test compares them.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Connection, bindparam, func, insert, select, union_all, update
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    bindparam,
+    exists,
+    func,
+    insert,
+    literal_column,
+    null,
+    select,
+    union_all,
+    update,
+)
 
 from terminal_agent.contract import Verdict
 from terminal_agent.crm import booking, cards, ledger
-from terminal_agent.crm.events import CardState, Event, EventRejected, PurchaseRecorded
+from terminal_agent.crm.events import CardState, Event, EventRejected, Position, PurchaseRecorded
 from terminal_agent.crm.schema import card_chain, entries, events, intents, transfers
 from terminal_agent.crm.schema import cards as card_rows
 from terminal_agent.crm.wire import EventResult
@@ -38,11 +52,11 @@ class _Card:
 
 @dataclass
 class _Known:
-    """What the tables say of a run before it. ``told``: by epoch and sequence the verdicts by fingerprint."""
+    """What is there of a run. ``told``: by place the verdicts by fingerprint; ``ids``: told of, or taken back."""
 
-    cards: dict[str, _Card]
-    told: dict[tuple[str, int], dict[str, str]]
-    ids: set[str]
+    cards: dict[str, _Card] = field(default_factory=dict)
+    told: dict[Position, dict[str, str]] = field(default_factory=dict)
+    ids: set[str] = field(default_factory=set)
 
 
 @dataclass
@@ -92,7 +106,7 @@ def _state_of(event: Event) -> CardState | None:
 def _verdict(event: Event, known: _Known) -> Verdict | None:
     """Of an event that is common as things stand; else None."""
     state, card = _state_of(event), known.cards.get(event.card_no or "")
-    told = known.told.get((event.position.install_epoch, event.position.sequence), {})
+    told = known.told.get(event.position, {})
     if card is not None and told.get(event.fingerprint, Verdict.REJECTED) != Verdict.REJECTED:
         return Verdict.DUPLICATE
     if state is None or card is None or not card.is_common or told or event.id in known.ids:
@@ -103,7 +117,7 @@ def _verdict(event: Event, known: _Known) -> Verdict | None:
 
 def _add(event: Event, known: _Known, card: _Card, rows: _Rows, now: str) -> None:
     state, card_no = _state_of(event), event.card_no or ""
-    known.told[event.position.install_epoch, event.position.sequence] = {event.fingerprint: Verdict.ACCEPTED}
+    known.told[event.position] = {event.fingerprint: Verdict.ACCEPTED}
     known.ids.add(event.id)
     rows.events.append(booking.row_of(event, booking.facts_of(event), Verdict.ACCEPTED, None, now))
     rows.cards.add(card_no)
@@ -126,31 +140,34 @@ def _write(connection: Connection, rows: _Rows, known: _Known) -> None:
             connection.execute(insert(table), values)
     changed = [(card_no, known.cards[card_no]) for card_no in sorted(rows.cards)]
     if changed:
-        this = card_rows.c.card_no == bindparam("of_card")
-        becomes: dict[str, Any] = {"balance": bindparam("to_balance"), "sequence": bindparam("to_sequence")}
         left = [{"of_card": no, "to_balance": card.balance, "to_sequence": card.sequence} for no, card in changed]
-        connection.execute(update(card_rows).where(this).values(**becomes), left)
+        connection.execute(_LEFT, left)
 
 
 def _look_up(connection: Connection, run: Sequence[Event]) -> _Known:
+    pairs = [(event.card_no, event.id, state.sequence) for event in run if (state := _state_of(event))]
     asked = {
         "terminal_id": run[0].terminal_id,
         "epochs": list({event.position.install_epoch for event in run}),
         "sequences": [event.position.sequence for event in run],
         "ids": [event.id for event in run],
         "card_nos": list({event.card_no for event in run}),
-        "counters": list({state.sequence for event in run if (state := _state_of(event))}),
+        "counters": list({counter for _, _, counter in pairs}),
+        "pairs": json.dumps(pairs),
     }
-    known = _Known({}, {}, set(connection.execute(_SAME_ID, asked).scalars()))
+    known = _Known()
+    for event_id, epoch, sequence, fingerprint, verdict in connection.execute(_TOLD, asked):
+        known.ids.add(event_id)
+        known.told.setdefault(Position(epoch, sequence), {})[fingerprint] = verdict
     for row in connection.execute(_CARDS, asked).mappings():
         facts = {name: row[name] for name in ("balance", "sequence", "adjustments_through", "last_transfer")}
-        known.cards[row["card_no"]] = _Card(**facts, is_common=row["status"] == cards.ACTIVE)
-    for row in connection.execute(_SAME_PLACE, asked).mappings():
-        known.told.setdefault((row["install_epoch"], row["sequence"]), {})[row["fingerprint"]] = row["verdict"]
-    for card_no in connection.execute(_ODD_CARDS, asked).scalars():
-        known.cards[card_no].is_common = False
-    for row in connection.execute(_COUNTERS, asked).mappings():
-        known.cards[row["card_no"]].counters.add(row["sequence"])
+        is_common = row["status"] == cards.ACTIVE and not row["in_doubt"]
+        known.cards[row["card_no"]] = _Card(**facts, is_common=is_common)
+    for card_no, reverses, counter in connection.execute(_CONTESTED[connection.dialect.name], asked):
+        if counter is None:
+            known.ids.add(reverses)
+        else:
+            known.cards[card_no].counters.add(counter)
     return known
 
 
@@ -160,20 +177,39 @@ def _in(column: Column[Any], name: str) -> ColumnElement[bool]:
 
 # Written once: building a statement takes longer than running it.
 _OURS = events.c.terminal_id == bindparam("terminal_id")
-_SAME_ID = select(events.c.id).where(_OURS, _in(events.c.id, "ids"))
-_SAME_PLACE = select(events.c.install_epoch, events.c.sequence, events.c.fingerprint, events.c.verdict).where(
-    _OURS, _in(events.c.install_epoch, "epochs"), _in(events.c.sequence, "sequences")
+_ASKED = select(events.c.id, events.c.install_epoch, events.c.sequence, events.c.fingerprint, events.c.verdict)
+_TOLD = union_all(
+    _ASKED.where(_OURS, _in(events.c.id, "ids")),
+    _ASKED.where(_OURS, _in(events.c.install_epoch, "epochs"), _in(events.c.sequence, "sequences")),
 )
 _LAST_TRANSFER = select(func.coalesce(func.max(transfers.c.transfer_id), 0)).where(
     transfers.c.card_no == card_rows.c.card_no
 )
-_CARDS = select(card_rows, _LAST_TRANSFER.scalar_subquery().label("last_transfer")).where(
-    _in(card_rows.c.card_no, "card_nos")
+_CARDS = select(
+    card_rows,
+    _LAST_TRANSFER.scalar_subquery().label("last_transfer"),
+    exists().where(intents.c.card_no == card_rows.c.card_no).label("in_doubt"),
+).where(_in(card_rows.c.card_no, "card_nos"))
+
+_LEFT = (
+    update(card_rows)
+    .where(card_rows.c.card_no == bindparam("of_card"))
+    .values(balance=bindparam("to_balance"), sequence=bindparam("to_sequence"))
 )
-_ODD_CARDS = union_all(
-    select(intents.c.card_no).where(_in(intents.c.card_no, "card_nos")),
-    select(events.c.card_no).where(_in(events.c.card_no, "card_nos"), _in(events.c.reverses, "ids")),
-)
-_COUNTERS = select(card_chain.c.card_no, card_chain.c.sequence).where(
-    _in(card_chain.c.card_no, "card_nos"), _in(card_chain.c.sequence, "counters")
-)
+
+# What was taken back before it was told, and which counters of cards are taken. SQLite would look for each of one list
+# with each of the other, which is the square of the run: it gets the very pairs.
+_TAKEN_BACK = select(events.c.card_no, events.c.reverses, null())
+_COUNTED = select(card_chain.c.card_no, null(), card_chain.c.sequence)
+_PAIRS = func.json_each(bindparam("pairs")).table_valued("value")
+_CARD_NO, _ID, _COUNTER = (func.json_extract(_PAIRS.c.value, literal_column(f"'$[{n}]'")) for n in range(3))
+_CONTESTED = {
+    "sqlite": union_all(
+        _TAKEN_BACK.join(_PAIRS, (events.c.card_no == _CARD_NO) & (events.c.reverses == _ID)),
+        _COUNTED.join(_PAIRS, (card_chain.c.card_no == _CARD_NO) & (card_chain.c.sequence == _COUNTER)),
+    ),
+    "postgresql": union_all(
+        _TAKEN_BACK.where(_in(events.c.card_no, "card_nos"), _in(events.c.reverses, "ids")),
+        _COUNTED.where(_in(card_chain.c.card_no, "card_nos"), _in(card_chain.c.sequence, "counters")),
+    ),
+}

@@ -105,8 +105,9 @@ def release(connection: Connection, member_id: str, now: str) -> None:
     points = sum(_points(event) for event in moved)
     if points:
         cards.adjust(connection, card_no, points, REASON, now)
-    offers.book(connection, moved, now)
-    tiers.decide_for_cards(connection, policies.in_force(connection, now), [card_no], now)
+    published = policies.published(connection)
+    offers.book(connection, moved, published, now)
+    tiers.decide_for_cards(connection, policies.newest_of(published, now), [card_no], now)
 
 
 def _move(connection: Connection, sale: RowMapping, card_no: str, now: str) -> Event:

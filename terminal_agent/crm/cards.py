@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, delete, insert, select, update
+from sqlalchemy import Connection, RowMapping, bindparam, delete, insert, select, update
 
 from terminal_agent.contract import FeedKind
 from terminal_agent.crm import card_history, feed, ledger
@@ -20,11 +21,22 @@ RETIRED = "retired"
 """Nobody's any more: its owner had everything erased."""
 IN_USE = (ACTIVE, PENDING)
 
+_KNOWN = (
+    select(cards.c.card_no, cards.c.status, cards.c.member_id, members.c.alias_of)
+    .outerjoin_from(cards, members, members.c.member_id == cards.c.member_id)
+    .where(cards.c.card_no.in_(bindparam("card_nos", expanding=True)))
+)
+
 
 def find(connection: Connection, card_no: str, *, to_change: bool = False) -> RowMapping | None:
     """The card's row, if the CRM has heard of it; ``to_change``: others who say so wait until this transaction ends."""
     query = select(cards).where(cards.c.card_no == card_no)
     return connection.execute(query.with_for_update() if to_change else query).mappings().first()
+
+
+def known(connection: Connection, card_nos: Collection[str]) -> Sequence[RowMapping]:
+    """Of these cards those the CRM has heard of: card_no, status, member_id, and alias_of, whom that id stands for."""
+    return connection.execute(_KNOWN, {"card_nos": list(card_nos)}).mappings().all()
 
 
 def get(connection: Connection, card_no: str) -> RowMapping:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Literal, TypeVar
@@ -283,7 +284,8 @@ class Position:
 
 @dataclass(frozen=True)
 class Event:
-    """A well-formed event. ``body`` holds its canonical bytes, ``fingerprint`` the SHA-256 it was minted with."""
+    """A well-formed event. ``told`` is all of its data, ``data`` what we know of them; ``body`` holds its canonical
+    bytes, ``fingerprint`` the SHA-256 it was minted with."""
 
     terminal_id: str
     id: str
@@ -292,6 +294,7 @@ class Event:
     position: Position
     card_no: str | None
     data: EventData
+    told: Mapping[str, Any]
     body: bytes
     fingerprint: str
 
@@ -321,6 +324,7 @@ def parse_event(document: Any, terminal_id: str) -> Event:
         position=position,
         card_no=_card_of(envelope, data),
         data=data,
+        told=envelope.data,
         body=body,
         fingerprint=minted_fingerprint(body),
     )

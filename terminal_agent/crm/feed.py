@@ -20,6 +20,7 @@ MAX_LIMIT = 500
 MARK_BYTES = 8
 END_OF_FEED = "end_of_feed"
 """The row of ``meta`` that whoever appends to the feed holds."""
+_WAITING = select(feed_waiting).order_by(feed_waiting.c.waiting_id)
 _CURSOR = re.compile(r"f2:([1-9][0-9]{0,17}):([0-9a-f]{16})")
 
 
@@ -70,7 +71,7 @@ def put_in_order(connection: Connection) -> None:
     whether its terminal has read this very feed. It is made of chance: from a digest a phone could be guessed that an
     erasure took out of the item.
     """
-    waiting = connection.execute(select(feed_waiting).order_by(feed_waiting.c.waiting_id)).mappings().all()
+    waiting = connection.execute(_WAITING).mappings().all()
     if not waiting:
         return
     connection.execute(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, and_, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, and_, bindparam, insert, or_, select, update
 from sqlalchemy.exc import DataError, IntegrityError
 
 from terminal_agent.contract import Verdict, fingerprint
@@ -53,12 +53,16 @@ def receive(connection: Connection, terminal_id: str, documents: list[Any], now:
     while (place := len(results)) < len(documents):
         together = _receive_together(connection, bulk.run_from(parsed, place), now, new)
         results += together or [_receive_one(connection, terminal_id, documents[place], parsed[place], now, new)]
-    offers.book(connection, new, now)
-    tiers.decide_for_cards(connection, policies.in_force(connection, now), _cards_of(new), now)
+    published = policies.published(connection)
+    offers.book(connection, new, published, now)
+    tiers.decide_for_cards(connection, policies.newest_of(published, now), _cards_of(new), now)
     if restore.happened(connection):
         for card_no in sorted(_cards_of(new)):
             reconcile.reconcile(connection, card_no, now)
-    positions = [position_of(document, terminal_id) for document in documents]
+    positions = [
+        event.position if isinstance(event, Event) else position_of(document, terminal_id)
+        for document, event in zip(documents, parsed, strict=True)
+    ]
     epochs = dict.fromkeys(position.install_epoch for position in reversed(positions) if position)
     acked = [_advance(connection, terminal_id, epoch) for epoch in epochs]
     return results, acked[0] if acked else 0
@@ -80,10 +84,13 @@ def _take_turns(connection: Connection, terminal_id: str, batch: list[Event], no
     names = {name for event in batch for name in members.names_in(event.data)}
     card_nos = [card_no for event in batch for card_no in (event.card_no, event.data.other_card) if card_no]
     names = cardless.owners_of(connection, batch, names)
-    turns.take_members(connection, names | tiers.owners_of(connection, card_nos))
-    card_nos += cardless.cards_of(connection, batch)
-    card_nos += replacement.successors_of(connection, card_nos)
-    turns.take_cards(connection, card_nos, fresh=cards.fresh(now))
+    known = cards.known(connection, set(card_nos))
+    owners = {name for row in known for name in (row["member_id"], row["alias_of"]) if name is not None}
+    turns.take_members(connection, names | owners)
+    replaced = [row["card_no"] for row in known if row["status"] == cards.REPLACED]
+    led_to = cardless.cards_of(connection, batch) + replacement.successors_of(connection, replaced)
+    there = {row["card_no"] for row in known} | set(led_to)
+    turns.take_cards(connection, [*card_nos, *led_to], fresh=cards.fresh(now), known=there)
 
 
 def _receive_together(connection: Connection, run: list[Event], now: str, new: list[Event]) -> list[EventResult]:
@@ -256,19 +263,25 @@ def acked_through(connection: Connection, terminal_id: str) -> dict[str, int]:
 
 def _advance(connection: Connection, terminal_id: str, epoch: str) -> int:
     """Moves ``acked_through`` over what has arrived, up to the first gap."""
-    this = (progress.c.terminal_id == terminal_id) & (progress.c.install_epoch == epoch)
-    before = connection.execute(select(progress.c.acked_through).where(this)).scalar()
+    place = {"of_terminal": terminal_id, "of_epoch": epoch}
+    before = connection.execute(_ACKED_THROUGH, place).scalar()
     if before is None:
         connection.execute(insert(progress).values(terminal_id=terminal_id, install_epoch=epoch, acked_through=0))
     through = start = before or 0
-    later = select(events.c.sequence).where(
-        events.c.terminal_id == terminal_id, events.c.install_epoch == epoch, events.c.sequence > start
-    )
-    with connection.execute(later.distinct().order_by(events.c.sequence)) as rows:
+    with connection.execute(_LATER, {**place, "after": start}) as rows:
         for sequence in rows.scalars():
             if sequence != through + 1:
                 break
             through = sequence
     if through != start:
-        connection.execute(update(progress).where(this).values(acked_through=through))
+        connection.execute(_ADVANCE, {**place, "through": through})
     return through
+
+
+# Written once: building a statement takes longer than running it.
+_HERE = (progress.c.terminal_id == bindparam("of_terminal")) & (progress.c.install_epoch == bindparam("of_epoch"))
+_ACKED_THROUGH = select(progress.c.acked_through).where(_HERE)
+_ADVANCE = update(progress).where(_HERE).values(acked_through=bindparam("through"))
+_THERE = (events.c.terminal_id == bindparam("of_terminal")) & (events.c.install_epoch == bindparam("of_epoch"))
+_LATER = select(events.c.sequence).where(_THERE, events.c.sequence > bindparam("after")).distinct()
+_LATER = _LATER.order_by(events.c.sequence)

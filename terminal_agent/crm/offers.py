@@ -5,8 +5,7 @@ Uses of grants that no till could know of are facts and booked; ``crm grant list
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any
@@ -21,7 +20,6 @@ from terminal_agent.contract import EventType, FeedKind
 from terminal_agent.crm import cards, feed, grants, ledger, policies, replacement
 from terminal_agent.crm.events import Event
 from terminal_agent.crm.schema import card_chain, intents, offer_uses
-from terminal_agent.crm.schema import cards as cards_table
 from terminal_agent.crm.turns import add_missing
 
 CRM = "crm:"
@@ -64,43 +62,37 @@ class _Moved:
     points: int = 0
 
 
-def book(connection: Connection, events: Iterable[Event], now: str) -> None:
-    """Counts the offers in events that were booked for the first time, then pays what is due to their cards.
+def book(connection: Connection, events: Sequence[Event], published: Mapping[str, Policy], now: str) -> None:
+    """Counts the offers in events that were booked for the first time, each under its policy of those ``published``,
+    then pays what is due to their cards.
 
     What a replaced card had goes to the card that took its place.
     """
-    events = list(events)
-    rules: dict[str, Policy | None] = {}
     touched = set()
     for event in events:
         if event.card_no is None or event.type not in (EventType.PURCHASE_RECORDED, EventType.PURCHASE_REVERSED):
             continue
         touched.add(event.card_no)
-        data = json.loads(event.body)["data"]
-        version = str(data.get("policy_version"))
-        if version not in rules:
-            rules[version] = policies.named(connection, version)
-        _count(connection, event, event.card_no, data, rules[version], now)
-    for old in _replaced(
-        connection, {card_no for e in events for card_no in (e.card_no, e.data.other_card) if card_no}
-    ):
+        policy = published.get(str(event.told.get("policy_version")))
+        _count(connection, event, event.card_no, policy, now)
+    named = {card_no for event in events for card_no in (event.card_no, event.data.other_card) if card_no}
+    replaced = [row["card_no"] for row in cards.known(connection, named) if row["status"] == cards.REPLACED]
+    for old in sorted(replaced):
         for new in replacement.successors_of(connection, [old])[-1:]:
             _follow(connection, old, new, now)
             touched.add(new)
-    policy = policies.in_force(connection, now) if touched else None
-    if policy is not None and policy.stamps:
+    in_force = policies.newest_of(published, now)
+    if in_force.stamps:
         for card_no in sorted(touched):
-            pay(connection, policy, card_no, now)
+            pay(connection, in_force, card_no, now)
 
 
-def _count(
-    connection: Connection, event: Event, card_no: str, data: dict[str, Any], policy: Policy | None, now: str
-) -> None:
-    told = list(_readable(_Told, (data.get("points") or {}).get("offers")))
+def _count(connection: Connection, event: Event, card_no: str, policy: Policy | None, now: str) -> None:
+    told = list(_readable(_Told, (event.told.get("points") or {}).get("offers")))
     moved = {use.offer_id: _Moved(use.uses, use.stamps, use.rewards, use.points) for use in told}
     if policy is not None and event.type is EventType.PURCHASE_RECORDED:
         for card in policy.stamps:
-            stamps = _stamps(policy, card, event, data)
+            stamps = _stamps(policy, card, event)
             before = moved.get(card.id, _Moved())
             if stamps or card.id in moved:
                 moved[card.id] = _Moved(0, stamps, before.rewards, before.points)
@@ -112,13 +104,6 @@ def _count(
     for use in told:
         if use.grant_id is not None and use.uses:
             grants.used(connection, use.grant_id, event.terminal_id, use.uses, now)
-
-
-def _replaced(connection: Connection, card_nos: set[str]) -> list[str]:
-    known = cards_table.c.card_no.in_(card_nos) & (cards_table.c.status == cards.REPLACED)
-    return list(
-        connection.execute(select(cards_table.c.card_no).where(known).order_by(cards_table.c.card_no)).scalars()
-    )
 
 
 def _follow(connection: Connection, old: str, new: str, now: str) -> None:
@@ -140,11 +125,11 @@ def _readable(shape: type[Any], rows: Any) -> Iterable[Any]:
             continue
 
 
-def _stamps(policy: Policy, card: StampCard, event: Event, data: dict[str, Any]) -> int:
+def _stamps(policy: Policy, card: StampCard, event: Event) -> int:
     """The stamps of a purchase, whatever its till made of them."""
-    bill = data["purchase"]
+    bill = event.told["purchase"]
     lines = tuple(Line(line.sku, line.quantity, line.amount) for line in _readable(_ToldLine, bill.get("lines")))
-    at = datetime.fromisoformat(event.time) if data.get("clock", "synced") == "synced" else None
+    at = datetime.fromisoformat(event.time) if event.told.get("clock", "synced") == "synced" else None
     return stamps_collected(policy, card, bill["amount"], Basket(lines, at))
 
 

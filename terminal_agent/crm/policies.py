@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -26,6 +27,7 @@ from terminal_agent.errors import AgentError, ErrorCode
 from terminal_agent.ports import rfc3339
 
 FRESH = str(default_policy()["version"])
+_PUBLISHED = select(policies.c.version, policies.c.document).order_by(policies.c.published_at, policies.c.version)
 
 
 def read(text: str) -> dict[str, Any]:
@@ -136,16 +138,19 @@ def document_of(connection: Connection, version: str) -> dict[str, Any]:
     return document
 
 
-def named(connection: Connection, version: str) -> Policy | None:
-    """The policy a sale was made under, if it was published here."""
-    text = connection.execute(select(policies.c.document).where(policies.c.version == version)).scalar()
-    return None if text is None else _policy_in(text)
+def published(connection: Connection) -> dict[str, Policy]:
+    """Every policy by its version, in the order of publication."""
+    return {version: _policy_in(text) for version, text in connection.execute(_PUBLISHED)}
 
 
 def in_force(connection: Connection, now: str) -> Policy:
+    """The policy that counts now."""
+    return newest_of(published(connection), now)
+
+
+def newest_of(published: Mapping[str, Policy], now: str) -> Policy:
     """The policy with the latest ``valid_from`` that has come; of two with one moment the later published."""
-    rows = connection.execute(select(policies.c.document).order_by(policies.c.published_at, policies.c.version))
-    found = [_policy_in(text) for text in rows.scalars()]
+    found = list(published.values())
     begun = [policy for policy in found if rfc3339(policy.valid_from) <= now]
     last = max(range(len(begun)), key=lambda place: (begun[place].valid_from, place), default=None)
     return begun[last] if last is not None else parse_policy(default_policy())

@@ -8,13 +8,20 @@ forgot; :mod:`reconcile` then makes the cards follow the ledger.
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, Integer, Text, cast, insert, select, update
 
 from terminal_agent.crm.schema import enrolment_codes, meta
 from terminal_agent.crm.turns import add_missing
 
 COMMITS = "commits"
 _RESTORED_AT = "restored_at"
+_HAPPENED = select(meta.c.value).where(meta.c.key == _RESTORED_AT)
+_ONE_MORE = (
+    update(meta)
+    .where(meta.c.key == COMMITS)
+    .values(value=cast(cast(meta.c.value, Integer) + 1, Text))
+    .returning(meta.c.value)
+)
 
 
 def begin_count(connection: Connection) -> None:
@@ -24,9 +31,7 @@ def begin_count(connection: Connection) -> None:
 
 def count_commit(connection: Connection) -> int:
     """Counts the transaction that is about to be committed."""
-    commits = counted(connection) + 1
-    set_count(connection, commits)
-    return commits
+    return int(connection.execute(_ONE_MORE).scalar_one())
 
 
 def counted(connection: Connection) -> int:
@@ -41,7 +46,7 @@ def set_count(connection: Connection, commits: int) -> None:
 
 def happened(connection: Connection) -> bool:
     """Whether this CRM was ever put back from a backup."""
-    return connection.execute(select(meta.c.value).where(meta.c.key == _RESTORED_AT)).first() is not None
+    return connection.execute(_HAPPENED).first() is not None
 
 
 def note(connection: Connection, now: str) -> None:

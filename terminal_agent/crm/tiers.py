@@ -10,18 +10,16 @@ from sqlalchemy import Connection, RowMapping, case, func, insert, select, updat
 from terminal_agent.club.policy import Policy
 from terminal_agent.club.tiers import Total, periods, tier_for
 from terminal_agent.contract import EventType, Verdict
-from terminal_agent.crm import members, turns
-from terminal_agent.crm.schema import cards, events, tier_decisions
+from terminal_agent.crm import cards, members, turns
+from terminal_agent.crm.schema import events, tier_decisions
 from terminal_agent.crm.schema import members as members_table
 from terminal_agent.ports import rfc3339
 
 
 def owners_of(connection: Connection, card_nos: Iterable[str]) -> set[str]:
     """The ids of the members who hold these cards, aliases and whom they stand for."""
-    wanted = select(cards.c.member_id).where(cards.c.card_no.in_(set(card_nos)), cards.c.member_id.is_not(None))
-    ids = set(connection.execute(wanted).scalars())
-    query = select(members_table.c.alias_of).where(members_table.c.member_id.in_(ids))
-    return ids | {alias for alias in connection.execute(query).scalars() if alias is not None}
+    rows = cards.known(connection, set(card_nos))
+    return {name for row in rows for name in (row["member_id"], row["alias_of"]) if name is not None}
 
 
 def decide_for_cards(connection: Connection, policy: Policy, card_nos: Iterable[str], now: str) -> None:

@@ -13,10 +13,10 @@ A lock is a row, not a number that only one server knows, so that the rule holds
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, Table, select
+from sqlalchemy import Connection, Table, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from terminal_agent.crm.schema import cards, terminals, turns
@@ -35,28 +35,40 @@ def add_missing(connection: Connection, table: Table, rows: Sequence[Mapping[str
 
 def take_terminal(connection: Connection, terminal_id: str) -> None:
     """The terminal's events, progress, holds and credentials are ours until the commit."""
-    row = select(terminals.c.terminal_id).where(terminals.c.terminal_id == terminal_id)
-    connection.execute(row.with_for_update())
+    if not _is_alone(connection):
+        row = select(terminals.c.terminal_id).where(terminals.c.terminal_id == terminal_id)
+        connection.execute(row.with_for_update())
 
 
 def take_members(connection: Connection, names: Iterable[str]) -> None:
     """Who has which of these member ids and phones is ours to decide until the commit."""
     wanted = sorted({_turn_of(name) for name in names})
-    if wanted and connection.dialect.name != "sqlite":
+    if wanted and not _is_alone(connection):
         add_missing(connection, turns, [{"turn": turn} for turn in wanted])
         connection.execute(select(turns).where(turns.c.turn.in_(wanted)).order_by(turns.c.turn).with_for_update()).all()
 
 
-def take_cards(connection: Connection, card_nos: Iterable[str], *, fresh: Mapping[str, Any]) -> dict[str, RowMapping]:
-    """The cards, and all that is keyed by them, are ours until the commit; ``fresh`` is what a new one begins with."""
+def take_cards(
+    connection: Connection, card_nos: Iterable[str], *, fresh: Mapping[str, Any], known: Container[str] | None = None
+) -> None:
+    """The cards, and all that is keyed by them, are ours until the commit; ``fresh`` is what a new one begins with.
+
+    ``known``: of which the caller has seen that they are there; without it they are looked up.
+    """
     wanted = sorted(set(card_nos))
     if not wanted:
-        return {}
-    known = set(connection.execute(select(cards.c.card_no).where(cards.c.card_no.in_(wanted))).scalars())
+        return
+    if known is None:
+        known = set(connection.execute(select(cards.c.card_no).where(cards.c.card_no.in_(wanted))).scalars())
     # Before any is locked: who waits here for another's new card holds none that the other may want.
     add_missing(connection, cards, [{**fresh, "card_no": card_no} for card_no in wanted if card_no not in known])
-    query = select(cards).where(cards.c.card_no.in_(wanted)).order_by(cards.c.card_no).with_for_update()
-    return {row["card_no"]: row for row in connection.execute(query).mappings()}
+    if not _is_alone(connection):
+        query = select(cards.c.card_no).where(cards.c.card_no.in_(wanted)).order_by(cards.c.card_no)
+        connection.execute(query.with_for_update()).all()
+
+
+def _is_alone(connection: Connection) -> bool:
+    return connection.dialect.name == "sqlite"
 
 
 def _turn_of(name: str) -> int:
