@@ -21,10 +21,8 @@ RETIRED = "retired"
 """Nobody's any more: its owner had everything erased."""
 IN_USE = (ACTIVE, PENDING)
 
-_KNOWN = (
-    select(cards.c.card_no, cards.c.status, cards.c.member_id, members.c.alias_of)
-    .outerjoin_from(cards, members, members.c.member_id == cards.c.member_id)
-    .where(cards.c.card_no.in_(bindparam("card_nos", expanding=True)))
+_KNOWN = select(cards.c.card_no, cards.c.status, cards.c.member_id).where(
+    cards.c.card_no.in_(bindparam("card_nos", expanding=True))
 )
 
 
@@ -35,7 +33,7 @@ def find(connection: Connection, card_no: str, *, to_change: bool = False) -> Ro
 
 
 def known(connection: Connection, card_nos: Collection[str]) -> Sequence[RowMapping]:
-    """Of these cards those the CRM has heard of: card_no, status, member_id, and alias_of, whom that id stands for."""
+    """Of these cards those the CRM has heard of: card_no, status, member_id."""
     return connection.execute(_KNOWN, {"card_nos": list(card_nos)}).mappings().all()
 
 

@@ -85,8 +85,7 @@ def _take_turns(connection: Connection, terminal_id: str, batch: list[Event], no
     card_nos = [card_no for event in batch for card_no in (event.card_no, event.data.other_card) if card_no]
     names = cardless.owners_of(connection, batch, names)
     known = cards.known(connection, set(card_nos))
-    owners = {name for row in known for name in (row["member_id"], row["alias_of"]) if name is not None}
-    turns.take_members(connection, names | owners)
+    turns.take_members(connection, names | tiers.owners_of(connection, known))
     replaced = [row["card_no"] for row in known if row["status"] == cards.REPLACED]
     led_to = cardless.cards_of(connection, batch) + replacement.successors_of(connection, replaced)
     there = {row["card_no"] for row in known} | set(led_to)

@@ -16,17 +16,18 @@ from terminal_agent.crm.schema import members as members_table
 from terminal_agent.ports import rfc3339
 
 
-def owners_of(connection: Connection, card_nos: Iterable[str]) -> set[str]:
-    """The ids of the members who hold these cards, aliases and whom they stand for."""
-    rows = cards.known(connection, set(card_nos))
-    return {name for row in rows for name in (row["member_id"], row["alias_of"]) if name is not None}
+def owners_of(connection: Connection, known: Iterable[RowMapping]) -> set[str]:
+    """The ids of the members who hold these cards (:func:`cards.known`), aliases and whom they stand for."""
+    ids = {row["member_id"] for row in known if row["member_id"] is not None}
+    query = select(members_table.c.alias_of).where(members_table.c.member_id.in_(ids))
+    return ids | {alias for alias in connection.execute(query).scalars() if alias is not None} if ids else ids
 
 
 def decide_for_cards(connection: Connection, policy: Policy, card_nos: Iterable[str], now: str) -> None:
     """Decides anew for whoever holds these cards; nothing is looked up where no tier has a threshold."""
     if not periods(policy):
         return
-    for member_id in sorted(owners_of(connection, card_nos)):
+    for member_id in sorted(owners_of(connection, cards.known(connection, set(card_nos)))):
         row = members.find(connection, member_id)
         if row is not None and row["member_id"] == member_id and row["status"] != members.ERASED:
             decide(connection, policy, row, now)

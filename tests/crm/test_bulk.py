@@ -160,12 +160,38 @@ def test_both_databases_come_to_the_same(database: DatabaseUrl, tmp_path: Path) 
     assert book(tmp_path / "crm", told) == book(database, told)
 
 
-def test_a_day_of_sales_takes_few_statements(store: Store) -> None:
-    terminal = Terminal("", "shop-1", "", b"")
-    sales = [terminal.purchase(number // 20 + 1, 10, card_no=str(1000 + number % 20)) for number in range(500)]
+def sales_of(terminal: Terminal, count: int, cards: int) -> list[dict[str, Any]]:
+    first = terminal.sequence + 1
+    return [terminal.purchase(first + n, 10, card_no=str(1000 + n % cards)) for n in range(count)]
+
+
+@pytest.mark.parametrize(("count", "at_most"), [(1, 22), (500, 35)])
+def test_sales_take_few_statements(count: int, at_most: int, store: Store) -> None:
     statements = []
     with store.writing() as connection:
         event.listen(connection, "before_cursor_execute", lambda *heard: statements.append(heard[2]))
+        sales = sales_of(Terminal("", "shop-1", "", b""), count, 20)
         results, _ = inbox.receive(connection, "shop-1", sales, NOW)
     assert {result.status for result in results} == {"accepted"}
-    assert len(statements) < 150, "a few for each hundred sales"
+    assert len(statements) <= at_most, "two runs of 250 at the most, whatever their cards"
+
+
+def test_four_times_the_sales_are_some_four_times_the_work(tmp_path: Path) -> None:
+    """Counted in steps of SQLite's machine: looking for each of one list with each of another is the square of it."""
+    steps = {count: steps_of(tmp_path / str(count), count) for count in (60, 240)}
+    assert steps[240] < 6 * steps[60]
+
+
+def steps_of(data_dir: Path, count: int) -> int:
+    """Hundreds of steps that a sale on each of so many cards takes, which had one before."""
+    store, terminal, steps = open_store(data_dir, SystemClock(), SystemIds()), Terminal("", "shop-1", "", b""), []
+    with store.writing() as connection:
+        inbox.receive(connection, "shop-1", sales_of(terminal, count, count), NOW)
+    with store.writing() as connection:
+        driver = connection.connection.driver_connection
+        assert driver is not None
+        driver.set_progress_handler(lambda: steps.append(1), 100)
+        inbox.receive(connection, "shop-1", sales_of(terminal, count, count), NOW)
+        driver.set_progress_handler(None, 0)
+    store.close()
+    return len(steps)
