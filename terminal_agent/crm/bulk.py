@@ -10,12 +10,15 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from sqlalchemy import (
     Column,
     ColumnElement,
     Connection,
+    Insert,
+    Update,
     bindparam,
     exists,
     func,
@@ -26,6 +29,7 @@ from sqlalchemy import (
     union_all,
     update,
 )
+from sqlalchemy.dialects import registry
 
 from terminal_agent.contract import Verdict
 from terminal_agent.crm import booking, cards, ledger
@@ -134,14 +138,18 @@ def _add(event: Event, known: _Known, card: _Card, rows: _Rows, now: str) -> Non
 
 
 def _write(connection: Connection, rows: _Rows, known: _Known) -> None:
-    written = ((events, rows.events), (card_chain, rows.chain), (transfers, rows.transfers), (entries, rows.entries))
-    for table, values in written:
-        if values:
-            connection.execute(insert(table), values)
     changed = [(card_no, known.cards[card_no]) for card_no in sorted(rows.cards)]
-    if changed:
-        left = [{"of_card": no, "to_balance": card.balance, "to_sequence": card.sequence} for no, card in changed]
-        connection.execute(_LEFT, left)
+    left = [{"of_card": no, "to_balance": card.balance, "to_sequence": card.sequence} for no, card in changed]
+    written = zip(_WRITES, (rows.events, rows.chain, rows.transfers, rows.entries, left), strict=True)
+    for statement, values in written:
+        if values:
+            connection.exec_driver_sql(_text_of(statement, connection.dialect.name), values)
+
+
+@cache
+def _text_of(statement: Insert | Update, dialect: str) -> str:
+    """A statement in its driver's words, which takes the rows as they are: SQLAlchemy would go over each of them."""
+    return str(statement.compile(dialect=_DRIVERS[dialect]))
 
 
 def _look_up(connection: Connection, run: Sequence[Event]) -> _Known:
@@ -196,6 +204,11 @@ _LEFT = (
     .where(card_rows.c.card_no == bindparam("of_card"))
     .values(balance=bindparam("to_balance"), sequence=bindparam("to_sequence"))
 )
+_WRITES = insert(events), insert(card_chain), insert(transfers), insert(entries), _LEFT
+_DRIVERS = {
+    "sqlite": registry.load("sqlite")(paramstyle="named"),
+    "postgresql": registry.load("postgresql.psycopg")(),
+}
 
 # What was taken back before it was told, and which counters of cards are taken. SQLite would look for each of one list
 # with each of the other, which is the square of the run: it gets the very pairs.

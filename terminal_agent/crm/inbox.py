@@ -87,7 +87,8 @@ def _take_turns(connection: Connection, terminal_id: str, batch: list[Event], no
     known = cards.known(connection, set(card_nos))
     turns.take_members(connection, names | tiers.owners_of(connection, known))
     replaced = [row["card_no"] for row in known if row["status"] == cards.REPLACED]
-    led_to = cardless.cards_of(connection, batch) + replacement.successors_of(connection, replaced)
+    led_to = cardless.cards_of(connection, batch)
+    led_to += replacement.successors_of(connection, replaced + led_to)
     there = {row["card_no"] for row in known} | set(led_to)
     turns.take_cards(connection, [*card_nos, *led_to], fresh=cards.fresh(now), known=there)
 
