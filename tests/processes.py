@@ -17,7 +17,7 @@ from terminal_agent.service.control import SOCKET_FILE, connect
 from tests.ports import free_ports
 
 REPOSITORY = Path(__file__).parents[1]
-START_TIMEOUT_S = 30.0
+START_TIMEOUT_S = 60.0
 COMMAND_TIMEOUT_S = 120.0
 ANY_PORT = "127.0.0.1:0"
 

@@ -9,11 +9,11 @@ from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from drivers.mifare_classic import blank_card
 from drivers.simulator import MemoryImage
-from tests.browser.till import POLICY, Cashier, Till
+from tests.browser.till import PATIENCE_S, POLICY, Cashier, Till
 from tests.cli.shop import CrmProcess, Shop
 from tests.pcsc.virtual_reader import VirtualReader
 
@@ -44,7 +44,8 @@ def chromium() -> Iterator[Browser]:
 def context(chromium: Browser) -> Iterator[BrowserContext]:
     """A fresh profile on a small POS screen."""
     context = chromium.new_context(viewport={"width": 1024, "height": 600}, locale="fa-IR")
-    context.set_default_timeout(15_000)
+    context.set_default_timeout(PATIENCE_S * 1000)
+    expect.set_options(timeout=PATIENCE_S * 1000)  # it has one of its own, of 5 s: too short for a busy machine
     yield context
     context.close()
 

@@ -19,6 +19,8 @@ from tests.pcsc.virtual_reader import VirtualCard, VirtualReader
 from tests.ports import free_ports
 
 SHOP_NAME = "کافه نارنج"
+PATIENCE_S = 30.0
+"""How long what is bound to come is waited for, however busy the machine is."""
 WRITE = 5
 """The commit point among the operations of a tap: one authentication, three reads, the write."""
 
@@ -169,9 +171,9 @@ class Cashier:
         self.page.keyboard.press("Enter")
         self.sees("ready")
 
-    def sees(self, screen: str, timeout_s: float = 15) -> None:
+    def sees(self, screen: str) -> None:
         """Wait for this screen."""
-        expect(self.page.locator("html")).to_have_attribute("data-screen", screen, timeout=timeout_s * 1000)
+        expect(self.page.locator("html")).to_have_attribute("data-screen", screen)
 
     def type(self, keys: str) -> None:
         """Key by key, wherever the focus is."""

@@ -19,7 +19,7 @@ import pytest
 from terminal_agent.cli.main import run
 from tests.ports import free_ports
 
-START_TIMEOUT_S = 20.0
+START_TIMEOUT_S = 60.0
 
 
 @dataclass

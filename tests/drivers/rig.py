@@ -17,7 +17,7 @@ from tests.pn532.chip import SAK_4K, FieldCard, Pn53xChip
 UID = bytes.fromhex("1A2B3C4D")
 UID_7 = bytes.fromhex("04A1B2C3D4E5F6")
 
-ARRIVAL_S = 2.0
+ARRIVAL_S = 20.0
 
 
 class Rig(ABC):

@@ -88,7 +88,7 @@ class PcscService:
             self._wait_for_readers(self._process)
 
     def _wait_for_readers(self, process: subprocess.Popen[bytes]) -> None:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while not _listens(self.port + 1):
             if process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError("pcscd did not start: " + (self.directory / "pcscd.log").read_text()[-2000:])

@@ -24,7 +24,7 @@ from tests.pcsc.virtual_reader import VirtualCard, VirtualReader
 pytestmark = pytest.mark.pcsc
 UID = bytes.fromhex("1A2B3C4D")
 LIMIT_S = 0.5
-AT_MOST_S = 10.0
+AT_MOST_S = 30.0
 
 
 class Freezer:

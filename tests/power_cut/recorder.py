@@ -20,7 +20,7 @@ from tests.power_cut.trace import CALLS, Heard, Operation, TraceReader
 REPOSITORY = Path(__file__).parents[2]
 MISSING = "the power-cut model records with strace: sudo apt-get install strace"
 LONGEST_STRING = 4 * 1024 * 1024
-END_TIMEOUT_S = 30.0
+END_TIMEOUT_S = 60.0
 
 
 class CannotRecord(Exception):

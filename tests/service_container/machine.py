@@ -23,7 +23,7 @@ from tests.service_container.mirror import mirror
 ROOT = Path(__file__).parents[2]
 ROOTS = Path("/var/cache/terminal-agent-tests")
 PACKAGES = "systemd,systemd-sysv,libpam-systemd,dbus,polkitd,python3,python3-venv,pcscd,libccid,vsmartcard-vpcd"
-BOOT_TIMEOUT_S = 60.0
+BOOT_TIMEOUT_S = 180.0
 VPCD_PORT = 35963
 CRM_PORT = 8000
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -163,7 +163,7 @@ class Machine:
         """What systemd says of the service."""
         return self.run("systemctl", "show", "terminal-agent", "--value", "--property", name).strip()
 
-    def wait_for(self, name: str, value: str, timeout_s: float = 30.0) -> None:
+    def wait_for(self, name: str, value: str, timeout_s: float = 120.0) -> None:
         wait_until(lambda: self.property(name) == value, timeout_s)
 
     def journal(self) -> str:

@@ -22,7 +22,7 @@ from terminal_agent.sync.client import Credentials
 from tests.till_api.hand_reader import HandReader
 from tests.workbench import MASTER_KEY, UID, blank, lay
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 POS_ORIGIN = "https://pos.example"
 _keys = count(1)
 
