@@ -23,6 +23,7 @@ POLL_S = 1.0
 # A reader that is polled (pcscd: each 0.4 s) may name a card that has left. Opening it meanwhile can make pcscd miss
 # the card that comes back, until it is lifted once more; so the next try waits for a change, or for one poll.
 SETTLE_S = 0.5
+GLANCE_S = 3.0
 DONE = "done"
 BUSY = "Another program is using the card; waiting for it."
 FIRST = "Put the card on the reader."
@@ -149,8 +150,9 @@ class CardLane:
 
     @contextmanager
     def hold(self, url: str) -> Iterator[HeldReader]:
-        """The lane for one checkout, however long its card takes. Raises AgentError."""
-        with self._turn(0):
+        """The lane for one checkout, however long its card takes; who just looks at a card is waited for. Raises
+        AgentError."""
+        with self._turn(GLANCE_S):
             yield HeldReader(lambda: self._reader(url), self)
 
     def _reader(self, url: str) -> tuple[Reader, ReaderState]:

@@ -94,6 +94,30 @@ def test_who_asks_as_soon_as_it_is_told_gets_what_was_told(
     assert pos.sell("R-1")["points_after"] == 25
 
 
+def test_a_sale_that_begins_while_its_card_is_looked_at_has_no_problem(
+    shop: Shop, pos: Pos, reader: HandReader
+) -> None:
+    """The page looks at every card that is laid down; on a slow machine that takes its time."""
+    looking, looked = threading.Event(), threading.Event()
+
+    def slow(connection: ClassicConnection) -> ClassicConnection:
+        looking.set()
+        assert looked.wait(PATIENCE_S)
+        return connection
+
+    reader.lay(shop.issue())
+    reader.wrap = slow
+    look = threading.Thread(target=pos.get, args=("/v1/card",))
+    look.start()
+    assert looking.wait(PATIENCE_S)
+    after = pos.get("/v1/events", wait_s=0)["last_id"]
+    opened = pos.open("R-1")
+    threading.Timer(1, looked.set).start()
+    assert pos.wait_for(opened["id"], "done")["points_after"] == 25
+    look.join()
+    assert [data["error"] for data in changes(pos, after)] == [None] * 4
+
+
 @pytest.mark.parametrize(("card", "answer", "state"), [("wrong", 200, "cancelled"), ("ours", 409, "done")])
 def test_who_cancels_while_a_card_is_read_is_refused_only_where_it_is_served(
     shop: Shop, pos: Pos, reader: HandReader, card: str, answer: int, state: str
