@@ -48,6 +48,22 @@ def test_wrong_pins_are_slowed_until_guessing_is_hopeless(shop: Shop, page: Page
     assert kept.wrong_pins == 3
 
 
+def test_a_new_pin_ends_the_wait_that_anothers_guesses_began(shop: Shop, page: Page) -> None:
+    add(shop, "sara", role="administrator")
+    administrator = pair_page(shop)
+    administrator.sign_in("sara", "4711")
+    add(shop, "nasrin", role="supervisor")
+    for pin in ("998877", "887766"):
+        codes = [page.sign_in("nasrin", "0000").json()["code"] for _ in range(4)]
+        assert codes[-1] == "pin_later"
+        if pin == "998877":
+            changed = administrator.call("POST", "/v1/cashiers/change", json={"name": "nasrin", "pin": pin})
+            assert changed.status_code == 200, changed.text
+        else:
+            add(shop, "nasrin", role="supervisor", pin=pin)
+        assert page.sign_in("nasrin", pin).status_code == 201
+
+
 def test_a_stranger_and_a_wrong_pin_are_told_alike(shop: Shop, page: Page) -> None:
     add(shop, "nasrin")
     wrong, stranger = page.sign_in("nasrin", "0000"), page.sign_in("nobody", "0000")
