@@ -128,7 +128,7 @@ _TOLD = {
     ErrorCode.ALREADY_ISSUED: _Told(
         UposCode.EXISTS,
         Words("این کارت قبلاً صادر شده است.", "This card was issued before."),
-        Words("یک کارت خام روی کارت‌خوان بگذارید.", "Put a blank card on the reader."),
+        Words("یک کارت خالی روی کارت‌خوان بگذارید.", "Put a blank card on the reader."),
     ),
     ErrorCode.CARD_BLOCKED: _Told(
         UposCode.EXTENDED,

@@ -59,6 +59,7 @@ def test_a_supervisor_approves_in_place_and_the_cashier_stays_signed_in(new_cash
     cashier.click("مرجوعی کامل")
     cashier.reads("اجازهٔ سرپرست")
     assert page.locator("#supervisor option").all_inner_texts() == ["رضا"]
+    assert cashier.focused() == "approval-pin"  # there is nobody to choose between
     page.locator("#approval-pin").fill("0000")
     cashier.press("Enter")
     cashier.reads("نام یا رمز درست نیست")

@@ -31,6 +31,11 @@ export function phoneEnd(phone, language) {
   return `…${digits(phone.slice(-2), language)}`;
 }
 
+/** A card's number in groups of four, as it is printed and read aloud; it may break between them. */
+export function cardNumber(text) {
+  return text.replace(/.{4}(?=.)/g, "$& ");
+}
+
 export function number(value, language) {
   return decimal(value, 0, language);
 }

@@ -82,7 +82,7 @@ export function outcome(state, checkout) {
   const isSale = checkout.kind === "purchase";
   const moves = checkout.points_earned - checkout.points_redeemed;
   return h("dl.outcome", {},
-    figure(t(isSale ? "earned" : "taken"), moved(isSale ? checkout.points_earned : moves, language()), { class: "lead" }),
+    figure(t(isSale ? "earned" : "taken"), moved(isSale ? checkout.points_earned : moves, language()), { class: moves < 0 && !isSale ? "lead less" : "lead" }),
     checkout.points_after !== null && figure(t("now"), points(checkout.points_after)),
     isSale && checkout.points_redeemed > 0 && figure(t("to_pay"), amount(state, toPay(checkout, state.shop)), { class: "pay" }),
   );

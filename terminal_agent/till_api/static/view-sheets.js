@@ -2,7 +2,7 @@
 
 import { h } from "./dom.js";
 import { icon } from "./icons.js";
-import { date, moved, number, timeOfDay } from "./numbers.js";
+import { cardNumber, date, moved, number, timeOfDay } from "./numbers.js";
 import { amount, figure, name, refused } from "./parts.js";
 import { language } from "./preferences.js";
 import { enrolSheet, forgottenSheet } from "./view-member.js";
@@ -58,7 +58,7 @@ function saleSheet(state, act) {
       figure(t("sale.time"), `${date(sale.at, language())} ${timeOfDay(sale.at, language())}`),
       figure(t("sale.earned"), moved(sale.points_earned, language())),
       sale.points_redeemed !== 0 && figure(t("sale.redeemed"), number(sale.points_redeemed, language())),
-      figure(t("sale.card"), sale.card_no ? name(sale.card_no) : t("sale.no-card")),
+      figure(t("sale.card"), sale.card_no ? name(cardNumber(sale.card_no)) : t("sale.no-card")),
     ),
     mayReturn && returnForm(state, sale, act),
     refused(state),

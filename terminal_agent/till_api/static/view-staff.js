@@ -24,8 +24,8 @@ export function approvalSheet(state, act) {
       h("strong", {}, state.sheet.body.amount ? amount(state, state.sheet.body.amount) : t("return.whole"))),
     h("form.fields-of", { onsubmit: submit, autocomplete: "off" },
       h("label", { for: "supervisor" }, t("approval.who")),
-      h("select", { id: "supervisor", name: "supervisor", autofocus: true }, others.map((who) => h("option", { value: who }, who))),
-      pinField("approval-pin", t("sign-in.pin"), true),
+      h("select", { id: "supervisor", name: "supervisor", autofocus: others.length > 1 }, others.map((who) => h("option", { value: who }, who))),
+      pinField("approval-pin", t("sign-in.pin"), true, others.length === 1),
       refused(state),
       h("div.actions", {}, h("button.primary", { type: "submit", disabled: state.asking }, t("approval.go"))),
     ),
@@ -89,10 +89,10 @@ function roleField(id, chosen) {
   return [h("label", { for: id }, t("role")), h("select", { id, name: "role" }, ROLES.map(option))];
 }
 
-function pinField(id, label, required) {
+function pinField(id, label, required, autofocus = false) {
   return [
     h("label", { for: id }, label),
-    h("input", { id, name: "pin", type: "password", inputmode: "numeric", dir: "ltr", required, maxlength: 12, autocomplete: "off" }),
+    h("input", { id, name: "pin", type: "password", inputmode: "numeric", dir: "ltr", required, autofocus, maxlength: 12, autocomplete: "off" }),
   ];
 }
 

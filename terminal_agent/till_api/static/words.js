@@ -79,10 +79,10 @@ const WORDS = {
   "forgotten.sell": ["ثبت خرید برای این عضو", "Record the sale for this member"],
   "forgotten.sell-unknown": ["ثبت خرید با این شماره", "Record the sale with this number"],
   "forgotten.later": ["امتیازها در مراجعهٔ بعدی به کارت می‌رسد.", "The points reach the card at its next tap."],
-  "forgotten.known-here": ["بدون ارتباط با مرکز: آنچه این صندوق آخرین بار شنیده است.", "Off the line: what this till heard last."],
+  "forgotten.known-here": ["بدون ارتباط با مرکز: آنچه این صندوق آخرین بار شنیده است.", "Offline: what this till heard last."],
   "forgotten.offline": [
     "بدون ارتباط با مرکز نمی‌توان گفت این شماره مال کیست و چند امتیاز دارد. خرید ثبت می‌شود و مرکز امتیاز را به صاحب آن می‌رساند.",
-    "Off the line nobody can say whose number this is, or how many points there are. The sale is recorded, and the club credits its owner.",
+    "Offline, nobody can say whose number this is, or how many points there are. The sale is recorded, and the club credits its owner.",
   ],
   "forgotten.unknown": ["صاحب این شماره را مرکز پیدا می‌کند.", "The club finds out whose number it is."],
   "points.unknown": ["موجودی امتیاز اکنون معلوم نیست.", "The points are not known now."],
