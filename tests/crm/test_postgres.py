@@ -16,7 +16,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from terminal_agent.contract import FeedKind
 from terminal_agent.crm import admin, cards, feed, inbox, restore, turns
 from terminal_agent.crm.place import DatabaseUrl
-from terminal_agent.crm.schema import PARTITIONS, SCHEMA_VERSION, feed_waiting, members, metadata
+from terminal_agent.crm.schema import PARTITIONS, SCHEMA_VERSION, feed_waiting, members, metadata, terminals
 from terminal_agent.crm.schema import cards as cards_table
 from terminal_agent.crm.schema import feed as feed_table
 from terminal_agent.crm.store import Store, open_store
@@ -265,6 +265,16 @@ def test_a_transaction_that_lost_to_another_is_done_again(store: Store) -> None:
     assert len(tries) == 3, "one of the two was chosen to give way"
     with store.reading() as connection:
         assert connection.execute(select(cards_table.c.adjustments_through)).scalars().all() == [1, 1]
+
+
+def test_who_writes_for_a_terminal_holds_it_until_the_commit(store: Store) -> None:
+    row = {"terminal_id": "shop-1", "token_hash": "t", "secret": b"s", "enrolled_at": NOW}
+    with store.writing() as connection:
+        connection.execute(insert(terminals).values(row))
+    with store.writing() as first:
+        turns.take_terminal(first, "shop-1")
+        with pytest.raises(DBAPIError, match="55P03"), store.writing() as second:
+            second.execute(select(terminals).with_for_update(nowait=True))
 
 
 def test_one_phone_enrolled_at_many_shops_at_once_has_one_owner(store: Store) -> None:
