@@ -142,7 +142,7 @@ def test_a_crm_that_keeps_silent_does_not_hold_up_the_end(shop: Shop) -> None:
         store_credentials(shop.data_dir, Credentials(url, "till-1", "a programme", "a token", bytes(32)))
         shop.config.write_text(shop.config.read_text() + f'\n[crm]\nurl = "{url}"\n')
         daemon = shop.start_daemon()
-        crm.settimeout(30)
+        crm.settimeout(60)
         with crm.accept()[0] as call:
             assert call.recv(1)
             exit_code, err = shop.end(daemon)  # within 20 s; the call itself would wait for 30

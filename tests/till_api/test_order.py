@@ -112,7 +112,7 @@ def test_a_sale_that_begins_while_its_card_is_looked_at_has_no_problem(
     assert looking.wait(PATIENCE_S)
     after = pos.get("/v1/events", wait_s=0)["last_id"]
     opened = pos.open("R-1")
-    threading.Timer(1, looked.set).start()
+    threading.Timer(0.7, looked.set).start()
     assert pos.wait_for(opened["id"], "done")["points_after"] == 25
     look.join()
     assert [data["error"] for data in changes(pos, after)] == [None] * 4
