@@ -100,6 +100,9 @@ def drop_ins_that_weaken_or_break_the_unit_and_a_sealed_key_of_another_machine(s
         fix = story.named(check, words)
         if "Credential" in line:
             assert "move that file out of /etc/credstore.encrypted" in fix
+            named = shop.try_to("sh", "-c", fix[: fix.index(" names it")].removeprefix("sudo "))
+            unwell = [line for line in named.stdout.splitlines() if not line.startswith("good: ")]
+            assert (named.returncode, unwell) == (1, [f"cannot be deciphered here: {SEALED}"])
             (shop.root / SEALED.lstrip("/")).unlink()
             fix = f"sudo rm {DROP_IN} && systemctl daemon-reload && systemctl restart terminal-agent"
         assert f"sudo rm {DROP_IN} &&" in fix
