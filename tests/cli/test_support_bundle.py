@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import tarfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from terminal_agent.service.doctor.support_bundle import make_bundle
 from tests.cli.shop import CrmProcess, Shop
 from tests.cli.test_secrets import MASTER_KEY, NAME, secrets_of
 
@@ -110,6 +112,17 @@ def test_a_damaged_journal_is_no_hindrance(shop: Shop) -> None:
     agent = unpacked(shop.folder / "b.tar.gz")["agent"]
     assert "agent" in answer["parts"]
     assert agent["status"]["journal"]["state"] != "ok"
+
+
+def test_whoever_may_not_read_the_log_is_told_how_it_gets_in(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    plant_log(shop, monkeypatch)
+    (shop.folder / "tools" / "journalctl").write_text("#!/bin/sh\nexit 1\n")
+    shop.data_dir.chmod(0o755)
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    left_out = {
+        each["part"]: each["problem"] for each in make_bundle(shop.config, shop.folder / "b.tar.gz")["left_out"]
+    }
+    assert "run this with sudo" in left_out["log"]
 
 
 def test_a_file_that_is_there_is_not_replaced(shop: Shop) -> None:

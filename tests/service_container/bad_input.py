@@ -1,7 +1,7 @@
 """Chapters in which something goes wrong around the service, told on a machine that others use: each leaves it as it
 was. ``doctor`` and ``status`` name it, the fix mends it, and sales go on where they can.
 
-A full disk: tests/cli/test_journal_health.py; a disk that Linux stopped, a clock of 1970: tests/service.
+A full disk: tests/cli/test_journal_health.py; a disk that Linux stopped: tests/service.
 """
 
 from __future__ import annotations
@@ -168,9 +168,27 @@ def a_read_only_var_then_a_file_of_another_user_and_a_changed_file_of_the_packag
     story.mend(checks["data_disk"]["fix"])
 
 
+def a_clock_of_1970(story: Story) -> None:
+    """As on a PC with an empty battery. A container has no clock of its own, so a library tells the daemon the time."""
+    shop = story.machine
+    (library,) = (shop.root / "usr" / "lib").glob("*/faketime/libfaketimeMT.so.1")
+    told = f'LD_PRELOAD=/{library.relative_to(shop.root)} "FAKETIME=@1970-01-01 00:00:05" DONT_FAKE_MONOTONIC=1'
+    shop.write(DROP_IN, f"[Service]\nEnvironment={told}\n")
+    shop.run("systemctl", "daemon-reload")
+    shop.run("systemctl", "restart", "terminal-agent")
+    story.sell()
+    assert "timedatectl set-time" in story.named("clock", "it is 1970-01-01; sales go on")
+    shop.run("rm", DROP_IN)
+    shop.run("systemctl", "daemon-reload")
+    shop.run("systemctl", "restart", "terminal-agent")
+    story.well()
+    assert story.doctor()["clock"]["status"] == "ok"
+
+
 CHAPTERS = (
     drop_ins_that_weaken_or_break_the_unit_and_a_sealed_key_of_another_machine,
     another_program_on_the_tills_port,
     the_service_started_twice,
     a_read_only_var_then_a_file_of_another_user_and_a_changed_file_of_the_package,
+    a_clock_of_1970,
 )

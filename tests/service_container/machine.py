@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from tests.service_container.mirror import mirror
 
 ROOT = Path(__file__).parents[2]
 ROOTS = Path("/var/cache/terminal-agent-tests")
-PACKAGES = "systemd,systemd-sysv,libpam-systemd,dbus,polkitd,python3,python3-venv,pcscd,libccid,vsmartcard-vpcd"
+PACKAGES = (
 BOOT_TIMEOUT_S = 180.0
 VPCD_PORT = 35963
 CRM_PORT = 8000
@@ -31,7 +32,7 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 def root_of(suite: str) -> Path:
     """A clean Debian ``suite``; made where it is not there yet. Raises CalledProcessError."""
-    root = ROOTS / suite
+    root = ROOTS / f"{suite}-{zlib.crc32(PACKAGES.encode()):08x}"
     if not root.exists():
         ROOTS.mkdir(parents=True, exist_ok=True)
         partial = ROOTS / f".{suite}.{os.getpid()}"

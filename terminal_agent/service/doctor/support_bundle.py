@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import platform
 import tarfile
 from collections.abc import Callable
@@ -81,7 +82,8 @@ def _from_the_agent(config: Path, left_out: list[dict[str, str]]) -> dict[str, A
     for name, command in TOOLS.items():
         said = said_by(*command)
         if said is None:
-            left_out.append({"part": name, "problem": f"{command[0]} does not answer here"})
+            to_root = "; it may answer root: run this with sudo" if os.geteuid() and command[0] == "journalctl" else ""
+            left_out.append({"part": name, "problem": f"{command[0]} does not answer here{to_root}"})
         else:
             texts[name] = said
     found = diagnose(config, {})

@@ -77,9 +77,9 @@ _BEFORE_THE_START = {
     ),
     CREDENTIALS: (
         "a sealed key or credential is missing, or cannot be deciphered on this machine",
-        f"sudo terminal-agent-seal --check names it; move that file out of /etc/credstore.encrypted, sudo systemctl restart {PACKAGE}, then "
-        "bring in the copy you keep: terminal-agent keys import (for crm.json: terminal-agent enroll), and: "
-        "sudo terminal-agent-seal",
+        f"sudo {PACKAGE}-seal --check names it; move that file out of /etc/credstore.encrypted, sudo systemctl "
+        f"restart {PACKAGE}, then bring in the copy you keep: terminal-agent keys import (for crm.json: "
+        f"terminal-agent enroll), and: sudo {PACKAGE}-seal",
     ),
 }
 _ENDS = {
