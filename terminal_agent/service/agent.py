@@ -13,7 +13,7 @@ from terminal_agent.journal.space import Space
 from terminal_agent.ports import Clock, Ids, SystemClock, SystemIds
 from terminal_agent.service.card_lane import CardLane
 from terminal_agent.service.keys.credentials import load_credentials, service_credentials, store_credentials
-from terminal_agent.service.keys.store import KEYS_FOLDER, FileKeyStore, KeyStore
+from terminal_agent.service.keys.store import IMPORT, KEYS_FOLDER, FileKeyStore, KeyStore
 from terminal_agent.service.redemption import OnlineRedemptions
 from terminal_agent.service.settings import KeysIn, Settings, set_crm_url
 from terminal_agent.sync.adapters.base import CrmAdapter
@@ -99,7 +99,7 @@ class Agent:
             raise AgentError(
                 ErrorCode.CONFIG_INVALID,
                 f"there is no master key set in {self.keys.place}",
-                hint="Import the shop's: terminal-agent keys import --file FILE --activate",
+                hint=IMPORT,
             )
         return Terminal(
             journal=self.journal,

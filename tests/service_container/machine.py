@@ -24,6 +24,8 @@ from tests.service_container.mirror import mirror
 ROOT = Path(__file__).parents[2]
 ROOTS = Path("/var/cache/terminal-agent-tests")
 PACKAGES = (
+    "systemd,systemd-sysv,libpam-systemd,dbus,polkitd,python3,python3-venv,pcscd,libccid,vsmartcard-vpcd,libfaketime"
+)
 BOOT_TIMEOUT_S = 180.0
 VPCD_PORT = 35963
 CRM_PORT = 8000

@@ -22,6 +22,7 @@ from terminal_agent.journal.journal import CLOCK_SKEW
 from terminal_agent.service.agent import Agent
 from terminal_agent.service.counts import counts
 from terminal_agent.service.doctor.finding import Finding, Status, fail, ok, warn
+from terminal_agent.service.keys.store import IMPORT
 from terminal_agent.service.readers import look_at_reader
 from terminal_agent.sync.adapters.base import CrmError, CrmRefused, CrmUnauthorized
 from terminal_agent.sync.worker import CrmState
@@ -94,9 +95,7 @@ def keys(agent: Agent) -> Finding:
     if (found := key_files(agent)).status is not Status.OK:
         return found
     if not agent.keys.versions():
-        return fail(
-            "there is no master key set", "Import the shop's: terminal-agent keys import --file FILE --activate"
-        )
+        return fail("there is no master key set", IMPORT)
     active = next(key_set for key_set in agent.keys.list() if key_set.active)
     said = f"version {active.version} is active, check value {active.kcv}, {agent.keys.kept(active.version)}"
     if agent.keys.left_behind:

@@ -26,6 +26,12 @@ ACTIVE, NO_ISSUE, RETIRED = "active", "no-issue", "retired"
 """Files beside the keys: the version in use; versions under which no cards are made here, and those of which none is
 taken, a line each."""
 
+IMPORT = (
+    "Import the club's: terminal-agent keys import --file FILE --activate; only for the first terminal of a new club: "
+    "terminal-agent keys generate --activate"
+)
+"""What a terminal without a key set needs."""
+
 
 @dataclass(frozen=True)
 class KeySet:
