@@ -32,7 +32,8 @@ def member_enroll(phone: str, name: str | None, marketing_consent: bool) -> None
       terminal-agent member enroll --phone 09125554433 --name Sara
     """
     answer = call("member.enroll", phone=phone, name=name, marketing_consent=marketing_consent)
-    emit(answer, "Was a member already." if answer["already_member"] else "Enrolled.")
+    needs_one = "" if answer["card_no"] else " To give them a card: terminal-agent card issue --phone P"
+    emit(answer, f"Was a member already.{needs_one}" if answer["already_member"] else "Enrolled.")
 
 
 @member.command("consent")

@@ -32,6 +32,7 @@ def test_no_log_tells_whom_the_crm_was_asked_about(
     caplog.set_level(logging.DEBUG)
     shop.done("--log-level", "debug", "member", "enroll", "--phone", PHONE)
     assert PHONE[1:] not in caplog.text
+    assert "terminal-agent card issue" in shop.ta("member", "enroll", "--phone", PHONE, human=True).out
 
 
 @pytest.fixture(params=["commands", "daemon"])
