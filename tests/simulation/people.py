@@ -43,7 +43,8 @@ class People:
 
     def _visit(self, card: Card) -> None:
         world = self._world
-        if world.closing or (card.lost and card.spoilt is None):
+        gone = card.lost and card.spoilt is None
+        if world.closing or gone or (card.leaves and card.card_no is None):
             return
         self.expect(card)
         shop = world.chance.choice(world.shops)
