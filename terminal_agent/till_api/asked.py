@@ -8,7 +8,9 @@ from typing import Any, Protocol
 
 from drivers.base import ClassicConnection
 from terminal_agent import taps
+from terminal_agent.journal import Journal
 from terminal_agent.journal.intents import Checkout
+from terminal_agent.journal.till import TillRequest
 from terminal_agent.taps import Reserve, Terminal
 from terminal_agent.till import by_phone, checkout, reversal
 from terminal_agent.till.by_phone import Buyer
@@ -151,3 +153,19 @@ def asked_of(body: Body) -> Asked:
         return Purchase(request, body["expires_in_s"])
     who = {name: body[name] for name in ("phone", "found", "certain")}
     return PurchaseByPhone(request, body["expires_in_s"], **who)
+
+
+def staff_of(terminal: Terminal, begun: Checkout) -> dict[str, Any]:
+    """Who had opened it, as far as requests are remembered; nobody for what a command began."""
+    kept = terminal.journal.till.request_of(begun.checkout_id)
+    return {name: kept.document.get(name) if kept else None for name in ("cashier", "approved_by")}
+
+
+def keep_opened(journal: Journal, request: TillRequest, asker: Asker, *, is_new: bool) -> None:
+    """Inside the caller's transaction: the request, and who stood at the till."""
+    journal.till.add_request(request)
+    document = request.document
+    told = {"checkout_id": document["id"], "kind": document["kind"], "receipt_no": document["receipt_no"]}
+    if is_new:  # else it was done before
+        approved_by = document["approved_by"]
+        journal.audit("till.opened", **told, token_id=asker.token_id, cashier=asker.cashier, approved_by=approved_by)

@@ -14,14 +14,13 @@ from typing import Any, Protocol, TypeVar
 from drivers.base import ClassicConnection
 from terminal_agent import taps
 from terminal_agent.errors import AgentError, ErrorCode
-from terminal_agent.journal import Journal
 from terminal_agent.journal.intents import Checkout, CheckoutState
 from terminal_agent.journal.till import TillRequest
 from terminal_agent.ports import rfc3339
 from terminal_agent.taps import PresentedCard, Reserve, Terminal
 from terminal_agent.till import decided, reversal
 from terminal_agent.till_api import shown
-from terminal_agent.till_api.asked import Asked, Asker, Attempt
+from terminal_agent.till_api.asked import Asked, Asker, Attempt, keep_opened, staff_of
 from terminal_agent.till_api.hub import EventName, Hub
 from terminal_agent.till_api.problems import Refusal, Refused, as_shown, busy
 from terminal_agent.till_api.shown import State
@@ -45,6 +44,9 @@ _ENDS = {
     ErrorCode.NOT_FOUND,
 }
 """What another card, or the same one again, would not mend: the checkout fails. All else is shown, and it waits on."""
+
+
+_SETTLED = {State.DONE, State.CLOSED}
 
 
 class HeldReader(Protocol):
@@ -119,7 +121,7 @@ class Counter:
                 document = opened if result is None else shown.with_result(terminal, opened, result)
                 name, ended = (asker.token_id, key, fingerprint, document["id"]), result is not None
                 request = TillRequest(*name, document, document, body, ended, document["expires_at"])
-                _keep_opened(terminal.journal, request, asker, is_new=recorded is None)
+                keep_opened(terminal.journal, request, asker, is_new=recorded is None)
                 return request
 
             request = terminal.journal.write(accept)
@@ -139,7 +141,7 @@ class Counter:
 
     def _new_document(self, terminal: Terminal, asker: Asker, asked: Asked) -> dict[str, Any]:
         begun = asked.begun(terminal)
-        staff = _staff_of(terminal, begun) if begun else {"cashier": asker.cashier, "approved_by": asker.permit()}
+        staff = staff_of(terminal, begun) if begun else {"cashier": asker.cashier, "approved_by": asker.permit()}
         expires_at = rfc3339(terminal.clock.now() + timedelta(seconds=asked.expires_in_s))
         checkout_id = begun.checkout_id if begun else terminal.ids.uuid()
         return shown.opened(checkout_id, asked.kind, asked.shown(terminal), terminal.currency, expires_at) | staff
@@ -156,8 +158,9 @@ class Counter:
             asked = asked_of(request.request)
             remaining = shown.seconds_until(request.expires_at, terminal.clock.now())
             document = self._settled_view(terminal, request.document)
-            if document["state"] == State.DONE or remaining <= 0 or self._open is not None:
-                ended = document if document["state"] == State.DONE else shown.expired(document)
+            is_settled = document["state"] in _SETTLED
+            if is_settled or remaining <= 0 or self._open is not None:
+                ended = document if is_settled else shown.expired(document)
                 self._keep_ended(ended)
                 self._publish(ended)
             else:
@@ -256,8 +259,7 @@ class Counter:
                 with self._shop.hold_reader() as reader:
                     self._wait_and_work(opened, reader)
             except AgentError as error:  # the reader is gone or in use; it may come back in time
-                if opened.deadline <= self._shop.terminal().clock.monotonic():
-                    self._end(opened, shown.expired(opened.document))
+                if self._is_over(opened):
                     return
                 self._show_reader_problem(opened, error)
                 with self._changed:
@@ -265,16 +267,27 @@ class Counter:
 
     def _wait_and_work(self, opened: _Open, reader: HeldReader) -> None:
         while self._open is opened and not self._stopping:
-            remaining = opened.deadline - self._shop.terminal().clock.monotonic()
-            if remaining <= 0:
-                self._end(opened, shown.expired(opened.document))
+            if self._is_over(opened):
                 return
             self._end_reader_problem(opened, reader)
+            remaining = max(0.0, opened.deadline - self._shop.terminal().clock.monotonic())
             if reader.wait_for_card(min(LOOK_S, remaining)) and self._begin_reading(opened):
                 if not self._attempt(opened, reader):
                     return
                 if reader.wait_until_removed(PEACE_S):  # and once more: a card may be swapped between two looks
                     opened.told_of_card = None
+
+    def _is_over(self, opened: _Open) -> bool:
+        """Ends what has waited long enough, and a sale in doubt that a command or policy has closed meanwhile."""
+        terminal, document = self._shop.terminal(), opened.document
+        if document["state"] == State.IN_DOUBT:
+            document = self._settled_view(terminal, document)
+        if document["state"] not in _SETTLED:
+            if opened.deadline > terminal.clock.monotonic():
+                return False
+            document = shown.expired(document)
+        self._end(opened, document)
+        return True
 
     def _begin_reading(self, opened: _Open) -> bool:
         """False when it was cancelled in the same moment."""
@@ -382,19 +395,3 @@ class Counter:
     def _publish(self, document: dict[str, Any]) -> None:
         """In the same hold of the lock as the change: what is told last is what is so."""
         self._hub.publish(EventName.CHECKOUT_CHANGED, document)
-
-
-def _staff_of(terminal: Terminal, begun: Checkout) -> dict[str, Any]:
-    """Who had opened it, as far as requests are remembered; nobody for what a command began."""
-    kept = terminal.journal.till.request_of(begun.checkout_id)
-    return {name: kept.document.get(name) if kept else None for name in ("cashier", "approved_by")}
-
-
-def _keep_opened(journal: Journal, request: TillRequest, asker: Asker, *, is_new: bool) -> None:
-    """Inside the caller's transaction: the request, and who stood at the till."""
-    journal.till.add_request(request)
-    document = request.document
-    told = {"checkout_id": document["id"], "kind": document["kind"], "receipt_no": document["receipt_no"]}
-    if is_new:  # else it was done before
-        approved_by = document["approved_by"]
-        journal.audit("till.opened", **told, token_id=asker.token_id, cashier=asker.cashier, approved_by=approved_by)

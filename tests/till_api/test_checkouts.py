@@ -11,6 +11,8 @@ import pytest
 from drivers.base import ClassicConnection, ReaderState
 from drivers.mifare_classic import blank_card
 from drivers.simulator import Fault, MemoryImage, Torn
+from terminal_agent.service.operations import queue_close
+from terminal_agent.till_api.counter import Counter
 from tests.cli.shop import wait_until
 from tests.till_api.hand_reader import HandReader
 from tests.till_api.pos import PATIENCE_S, TEAR_AT_WRITE, Pos, Shop, a_key
@@ -307,3 +309,37 @@ def test_the_rest_of_a_sale_is_told_before_it_is_returned(shop: Shop, pos: Pos, 
     reader.lift()
     rest = pos.call("POST", "/v1/reversals", key=a_key(), json={"receipt_no": "R-1"}).json()
     assert (rest["state"], rest["amount"]) == ("waiting_for_card", 150_000)
+
+
+def _left_in_doubt(shop: Shop, pos: Pos, reader: HandReader) -> tuple[MemoryImage, str, Callable[[], object]]:
+    """The card, the checkout that the till waits for, and how a command closes it."""
+    card = shop.issue()
+    reader.lay(card, TEAR_AT_WRITE)
+    checkout_id: str = pos.open("R-1", expires_in_s=600)["id"]
+    pos.wait_for(checkout_id, "in_doubt")
+    reader.lift()
+    return card, checkout_id, lambda: queue_close(shop.agent, {"checkout_id": checkout_id}, lambda _said: None)
+
+
+def test_a_sale_in_doubt_that_a_command_closes_frees_the_till(shop: Shop, pos: Pos, reader: HandReader) -> None:
+    card, checkout_id, close = _left_in_doubt(shop, pos, reader)
+    after = pos.get("/v1/events", wait_s=0)["last_id"]
+    close()
+    told = pos.first(after, "checkout.changed")
+    assert (told["id"], told["state"], told["error"]) == (checkout_id, "closed", None)
+    reader.lay(card)
+    assert pos.sell("R-2")["state"] == "done"
+
+
+def test_a_sale_that_was_closed_while_the_till_was_down_is_not_waited_for(
+    open_shop: Callable[[], Shop], reader: HandReader
+) -> None:
+    shop = open_shop()
+    pos = shop.pair()
+    with pytest.MonkeyPatch.context() as looks_away:
+        looks_away.setattr(Counter, "_is_over", lambda _counter, _opened: False)
+        _card, checkout_id, close = _left_in_doubt(shop, pos, reader)
+        close()
+        pos.url = open_shop().till.url
+    assert pos.get(f"/v1/checkouts/{checkout_id}")["state"] == "closed"
+    assert pos.open("R-2")["state"] == "waiting_for_card"
