@@ -34,7 +34,7 @@ class ReaderBusy(ReaderError):
 class ServiceUnavailable(ReaderError):
     """The smart-card service (pcscd) or the reader's library is not there."""
 
-    hint = "Start the smart-card service: systemctl start pcscd.socket"
+    hint = "Start the smart-card service: sudo systemctl start pcscd.socket"
 
 
 class CardError(DriverError):

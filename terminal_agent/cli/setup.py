@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from terminal_agent.cli.backend import absolute_reader, call, set_up_logging
-from terminal_agent.cli.output import AgentCommand, AgentGroup, emit, say, state
+from terminal_agent.cli.output import AgentCommand, AgentGroup, emit, state
 from terminal_agent.errors import AgentError, ErrorCode
 
 LONGEST_SECRET_LINE = 200
@@ -126,7 +126,10 @@ def keys_generate(activate: bool) -> None:
     "--file", "file", type=click.File("rb"), required=True, help="file with 32 hex digits, - for standard input"
 )
 @click.option(
-    "--version", type=click.IntRange(1, 255), metavar="N", help="version to keep it under [default: next free]"
+    "--version",
+    type=click.IntRange(1, 255),
+    metavar="N",
+    help="version to keep it under [default: the one it has here, else the next free]",
 )
 @click.option("--activate", is_flag=True, help="issue cards under it from now on")
 @click.option("--no-issue", is_flag=True, help="use cards under it here, and make none")
@@ -203,8 +206,6 @@ def _how_used(key_set: dict[str, Any]) -> str:
 
 def _tell(key_set: dict[str, Any], what: str) -> None:
     emit(key_set, f"Key set {key_set['version']} {what}{_how_used(key_set)}. Check value: {key_set['kcv']}")
-    if what == "made":
-        say("Back it up now: without it no card can be read.")
 
 
 COMMANDS = (init, enroll, keys)

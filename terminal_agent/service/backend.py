@@ -158,5 +158,5 @@ def data_dir_busy(lock: DataDirLock) -> AgentError:
     return AgentError(
         ErrorCode.BUSY,
         f"another terminal-agent (process {lock.owner()}) is using this data directory",
-        hint="Wait for it to end, or stop it: systemctl stop terminal-agent",
+        hint="Wait for it to end, or stop it: sudo systemctl stop terminal-agent",
     )

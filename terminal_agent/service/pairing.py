@@ -16,7 +16,7 @@ def till_code(agent: Agent, params: dict[str, Any], talk: Callable[[str], None])
     raise AgentError(
         ErrorCode.BUSY,
         "the till's API is served by the daemon, and none runs here",
-        hint="Start it: systemctl start terminal-agent, or: terminal-agent run",
+        hint="Start it: sudo systemctl start terminal-agent, or: terminal-agent run",
     )
 
 

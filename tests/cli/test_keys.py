@@ -51,6 +51,13 @@ def test_what_has_no_pin_cannot_be_unlocked_and_what_is_not_there_not_limited(sh
     assert shop.done("keys", "limit", "1", "--issue")["may_issue"] is True
 
 
+def test_a_key_set_that_was_made_here_is_to_be_copied_from_where_it_is(shop: Shop) -> None:
+    made = shop.ta("keys", "generate")
+    kept = shop.data_dir / "keys" / f"v{made.json['version']}.key"
+    assert f"Keep a copy of {kept}" in made.err
+    assert kept.exists()
+
+
 def test_a_stolen_key_is_ended_by_retiring_its_set_and_its_owner_gets_a_new_card(shop: Shop) -> None:
     old = shop.done("card", "issue", "--phone", "09125554433")
     assert shop.ta("keys", "retire", "1").code == "invalid_input", "it is in use"

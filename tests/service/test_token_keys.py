@@ -109,6 +109,7 @@ def test_cards_and_check_values_are_those_of_the_same_key_in_a_file(shop: Shop) 
 
 def test_no_master_key_lies_in_the_data_directory_and_none_leaves_the_token(shop: Shop, softhsm: SoftHsm) -> None:
     shop.do("keys.generate", activate=False)
+    assert "the token club: the key set is in there alone" in shop.said[-1]
     for path in shop.data_dir.rglob("*"):
         if path.is_file():
             content = path.read_bytes()

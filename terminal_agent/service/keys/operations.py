@@ -17,7 +17,9 @@ def keys_list(agent: Agent, params: Params, talk: Talk) -> Any:
 
 
 def keys_generate(agent: Agent, params: Params, talk: Talk) -> Any:
-    return _audited(agent, "keys.generated", agent.keys.generate(activate=params["activate"]).to_json())
+    key_set = agent.keys.generate(activate=params["activate"])
+    talk(f"{agent.keys.only_copy(key_set.version)}: without it no card can be read.")
+    return _audited(agent, "keys.generated", key_set.to_json())
 
 
 def keys_import(agent: Agent, params: Params, talk: Talk) -> Any:

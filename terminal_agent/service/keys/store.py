@@ -87,6 +87,10 @@ class KeyStore(ABC):
     def kept(self, version: int) -> str:
         """Where the key set is, in words."""
 
+    @abstractmethod
+    def only_copy(self, version: int) -> str:
+        """What to do about a key set that was just made, and is nowhere else."""
+
     @property
     @abstractmethod
     def left_behind(self) -> list[Path]:
@@ -287,6 +291,9 @@ class FileKeyStore(KeyStore):
 
     def kept(self, version: int) -> str:
         return "in the data directory" if version in _named(self._folder, "v*.key", KEY_FILE) else "sealed"
+
+    def only_copy(self, version: int) -> str:
+        return f"Keep a copy of {self._folder / f'v{version}.key'} in a safe place, on another machine"
 
     @property
     def left_behind(self) -> list[Path]:

@@ -74,6 +74,9 @@ class TokenKeyStore(KeyStore):
         key.diversify(_PROBE)
         return f"in {self.place}, {(time.perf_counter() - began) * 1e3:.1f} ms for each key of a card"
 
+    def only_copy(self, version: int) -> str:
+        return f"Take good care of {self.place}: the key set is in there alone"
+
     @property
     def left_behind(self) -> list[Path]:
         return key_files(self._folder)
