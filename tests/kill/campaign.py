@@ -85,7 +85,7 @@ class Service:
             try:
                 self._process.wait(END_TIMEOUT_S)
             except subprocess.TimeoutExpired:
-                self._process.kill()  # none is left behind
+                self._process.send_signal(signal.SIGABRT)  # none is left behind; what it was at stands in its log
                 self._process.wait()
                 raise
 
@@ -95,7 +95,7 @@ class Shop:
 
     def __init__(self, folder: Path, broken: str) -> None:
         module, environment = (PROGRAM, {BROKEN: broken}) if broken else ("terminal_agent", {})
-        self.terminal = TerminalProcesses(folder, module, environment)
+        self.terminal = TerminalProcesses(folder, module, {**environment, "PYTHONFAULTHANDLER": "1"})
         self.crm = CrmProcess(self.terminal, folder / "crm")
         self.cards = [folder / f"{number}.mfd" for number in range(1, CASHIERS + 1)]
         self.log_file = folder / "processes.log"
@@ -130,10 +130,13 @@ class Shop:
             connection = control.connect(self.terminal.data_dir)
             if connection is None:
                 return None
+            connection.settimeout(SALE_TIMEOUT_S)
             answer: dict[str, Any] = control.call(connection, operation, params, lambda _text: None)
             return answer
         except AgentError as error:
             return error.to_json()
+        except TimeoutError as error:
+            raise DidNotHappen(f"the daemon does not answer {operation}") from error
 
     def command(self, *arguments: str) -> dict[str, Any] | None:
         """A command's answer; one that was killed has none, as a daemon that died."""
