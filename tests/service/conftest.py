@@ -15,6 +15,7 @@ from terminal_agent.crm.api import create_app
 from terminal_agent.crm.server import running
 from terminal_agent.crm.store import open_store
 from terminal_agent.ports import SystemClock, SystemIds
+from terminal_agent.service import redemption
 from tests.service.tills import Till
 
 
@@ -34,8 +35,12 @@ def app_and_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Fast
 
 
 @pytest.fixture
-def tills(app_and_url: tuple[FastAPI, str], tmp_path: Path, crm_dir: Path) -> Iterator[list[Till]]:
-    """The server on a database of this test's own, and two tills that have joined."""
+def tills(
+    app_and_url: tuple[FastAPI, str], tmp_path: Path, crm_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[list[Till]]:
+    """The server on a database of this test's own, and two tills that have joined. Their patience with it is that of a
+    test: a busy machine may take longer over an answer than a customer waits for."""
+    monkeypatch.setattr(redemption, "PATIENCE_S", 60.0)
     app, url = app_and_url
     with ExitStack() as stack:
         store = stack.enter_context(closing(open_store(crm_dir, SystemClock(), SystemIds())))
