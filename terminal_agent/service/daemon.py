@@ -134,6 +134,7 @@ class Daemon:
             return "starting"
         troubles = (
             self._watch.seen["state"] == "lost",
+            self._till.problem is not None,
             self._agent.sync.state in (CrmState.UNAUTHORIZED, CrmState.BLOCKED),
             bool(self._agent.journal.standing_alarms()),
         )
