@@ -13,6 +13,7 @@ import re
 import socket
 import struct
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TextIO
 
@@ -22,7 +23,8 @@ from terminal_agent.ports import rfc3339
 JOURNAL_SOCKET = "/run/systemd/journal/socket"
 IDENTIFIER = "terminal-agent"
 TEXT = "%(asctime)s %(levelname)s %(name)s %(message)s"
-_FIELD = re.compile(r"(?:^|(?<=\s))([a-z][a-z0-9_]*)=(\S+)")
+_FIELD = re.compile(r'(?:^|(?<=\s))([a-z][a-z0-9_]*)=("(?:[^"\\]|\\.)*"(?!\S)|\S+)')
+_ONE_WORD = re.compile(r'[^\s"]+')
 # Of syslog: what journalctl colours and filters by (-p warning).
 _PRIORITIES = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
 _DEBUG = 7
@@ -35,9 +37,26 @@ MESSAGE_IDS = {
 """Kinds of lines, by the word that begins them: ``journalctl MESSAGE_ID=…``."""
 
 
+def line_of(**fields: str) -> str:
+    """``reader=lost name="A reader"``: the line of these fields, values of several words quoted as JSON does."""
+    quoted = {name: value if _ONE_WORD.fullmatch(value) else _quote(value) for name, value in fields.items()}
+    return " ".join(f"{name}={value}" for name, value in quoted.items())
+
+
+def _quote(value: str) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
 def fields_of(message: str) -> dict[str, str]:
-    """``{"tap": "done", "ms": "84"}`` of ``tap=done ms=84``."""
-    return dict(_FIELD.findall(message))
+    """``{"tap": "done", "ms": "84"}`` of ``tap=done ms=84``; what :func:`line_of` quoted is whole again."""
+    return {name: _unquoted(value) for name, value in _FIELD.findall(message)}
+
+
+def _unquoted(value: str) -> str:
+    if value[:1] == '"' and len(value) > 1:
+        with suppress(ValueError):
+            return str(json.loads(value))
+    return value
 
 
 class JsonFormatter(logging.Formatter):

@@ -13,6 +13,7 @@ from terminal_agent import taps
 from terminal_agent.errors import AgentError, ErrorCode
 from terminal_agent.ports import rfc3339
 from terminal_agent.service.agent import Agent
+from terminal_agent.service.logs import line_of
 from terminal_agent.service.readers import reader_lost, reader_seen
 from terminal_agent.till_api.hub import EventName
 
@@ -113,8 +114,8 @@ class ReaderWatch:
         now = {**now, "card_present": self._card_there}
         self.seen = now  # first: whoever hears of it may ask at once
         if now["state"] != before["state"]:
-            problem = f" problem={now['problem']}" if "problem" in now else ""
-            log.warning("reader=%s url=%s name=%s%s", now["state"], now["url"], now["name"], problem)
+            told = {"url": now["url"], "name": now["name"], "problem": now.get("problem")}
+            log.warning("%s", line_of(reader=now["state"], **{name: str(each) for name, each in told.items() if each}))
             self._tell(EventName.READER_CHANGED, now)
             if now["state"] == "lost":
                 self._note_card(False)

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from drivers.mifare_classic import KeyType, blank_card
 from drivers.registry import open_reader
@@ -23,6 +25,7 @@ from terminal_agent.service.logs import (
     daemon_handler,
     fields_of,
     level_of,
+    line_of,
 )
 
 KEY = bytes.fromhex("A0A1A2A3A4A5")
@@ -100,6 +103,15 @@ def test_json_lines_hold_the_fields_too() -> None:
 
 def test_a_word_with_an_equals_sign_inside_is_no_field() -> None:
     assert fields_of("url=http://x/?a=b left=1 A=2 x-y=3") == {"url": "http://x/?a=b", "left": "1"}
+
+
+@given(st.dictionaries(st.from_regex("[a-z][a-z0-9_]{0,9}", fullmatch=True), st.text(max_size=20), max_size=4))
+def test_a_field_of_several_words_comes_out_whole(fields: dict[str, str]) -> None:
+    assert fields_of(line_of(**fields)) == fields
+
+
+def test_a_quote_in_a_word_is_no_field_of_several() -> None:
+    assert fields_of('a="b c="d"e f="\\x"') == {"a": '"b', "c": '"d"e', "f": '"\\x"'}
 
 
 def test_the_traffic_with_a_card_is_told_without_a_key(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
