@@ -20,6 +20,7 @@ from terminal_agent.crm import (
     ledger,
     lookups,
     policies,
+    replacement,
     tiers,
 )
 from terminal_agent.crm.place import Place
@@ -89,6 +90,7 @@ def adjust_card(place: Place, card_no: str, points: int, reason: str) -> dict[st
         now = rfc3339(CLOCK.now())
         given = {"source": ledger.ADJUSTED, "kind": "adjustment", "reason": reason}
         number = cards.give_points(connection, card_no, points, **given, now=now)
+        replacement.follow(connection, card_no, now)
         audit.note(connection, audit.ADMIN, "card.adjusted", card_no, now, number=number, points=points)
         balance = _require_card(connection, card_no)
     return {"card_no": card_no, "number": number, "points": points, "reason": reason, "balance": balance}

@@ -30,6 +30,8 @@ def test_what_a_blocked_card_holds_comes_to_the_members_new_card_once(crm: Crm, 
     swapped = {"card_no": SECOND, "old_card_no": CARD, "member_id": "m-1"}
     terminal.post(terminal.event("card.replaced", swapped, SECOND))  # somebody says so as well
     assert crm.card(SECOND)["balance"] == 35
+    admin.adjust_card(crm.place, CARD, 7, "goodwill")  # by the number of the old card
+    assert (crm.card()["balance"], crm.card(SECOND)["balance"]) == (0, 42)
     assert crm.ledger()["programme:moved"] == 0
 
 
