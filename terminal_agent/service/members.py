@@ -79,9 +79,9 @@ def erase(agent: Agent, params: Params, talk: Talk) -> Any:
     if found is None and local is None:
         raise _nobody()
     answer = {"member_id": _id_of(local), "card_nos": [], "erased_at": rfc3339(agent.clock.now())}
-    if found is not None:
-        with _crm(agent) as client:
-            answer = client.erase_member(str(found["member_id"])) if client else answer
+    with _crm(agent) as client:
+        if client is not None:  # asked by the id too: "nobody has this phone" is not signed, and may be an old answer
+            answer = _erased_at(client, str(found["member_id"]) if found else _id_of(local)) or answer
     card_nos = {str(card_no) for card_no in answer["card_nos"]}
     for member_id in {str(answer["member_id"]), *([local.member_id] if local else [])}:
         mine = {card.card_no for card in agent.journal.knowledge.cards_of(member_id)}
@@ -187,6 +187,16 @@ def _crm(agent: Agent) -> Iterator[CrmAdapter | None]:
             yield client
         except CrmError as error:
             raise crm_problem(error, agent.crm_url) from error
+
+
+def _erased_at(client: CrmAdapter, member_id: str) -> dict[str, Any] | None:
+    """What the CRM answers; None: nobody there."""
+    try:
+        return client.erase_member(member_id)
+    except CrmRefused as refused:
+        if refused.status != HTTPStatus.NOT_FOUND:
+            raise
+        return None
 
 
 def _id_of(member: Member | None) -> str:

@@ -21,7 +21,7 @@ from terminal_agent.journal.till import TillRequest
 from terminal_agent.service import members
 from terminal_agent.service.agent import Agent
 from terminal_agent.service.operations import OPERATIONS
-from terminal_agent.sync.adapters.base import CrmUnreachable
+from terminal_agent.sync.adapters.base import CrmRefused, CrmUnreachable
 from terminal_agent.sync.adapters.native import NativeCrm
 from tests.service.tills import Till
 from tests.workbench import UID, UID_7, blank, lay
@@ -304,3 +304,17 @@ def test_a_till_that_reads_the_whole_club_is_told_to_wait(tills: list[Till], clu
     other = tills[1].agent.open_crm()
     assert other is not None
     assert other.get_member(PHONE)["name"] == NAME
+
+
+def test_a_member_is_erased_at_the_crm_whatever_an_old_answer_says_of_their_phone(
+    tills: list[Till], crm_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Refusals are not signed: a cache on the way may tell "nobody has this phone" again."""
+
+    def nobody(*_: Any) -> Any:
+        raise CrmRefused(404, "not_found", "nobody", {}, signed=False)
+
+    issue_to_canary(tills[0])
+    monkeypatch.setattr(NativeCrm, "get_member", nobody)
+    ask(tills[0], "member.erase", phone=PHONE)
+    assert list(files_with_canaries(crm_dir)) == []
