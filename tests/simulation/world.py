@@ -223,7 +223,7 @@ class World:
             raise Broken("P6 foreseen", f"{shop.name}: the sync loop ended: {waits}")
         state = shop.agent.journal.meta("crm_state") or "unknown"
         self.say(f"{shop.name} exchange {state} waits {waits:.3f}")
-        if due and state == "up":
+        if due and state == "up" and shop.name not in self.disk_troubles:  # else what is noted may be of before
             shop.heard_at = began
         self.watcher.nothing_is_acknowledged_that_the_crm_has_not(shop)
         long_out = not shop.line.up and self.timeline.now - shop.line.since > WATCHED_S
