@@ -49,6 +49,13 @@ def m006_staff_cards(db: Database) -> None:
     db.execute("CREATE UNIQUE INDEX cashiers_card ON cashiers (card_no) WHERE card_no IS NOT NULL")
 
 
+@migrations()
+def m007_cards_of_a_member(db: Database) -> None:
+    """Each card that is issued asks for the other cards of its member."""
+    db.execute("CREATE INDEX cards_of_member ON cards (member_id)")
+    db.execute("CREATE INDEX holders_of_member ON holders (member_id)")
+
+
 _FIRST_TAP = (
     "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT",
     # What happened, for ever: rows are added, never changed. body holds the very bytes that go to the CRM.
